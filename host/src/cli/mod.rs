@@ -1,0 +1,153 @@
+//! The command line: one file per command, and what all of them share.
+
+mod cluster;
+mod plugin;
+mod relay;
+mod replicate;
+mod set;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, Result};
+
+/// Moves the changes made to a PostgreSQL database, in order and with their
+/// transaction boundaries, into a stream, and from there into any store.
+///
+/// Exit codes: 0 done; 1 stopped, the message says what to do; 2 wrong usage;
+/// 3 a wrong configuration; 4 a server cannot be reached; 70 a bug of pgshovel.
+#[derive(Debug, Parser)]
+#[command(name = "pgshovel", version, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Name of the cluster: it owns /NAME in ZooKeeper and the schema pgshovel_NAME in its databases.
+    #[arg(long, global = true, env = "PGSHOVEL_CLUSTER", default_value = "default", value_name = "NAME")]
+    pub cluster: String,
+
+    /// ZooKeeper servers and, optionally, a chroot: host:port[,host:port…][/path].
+    #[arg(long, global = true, env = "PGSHOVEL_ZOOKEEPER_HOSTS", default_value = "localhost:2181", value_name = "HOSTS")]
+    pub zookeeper_hosts: String,
+
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,pgshovel::relay=debug`.
+    #[arg(long, global = true, env = "PGSHOVEL_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+
+    /// How to log, on standard error.
+    #[arg(long, global = true, env = "PGSHOVEL_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Manage the cluster's configuration.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Manage replication sets.
+    #[command(subcommand)]
+    Set(set::Command),
+    /// Publish a set's changes to its stream (also: pgshovel-relay).
+    Relay(relay::Arguments),
+    /// Bootstrap a target and apply a set's stream to it (also: pgshovel-replicate).
+    Replicate(replicate::Arguments),
+    /// Look into plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+}
+
+/// The names under which the original's commands are installed, and the
+/// arguments that each stands for.
+const ALIASES: [(&str, &[&str]); 3] = [("pgshovel-admin", &[]), ("pgshovel-relay", &["relay"]), ("pgshovel-replicate", &["replicate"])];
+
+/// Puts the subcommand that the program's own name stands for behind that name.
+fn expand(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name()?.to_str().map(str::to_owned));
+    if let Some((_, words)) = ALIASES.iter().find(|(alias, _)| Some(*alias) == name.as_deref()) {
+        arguments.splice(1..1, words.iter().map(OsString::from));
+    }
+    arguments
+}
+
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse_from(expand(std::env::args_os())) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pgshovel: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    log(&arguments.common)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::stop(format!("cannot start the runtime: {error}")))?;
+    let common = &arguments.common;
+    let result = runtime.block_on(async {
+        match &arguments.command {
+            Command::Cluster(command) => cluster::run(common, command).await,
+            Command::Set(command) => set::run(common, command).await,
+            Command::Relay(arguments) => relay::run(common, arguments).await,
+            Command::Replicate(arguments) => replicate::run(common, arguments).await,
+            Command::Plugin(command) => plugin::run(common, command).await,
+        }
+    });
+    // A blocking call that is still under way must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}
+
+fn log(common: &Common) -> Result<()> {
+    let filter = EnvFilter::try_new(&common.log_level)
+        .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match common.log_format {
+        LogFormat::Human => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn names_of_the_original_are_subcommands() {
+        let words = |line: &str| expand(line.split(' ').map(OsString::from));
+        assert_eq!(words("/usr/bin/pgshovel-relay a b"), ["/usr/bin/pgshovel-relay", "relay", "a", "b"]);
+        assert_eq!(words("pgshovel-admin set list"), ["pgshovel-admin", "set", "list"]);
+        assert_eq!(words("pgshovel relay a b"), ["pgshovel", "relay", "a", "b"]);
+    }
+}

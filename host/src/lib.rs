@@ -1,0 +1,14 @@
+//! pgshovel: moves the changes made to a PostgreSQL database out of it.
+
+pub mod error;
+pub mod ports;
+
+pub mod capabilities;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod memory;
+pub mod plugins;
+pub mod postgres;
+pub mod relay;
+pub mod replicate;

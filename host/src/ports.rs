@@ -1,0 +1,89 @@
+//! What the two loops need of the world, and nothing more.
+//!
+//! `postgres`, `plugins` and `memory` implement these; `relay` and `replicate`
+//! use them. Calls of one port never overlap.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::batch::Batch;
+use proto::row::{Mutation, Relation, Row};
+
+use crate::error::Result;
+
+/// The set's PgQ queue, seen by the one consumer that holds it.
+pub trait Queue: Send {
+    /// The open batch; opens the next one, committed at once, if none is open.
+    /// `None`: there is no new tick, and `wait` is how to learn of one.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Batch>>> + Send;
+
+    /// Returns when there may be a new batch, or after `at_most`.
+    fn wait(&mut self, at_most: Duration) -> impl Future<Output = Result<()>> + Send;
+
+    /// The next events of the open batch in PgQ's order, about 256 KiB of them;
+    /// empty at its end. The first call after `next` starts from the beginning.
+    fn read(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<Mutation>>> + Send;
+
+    /// Ends the batch: the next call of `next` opens the one after it. Durable
+    /// on return. An error that is not `Retry` says that somebody else ended it.
+    fn finish(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// See `writer.wit`.
+pub trait Writer: Send {
+    fn push(&mut self, batch: &Batch, messages: Vec<Bytes>) -> impl Future<Output = Result<()>> + Send;
+    fn flush(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// One message of a stream and where to resume after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub position: Vec<u8>,
+    pub message: Vec<u8>,
+}
+
+/// See `reader.wit`.
+pub trait Stream: Send {
+    fn seek(&mut self, after: Option<&[u8]>) -> impl Future<Output = Result<()>> + Send;
+    fn next(&mut self, max_messages: u32, max_wait: Duration) -> impl Future<Output = Result<Vec<Entry>>> + Send;
+}
+
+/// Rows of one relation.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    pub relation: Arc<Relation>,
+    pub rows: Vec<Row>,
+    /// How many rows the relation has in all, for progress.
+    pub estimated_rows: Option<u64>,
+}
+
+/// See `loader.wit`. What snapshot the rows belong to is the host's to know.
+pub trait Loader: Send {
+    fn next(&mut self, max_rows: u32) -> impl Future<Output = Result<Option<Chunk>>> + Send;
+}
+
+/// See `transform.wit`.
+pub trait Transform: Send {
+    fn transform(&mut self, mutations: Vec<Mutation>) -> impl Future<Output = Result<Vec<Mutation>>> + Send;
+}
+
+/// What a reader of a target's store can rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    Transactional,
+    Idempotent,
+    AtLeastOnce,
+}
+
+/// See `target.wit`, for the order of calls too.
+pub trait Target: Send {
+    fn guarantee(&mut self) -> impl Future<Output = Result<Guarantee>> + Send;
+    fn load_state(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+    fn load(&mut self, chunk: Chunk) -> impl Future<Output = Result<()>> + Send;
+    fn begin(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
+    fn apply(&mut self, mutations: Vec<Mutation>) -> impl Future<Output = Result<()>> + Send;
+    fn commit(&mut self, expected: Option<&[u8]>, state: &[u8]) -> impl Future<Output = Result<()>> + Send;
+    fn rollback(&mut self) -> impl Future<Output = Result<()>> + Send;
+}

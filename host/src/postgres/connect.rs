@@ -1,0 +1,147 @@
+//! Connections to PostgreSQL: one way to make them, one way to name their errors.
+
+use std::error::Error as _;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::{Error, Next, Result};
+
+/// How long a server may take to accept a connection, unless the DSN says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connects to `dsn`, a libpq connection string or URI. `application` shows in
+/// `pg_stat_activity`. The connection is driven by a task of its own and ends
+/// when the client is dropped.
+pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
+    let mut config = parse(dsn)?;
+    config.application_name(application);
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    let place = describe(&config);
+    let explain = |error: tokio_postgres::Error| explain(&error).context(format!("cannot connect to PostgreSQL at {place}"));
+    if config.get_ssl_mode() == SslMode::Disable || only_sockets(&config) {
+        let (client, connection) = config.connect(NoTls).await.map_err(explain)?;
+        drive(connection, place.clone());
+        Ok(client)
+    } else {
+        let (client, connection) = config.connect(tls()?).await.map_err(explain)?;
+        drive(connection, place.clone());
+        Ok(client)
+    }
+}
+
+/// Parses a DSN; the error does not repeat it, since it may hold a password.
+pub fn parse(dsn: &str) -> Result<Config> {
+    Config::from_str(dsn).map_err(|error| {
+        let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Error::configure(format!("the connection string of the database is not valid: {cause}; it takes libpq's form, such as host=localhost port=5432 dbname=app user=app, or postgresql://app@localhost:5432/app"))
+    })
+}
+
+/// Where a DSN leads, for messages: no user, no password.
+#[must_use]
+pub fn describe(config: &Config) -> String {
+    let ports = config.get_ports();
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(index, host)| {
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(path) => format!("{}:{port}", path.display()),
+            }
+        })
+        .collect();
+    let hosts = if hosts.is_empty() { "localhost:5432".to_owned() } else { hosts.join(",") };
+    match config.get_dbname().or(config.get_user()) {
+        Some(database) => format!("{hosts}/{database}"),
+        None => hosts,
+    }
+}
+
+/// Names a PostgreSQL error by what to do next. Never holds a row's values: the
+/// server's DETAIL, which may, is left out.
+#[must_use]
+pub fn explain(error: &tokio_postgres::Error) -> Error {
+    if let Some(refusal) = error.as_db_error() {
+        let code = refusal.code().code();
+        let text = format!("{} (SQLSTATE {code})", refusal.message());
+        return Error { next: next(code), message: text };
+    }
+    // Without an answer of the server: the connection broke, or was never made.
+    let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    if cause.contains("invalid configuration") { Error::configure(cause) } else { Error::retry(cause) }
+}
+
+/// See PostgreSQL's appendix A, "PostgreSQL Error Codes".
+fn next(code: &str) -> Next {
+    match code {
+        // Wrong password, no such role, no such database, no entry in pg_hba.conf.
+        "28P01" | "28000" | "3D000" => Next::Configure,
+        // Lock not available, statement timeout, idle-session and in-transaction timeouts.
+        "55P03" | "57014" | "25P03" | "25P04" | "57P05" => Next::Retry,
+        _ => match code.get(..2) {
+            // Connection exception, resources, operator intervention, transaction rollback, system error.
+            Some("08" | "53" | "57" | "40" | "58") => Next::Retry,
+            _ => Next::Stop,
+        },
+    }
+}
+
+fn only_sockets(config: &Config) -> bool {
+    !config.get_hosts().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
+}
+
+/// TLS with the system's certificates, as libpq's `sslmode=verify-full`.
+fn tls() -> Result<MakeRustlsConnect> {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::bug(format!("cannot set up TLS: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        // Whoever uses the client sees the same failure and handles it.
+        if let Err(error) = connection.await {
+            tracing::debug!(%place, %error, "connection to PostgreSQL ended");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_dsn_is_not_repeated() {
+        let error = parse("host=a password=secret port=x").unwrap_err();
+        assert_eq!(error.next, Next::Configure);
+        assert!(!error.message.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_place_has_neither_user_nor_password() {
+        let place = |dsn| describe(&parse(dsn).unwrap());
+        assert_eq!(place("postgresql://u:secret@a:1,b:2/app"), "a:1,b:2/app");
+        assert_eq!(place("host=/run/pg user=u password=secret"), "/run/pg:5432/u");
+    }
+}

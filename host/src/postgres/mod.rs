@@ -1,0 +1,3 @@
+//! PostgreSQL: connections, node identity, the PgQ queue, trigger DDL.
+
+pub mod connect;

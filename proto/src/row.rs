@@ -1,0 +1,58 @@
+//! Typed rows, as the ports of the host and the plugins see them.
+//!
+//! Names and types of the columns stand once in a [`Relation`], which rows share.
+
+use std::sync::Arc;
+
+/// One datum. See `value` in `wit/types.wit` for which PostgreSQL type is which.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// In the order of the relation's columns.
+pub type Row = Vec<Value>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub type_name: String,
+    pub type_oid: u32,
+}
+
+/// A table, as its rows were captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    pub schema: String,
+    pub table: String,
+    pub columns: Vec<Column>,
+    /// Indexes into `columns` of the columns that identify a row.
+    pub identity: Vec<u32>,
+    /// The version of the set's configuration that captured the rows.
+    pub version: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Insert(Row),
+    Update { before: Row, after: Row },
+    Delete(Row),
+    Truncate,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mutation {
+    /// PgQ's event id: ascending inside a batch.
+    pub id: u64,
+    pub relation: Arc<Relation>,
+    pub change: Change,
+    /// The source's transaction id.
+    pub transaction: u64,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub timestamp_us: i64,
+}
