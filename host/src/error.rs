@@ -13,6 +13,9 @@ pub enum Next {
     Configure,
     /// A server is away, or busy: wait and try again.
     Retry,
+    /// A plugin broke off (a trap, a limit on memory or time): try once more
+    /// with a new instance; when it breaks off at the same place again, stop.
+    Trap,
     /// Nothing will change by itself: stop and show the text, which says what to do.
     Stop,
     /// A promise of this program is broken: stop, and report it.
@@ -40,6 +43,10 @@ impl Error {
         Self { next: Next::Retry, message: message.into() }
     }
 
+    pub fn trap(message: impl Into<String>) -> Self {
+        Self { next: Next::Trap, message: message.into() }
+    }
+
     pub fn stop(message: impl Into<String>) -> Self {
         Self { next: Next::Stop, message: message.into() }
     }
@@ -60,7 +67,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.next {
-            Next::Stop => 1,
+            Next::Stop | Next::Trap => 1,
             Next::Usage => 2,
             Next::Configure => 3,
             Next::Retry => 4,

@@ -1,5 +1,6 @@
 //! pgshovel: moves the changes made to a PostgreSQL database out of it.
 
+pub mod backoff;
 pub mod error;
 pub mod ports;
 
