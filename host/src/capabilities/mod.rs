@@ -1,1 +1,4 @@
+//! What a plugin may import: each capability is plain Rust, and knows nothing of WebAssembly.
 
+
+pub mod postgres;

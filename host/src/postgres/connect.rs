@@ -14,6 +14,12 @@ use crate::error::{Error, Next, Result};
 /// How long a server may take to accept a connection, unless the DSN says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After this long without traffic the server is asked for a sign of life, up to
+/// `SILENCE_PROBES` times, `SILENCE_INTERVAL` apart.
+const SILENCE_IDLE: Duration = Duration::from_secs(10);
+const SILENCE_INTERVAL: Duration = Duration::from_secs(5);
+const SILENCE_PROBES: u32 = 4;
+
 /// Connects to `dsn`, a libpq connection string or URI. `application` shows in
 /// `pg_stat_activity`. The connection is driven by a task of its own and ends
 /// when the client is dropped.
@@ -23,6 +29,7 @@ pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
+    notice_silence(&mut config);
     let place = describe(&config);
     let explain = |error: tokio_postgres::Error| explain(&error).context(format!("cannot connect to PostgreSQL at {place}"));
     if config.get_ssl_mode() == SslMode::Disable || only_sockets(&config) {
@@ -33,6 +40,21 @@ pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
         let (client, connection) = config.connect(tls()?).await.map_err(explain)?;
         drive(connection, place.clone());
         Ok(client)
+    }
+}
+
+/// A server that vanished without a word is noticed in half a minute, whatever waits
+/// for it; what the DSN says comes first.
+fn notice_silence(config: &mut Config) {
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_idle(SILENCE_IDLE.min(config.get_keepalives_idle()));
+        config.keepalives_interval(SILENCE_INTERVAL);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(SILENCE_PROBES);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE_IDLE + SILENCE_INTERVAL * SILENCE_PROBES);
     }
 }
 
