@@ -56,3 +56,29 @@ pub struct Mutation {
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub timestamp_us: i64,
 }
+
+/// Which [`Value`] the values of a type are: what every reader of a datum, from
+/// the stream or from the source database, agrees on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Boolean,
+    Integer,
+    Float,
+    Bytes,
+    Text,
+}
+
+impl Class {
+    /// By `pg_type.oid`, which is stable for built-in types. A domain is of the
+    /// class Text, whatever it is over.
+    #[must_use]
+    pub const fn of(type_oid: u32) -> Self {
+        match type_oid {
+            16 => Self::Boolean,
+            17 => Self::Bytes,
+            20 | 21 | 23 => Self::Integer,
+            700 | 701 => Self::Float,
+            _ => Self::Text,
+        }
+    }
+}
