@@ -1,0 +1,211 @@
+//! One section: a plugin with its configuration, grants and limits.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_yaml::Value;
+
+use super::expand::{Sources, expand};
+use super::field::{Field, Problem, Step, join};
+use super::{Limits, Section};
+use crate::capabilities::grants::{Files, Grants, Mode, Properties, Resources, Secret};
+
+type Result<T> = std::result::Result<T, Problem>;
+
+const KEYS: [&str; 5] = ["path", "configuration", "grants", "limits", "sha256"];
+const MEMORY_MIN: u64 = 1 << 20;
+/// What 32 bits of address reach.
+const MEMORY_MAX: u64 = 4 << 30;
+const CALL_MIN: Duration = Duration::from_millis(10);
+const CALL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Deeper, and a plugin's JSON parser may refuse it.
+const CONFIGURATION_DEPTH_MAX: usize = 64;
+
+pub(super) fn required(root: &Field<'_>, name: &str, file: &Path) -> Result<Section> {
+    let remedy = format!("write {name}: {{ path: {} }}", if name == "stream" { "file.wasm" } else { "postgresql.wasm" });
+    read(&root.required(name, &remedy)?, file)
+}
+
+pub(super) fn list(root: &Field<'_>, name: &str, file: &Path) -> Result<Vec<Section>> {
+    let Some(field) = root.get(name) else { return Ok(Vec::new()) };
+    let Value::Sequence(items) = field.value else {
+        return Err(field.wrong("write a list, one item per plugin, such as - path: ./redact.wasm"));
+    };
+    items.iter().enumerate().map(|(index, item)| read(&field.below(Step::Index(index), item), file)).collect()
+}
+
+fn read(field: &Field<'_>, file: &Path) -> Result<Section> {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut section = Section {
+        name: join(&field.path),
+        file: file.to_owned(),
+        path: String::new(),
+        configuration: serde_json::Value::Object(serde_json::Map::new()),
+        grants: Grants::default(),
+        limits: Limits::default(),
+        sha256: None,
+    };
+    field.map(&KEYS)?;
+    let component = "write the path of a component, such as path: file.wasm";
+    section.path = field.required("path", component)?.text(component)?.to_owned();
+    let folder = section.folder().to_owned();
+    let sources = Sources { folder: &folder, env: &env };
+    if let Some(field) = field.get("configuration") {
+        field.entries("write a map, which the plugin gets as JSON")?;
+        section.configuration = json(&field, &sources)?;
+    }
+    if let Some(field) = field.get("grants") {
+        section.grants = grants(&field, &sources)?;
+    }
+    if let Some(field) = field.get("limits") {
+        section.limits = limits(&field)?;
+    }
+    if let Some(field) = field.get("sha256") {
+        section.sha256 = Some(sha256(&field)?);
+    }
+    Ok(section)
+}
+
+fn limits(field: &Field<'_>) -> Result<Limits> {
+    field.map(&["memory", "call"])?;
+    let mut limits = Limits::default();
+    if let Some(field) = field.get("memory") {
+        let bytes = field.bytes(MEMORY_MIN, MEMORY_MAX)?;
+        limits.memory = usize::try_from(bytes).map_err(|_| field.problem("is more than this machine can address"))?;
+    }
+    if let Some(field) = field.get("call") {
+        limits.call = field.duration(CALL_MIN, CALL_MAX)?;
+    }
+    Ok(limits)
+}
+
+fn sha256(field: &Field<'_>) -> Result<[u8; 32]> {
+    let remedy = "write the 64 hexadecimal digits that `sha256sum` or `pgshovel plugin inspect` prints, in quotes";
+    let text = field.text(remedy)?;
+    let wrong = || field.problem(format!("{text:?} is not a SHA-256; {remedy}"));
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    Ok(digest)
+}
+
+fn grants(field: &Field<'_>, sources: &Sources<'_>) -> Result<Grants> {
+    field.map(&["postgres", "kafka", "files"])?;
+    let mut grants = Grants::default();
+    if let Some(field) = field.get("postgres") {
+        grants.postgres = match field.value {
+            Value::Mapping(_) => named(&field, |field| dsn(field, sources))?,
+            _ => Resources::One(dsn(&field, sources)?),
+        };
+    }
+    if let Some(field) = field.get("kafka") {
+        grants.kafka = match field.value {
+            Value::Mapping(map) if !map.keys().any(is_property) => named(&field, |field| brokers(field, sources))?,
+            _ => Resources::One(brokers(&field, sources)?),
+        };
+    }
+    if let Some(field) = field.get("files") {
+        grants.files = Some(files(&field, sources)?);
+    }
+    Ok(grants)
+}
+
+/// The names of grants have no dots, and nearly all of librdkafka's properties have.
+fn is_property(key: &Value) -> bool {
+    key.as_str().is_some_and(|key| key.contains('.'))
+}
+
+fn named<'a, T>(field: &Field<'a>, read: impl Fn(&Field<'a>) -> Result<T>) -> Result<Resources<T>> {
+    let entries = field.entries("write a map from names to resources")?;
+    if entries.is_empty() {
+        return Err(field.problem("grants nothing; remove it, or write a map from names to resources"));
+    }
+    let resource = |(name, field): (&str, Field<'a>)| {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || !name.chars().all(legal) {
+            return Err(Problem { at_key: true, ..field.problem("is not a name; write letters, digits, - and _") });
+        }
+        Ok((name.to_owned(), read(&field)?))
+    };
+    Ok(Resources::Named(entries.into_iter().map(resource).collect::<Result<_>>()?))
+}
+
+fn dsn(field: &Field<'_>, sources: &Sources<'_>) -> Result<Secret> {
+    let text = expanded(field, field.text("write a connection string, such as postgresql://app@localhost:5432/app")?, sources)?;
+    match crate::postgres::connect::parse(&text) {
+        Ok(_) => Ok(Secret::new(text)),
+        Err(error) => Err(field.problem(error.message)),
+    }
+}
+
+fn brokers(field: &Field<'_>, sources: &Sources<'_>) -> Result<Properties> {
+    let remedy = "write the brokers, such as localhost:9092, or a map of librdkafka's properties with bootstrap.servers";
+    if !field.value.is_mapping() {
+        let servers = expanded(field, field.text(remedy)?, sources)?;
+        return Ok(Properties(BTreeMap::from([("bootstrap.servers".to_owned(), servers)])));
+    }
+    let mut properties = BTreeMap::new();
+    for (name, field) in field.entries(remedy)? {
+        let value = match field.value {
+            Value::String(text) => expanded(&field, text, sources)?,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(value) => value.to_string(),
+            _ => return Err(field.wrong("write the value of this property of librdkafka")),
+        };
+        properties.insert(name.to_owned(), value);
+    }
+    if !properties.contains_key("bootstrap.servers") {
+        return Err(field.problem("the key `bootstrap.servers` is missing; write bootstrap.servers: localhost:9092"));
+    }
+    Ok(Properties(properties))
+}
+
+fn files(field: &Field<'_>, sources: &Sources<'_>) -> Result<Files> {
+    field.map(&["path", "mode"])?;
+    let remedy = "write a folder, such as path: ./stream";
+    let path = field.required("path", remedy)?;
+    let path = sources.folder.join(expanded(&path, path.text(remedy)?, sources)?);
+    let modes = "write mode: read-only or mode: read-write";
+    let mode = field.required("mode", modes)?;
+    let mode = match mode.text(modes)? {
+        "read-only" => Mode::ReadOnly,
+        "read-write" => Mode::ReadWrite,
+        other => return Err(mode.problem(format!("{other:?} is not a mode; {modes}"))),
+    };
+    Ok(Files { path, mode })
+}
+
+fn expanded(field: &Field<'_>, text: &str, sources: &Sources<'_>) -> Result<String> {
+    expand(text, sources).map_err(|message| field.problem(message))
+}
+
+/// The plugin's own part, as JSON.
+fn json(field: &Field<'_>, sources: &Sources<'_>) -> Result<serde_json::Value> {
+    if field.path.len() > CONFIGURATION_DEPTH_MAX {
+        return Err(field.problem(format!("is nested too deeply; at most {CONFIGURATION_DEPTH_MAX} levels")));
+    }
+    Ok(match field.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Number(number) => serde_json::to_value(number)
+            .ok()
+            .filter(|number| !number.is_null())
+            .ok_or_else(|| field.wrong("JSON has no such number; put it in quotes"))?,
+        Value::String(text) => expanded(field, text, sources)?.into(),
+        Value::Sequence(items) => {
+            let item = |(index, value)| json(&field.below(Step::Index(index), value), sources);
+            serde_json::Value::Array(items.iter().enumerate().map(item).collect::<Result<_>>()?)
+        }
+        Value::Mapping(_) => {
+            let entry = |(key, field): (&str, Field<'_>)| Ok((key.to_owned(), json(&field, sources)?));
+            serde_json::Value::Object(field.entries("write a map")?.into_iter().map(entry).collect::<Result<_>>()?)
+        }
+        Value::Tagged(_) => return Err(field.wrong("remove the tag, which JSON does not have")),
+    })
+}
