@@ -1,1 +1,7 @@
-//! placeholder
+//! Real servers on loopback, and what tests of the real `pgshovel` need of them.
+//! The demo and the benchmarks start the same servers.
+
+pub mod compare;
+pub mod harness;
+pub mod paths;
+pub mod servers;

@@ -1,0 +1,108 @@
+//! A single Apache Kafka broker in KRaft mode, from the jars that the install
+//! script fetches with Maven.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use pgshovel::error::{Error, Result};
+
+use super::{Fleet, Process, await_ready, create_folder, port, run, write};
+use crate::paths;
+
+/// Any 16 bytes in base64 will do: the cluster is alone.
+const CLUSTER_ID: &str = "cGdzaG92ZWwtdGVzdHMtMQ";
+const JAVA: [&str; 5] =
+    ["-Xms192m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.showDateTime=true"];
+
+/// A running broker. Topics are not made by themselves.
+#[derive(Debug)]
+pub struct Kafka {
+    pub port: u16,
+    name: String,
+    folder: PathBuf,
+    fleet: Arc<Fleet>,
+    process: Option<Process>,
+}
+
+impl Kafka {
+    pub fn create(fleet: &Arc<Fleet>, name: &str) -> Result<Self> {
+        let folder = fleet.folder().join(name);
+        create_folder(&folder)?;
+        let (port, controller) = (port::free()?, port::free()?);
+        write(&folder.join("server.properties"), &properties(port, controller, &folder.join("data").display().to_string()))?;
+        let server = Self { port, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
+        run(server.java("kafka.tools.StorageTool")?.args(["format", "--cluster-id", CLUSTER_ID, "--config", "server.properties"]))?;
+        let mut server = server;
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Starts it where it stopped; returns when it serves.
+    pub fn start(&mut self) -> Result<()> {
+        let log = self.fleet.folder().join(format!("{}.log", self.name));
+        let seen = std::fs::metadata(&log).map_or(0, |data| data.len());
+        let seen = usize::try_from(seen).unwrap_or(usize::MAX);
+        let mut command = self.java("kafka.Kafka")?;
+        command.arg("server.properties");
+        let mut process = Process::start(&self.fleet, &format!("Kafka ({})", self.name), &mut command, &log, "KILL")?;
+        await_ready(&mut process, || {
+            let text = std::fs::read(&log).unwrap_or_default();
+            text.get(seen..).is_some_and(|text| String::from_utf8_lossy(text).contains("Kafka Server started"))
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it; what it wrote is still there at the next start.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.stop().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// As clients name it.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn java(&self, class: &str) -> Result<Command> {
+        let jars = match std::env::var_os("PGSHOVEL_KAFKA_JARS") {
+            Some(folder) => PathBuf::from(folder),
+            None => paths::build()?.join("kafka"),
+        };
+        if !jars.is_dir() {
+            return Err(Error::stop(format!("Kafka's jars are not in {}; run `make install`", jars.display())));
+        }
+        let mut command = Command::new("java");
+        command.args(JAVA).arg("-cp").arg(jars.join("*")).arg(class).current_dir(&self.folder);
+        Ok(command)
+    }
+}
+
+fn properties(port: u16, controller: u16, data: &str) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=BROKER://127.0.0.1:{port}\n\
+         listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         controller.listener.names=CONTROLLER\n\
+         inter.broker.listener.name=BROKER\n\
+         log.dirs={data}\n\
+         auto.create.topics.enable=false\n\
+         num.partitions=1\n\
+         offsets.topic.num.partitions=1\n\
+         offsets.topic.replication.factor=1\n\
+         transaction.state.log.num.partitions=1\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         share.coordinator.state.topic.num.partitions=1\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\n"
+    )
+}

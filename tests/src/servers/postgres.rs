@@ -1,0 +1,115 @@
+//! A PostgreSQL cluster of its own, with Debian's binaries.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use pgshovel::error::{Error, Result};
+
+use super::{Fleet, Process, await_ready, create_folder, port, run, write};
+
+const BINARIES: &str = "/usr/lib/postgresql/15/bin";
+/// The user that the servers run as when this program is root, which PostgreSQL refuses to be.
+const USER: &str = "postgres";
+
+/// A running cluster. Its superuser is `postgres`, without a password, from
+/// 127.0.0.1 alone.
+#[derive(Debug)]
+pub struct Postgres {
+    pub port: u16,
+    name: String,
+    folder: PathBuf,
+    fleet: Arc<Fleet>,
+    process: Option<Process>,
+}
+
+impl Postgres {
+    /// Makes and starts a cluster. `settings` are lines of postgresql.conf.
+    pub fn create(fleet: &Arc<Fleet>, name: &str, settings: &[&str]) -> Result<Self> {
+        let folder = fleet.folder().join(name);
+        create_folder(&folder)?;
+        if root()? {
+            run(Command::new("chown").arg(format!("{USER}:")).arg(&folder))?;
+            run(unprivileged("test")?.arg("-x").arg(&folder)).map_err(|_| {
+                let parent = fleet.folder().parent().unwrap_or(Path::new("/")).display();
+                Error::stop(format!("the user {USER} cannot enter {parent}; set PGSHOVEL_SERVERS_DIR to a folder that everybody can enter"))
+            })?;
+        }
+        let data = folder.join("data");
+        run(unprivileged(&format!("{BINARIES}/initdb"))?
+            .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync", "--pgdata"])
+            .arg(&data)
+            .current_dir("/"))?;
+        let port = port::free()?;
+        let configuration = data.join("postgresql.auto.conf");
+        let text = format!("listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n{}\n", settings.join("\n"));
+        write(&configuration, &text)?;
+        let mut server = Self { port, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Starts it where it stopped; returns when it takes connections.
+    pub fn start(&mut self) -> Result<()> {
+        let data = self.folder.join("data");
+        let log = self.fleet.folder().join(format!("{}.log", self.name));
+        let mut command = unprivileged(&format!("{BINARIES}/postgres"))?;
+        command.arg("-D").arg(&data).current_dir("/");
+        // SIGQUIT is an immediate shutdown: the cluster is thrown away.
+        let mut process = Process::start(&self.fleet, &format!("PostgreSQL ({})", self.name), &mut command, &log, "QUIT")?;
+        // The last line that pg_ctl itself waits for; see "postmaster.pid" in PostgreSQL's "Database File Layout".
+        let status = data.join("postmaster.pid");
+        let own = process.pid().to_string();
+        await_ready(&mut process, || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            text.lines().next() == Some(&own) && text.lines().nth(7).is_some_and(|line| line.trim_end() == "ready")
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Stops it in PostgreSQL's immediate mode: as a crash, recovered from at the next start.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.stop().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// A connection string for one of its databases.
+    #[must_use]
+    pub fn dsn(&self, database: &str) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname={database}", self.port)
+    }
+
+    /// One of PostgreSQL's own client programs, told by its environment to
+    /// connect to `database` here.
+    #[must_use]
+    pub fn client(&self, program: &str, database: &str) -> Command {
+        let mut command = Command::new(format!("{BINARIES}/{program}"));
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", database)
+            .current_dir("/");
+        command
+    }
+}
+
+fn root() -> Result<bool> {
+    let own = std::fs::metadata("/proc/self").map_err(|error| Error::stop(format!("cannot read /proc/self: {error}")))?;
+    Ok(own.uid() == 0)
+}
+
+/// Runs `program` as the user `postgres` if this program is root. It takes the
+/// place of the command that changes the user, so that signals reach it.
+fn unprivileged(program: &str) -> Result<Command> {
+    if !root()? {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", USER, "--regid", USER, "--init-groups", "--reset-env", "--", program]);
+    Ok(command)
+}
