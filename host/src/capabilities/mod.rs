@@ -1,4 +1,5 @@
 //! What a plugin may import: each capability is plain Rust, and knows nothing of WebAssembly.
 
 pub mod grants;
+pub mod origin;
 pub mod postgres;

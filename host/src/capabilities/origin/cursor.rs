@@ -1,0 +1,102 @@
+//! Reads one table on a connection of its own, ahead of whoever asks.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use proto::row::Row;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
+
+use super::{Source, Table, copy, enter};
+use crate::error::{Error, Result};
+use crate::postgres::connect;
+
+/// A block ends when it holds this much, as the server sends it, or one row.
+const BLOCK_BYTES_MAX: usize = 256 * 1024;
+
+/// How many blocks wait for the reader: the server, the conversion and the plugin overlap.
+const BLOCKS_AHEAD_MAX: usize = 3;
+
+enum Block {
+    Rows(Vec<Row>),
+    /// The table has been read to its end; without it, the reader died.
+    End,
+}
+
+/// Rows of one table, in no particular order.
+pub struct Cursor {
+    blocks: mpsc::Receiver<Result<Block>>,
+    left: VecDeque<Row>,
+    ended: bool,
+    reader: JoinHandle<()>,
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor").finish_non_exhaustive()
+    }
+}
+
+impl Cursor {
+    pub(super) fn start(source: Arc<Source>, table: Table, permit: OwnedSemaphorePermit) -> Self {
+        let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD_MAX);
+        let reader = tokio::spawn(async move {
+            let relation = &table.relation;
+            let end = read(&source, &table, &sender).await.map(|()| Block::End);
+            let end = end.map_err(|error| error.context(format!("cannot read the table {}.{}", relation.schema, relation.table)));
+            // Nobody listens when the cursor was dropped.
+            let _ = sender.send(end).await;
+            drop(permit);
+        });
+        Self { blocks, left: VecDeque::new(), ended: false, reader }
+    }
+
+    /// The next rows, at most `max_rows` and about 256 KiB of them; empty at the end.
+    pub async fn fetch(&mut self, max_rows: usize) -> Result<Vec<Row>> {
+        while self.left.is_empty() && !self.ended {
+            match self.blocks.recv().await {
+                Some(block) => match block? {
+                    Block::Rows(rows) => self.left = rows.into(),
+                    Block::End => self.ended = true,
+                },
+                None => return Err(Error::bug("the reader of a table ended without a word")),
+            }
+        }
+        if self.left.len() <= max_rows {
+            return Ok(std::mem::take(&mut self.left).into());
+        }
+        Ok(self.left.drain(..max_rows.max(1)).collect())
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read(source: &Source, table: &Table, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
+    let explain = |error: tokio_postgres::Error| connect::explain(&error);
+    let client = connect::connect(&source.dsn, &source.application).await?;
+    enter(&client, Some(&source.snapshot)).await?;
+    let types: Vec<u32> = table.relation.columns.iter().map(|column| column.type_oid).collect();
+    let mut lines = std::pin::pin!(client.copy_out(&*table.sql).await.map_err(explain)?);
+    let (mut block, mut bytes) = (Vec::new(), 0);
+    // The server sends one message per row: see "COPY Operations" on PostgreSQL's page "Message Flow".
+    while let Some(line) = lines.try_next().await.map_err(explain)? {
+        block.push(copy::row(&line, &types).map_err(Error::stop)?);
+        bytes += line.len();
+        if bytes >= BLOCK_BYTES_MAX {
+            if blocks.send(Ok(Block::Rows(std::mem::take(&mut block)))).await.is_err() {
+                return Ok(());
+            }
+            bytes = 0;
+        }
+    }
+    if !block.is_empty() {
+        let _ = blocks.send(Ok(Block::Rows(block))).await;
+    }
+    Ok(())
+}
