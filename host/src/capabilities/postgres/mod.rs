@@ -1,11 +1,13 @@
 //! The capability `postgres`: see `wit/postgres.wit`, which is its contract.
 
 mod parameter;
+mod pipeline;
 mod query;
 mod statements;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 use self::parameter::{Parameter, TextArray};
+use self::pipeline::Pipeline;
 use self::statements::Statements;
 use crate::error::Next;
 use crate::postgres::connect;
@@ -85,8 +88,9 @@ fn of(error: crate::error::Error) -> Failure {
 
 /// One session. After [`Failure::Unavailable`] it is of no more use.
 pub struct Connection {
-    client: Client,
+    client: Arc<Client>,
     statements: Statements,
+    pipeline: Pipeline,
 }
 
 impl fmt::Debug for Connection {
@@ -99,7 +103,7 @@ impl Connection {
     /// Connects and pins the session's settings. `application` shows in `pg_stat_activity`.
     pub async fn open(dsn: &str, application: &str) -> Result<Self, Failure> {
         let client = connect::connect(dsn, application).await.map_err(of)?;
-        let connection = Self { client, statements: Statements::default() };
+        let connection = Self { client: Arc::new(client), statements: Statements::default(), pipeline: Pipeline::default() };
         answered(connection.client.batch_execute(&settings())).await?;
         Ok(connection)
     }
@@ -123,6 +127,19 @@ impl Connection {
         let statement = self.prepare(sql).await?;
         expect_parameters(&statement, columns.len())?;
         answered(self.client.execute_raw(&statement, columns.iter().map(|column| TextArray(column)))).await
+    }
+
+    /// Sends a statement as [`Self::execute_set`] takes it, and does not wait for its result.
+    pub async fn submit(&mut self, sql: &str, columns: Vec<Vec<Option<String>>>) -> Result<(), Failure> {
+        let statement = self.prepare(sql).await?;
+        expect_parameters(&statement, columns.len())?;
+        self.pipeline.submit(Arc::clone(&self.client), statement, columns).await
+    }
+
+    /// Waits for all that was submitted since the last call: the rows that each affected,
+    /// in the order sent. An error other than `Refused` ends the session.
+    pub async fn settle(&mut self) -> Result<Vec<Result<u64, DatabaseError>>, Failure> {
+        self.pipeline.settle().await
     }
 
     /// All rows of a query, at most 64 MiB of them.
