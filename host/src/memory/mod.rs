@@ -1,1 +1,19 @@
+//! The ports in memory, for simulation: a source with transactions and
+//! PgQ-like batches, a log, a target; and faults drawn from a seed.
+//!
+//! Nothing here reads a clock or draws from any other source of randomness, so
+//! that a run is a function of its seed.
 
+mod faults;
+mod loader;
+mod log;
+mod source;
+mod stream;
+mod target;
+
+pub use faults::{Faults, Rates};
+pub use loader::Loader;
+pub use log::Log;
+pub use source::{Key, Rows, Source, Table};
+pub use stream::Stream;
+pub use target::{Store, Target};

@@ -1,0 +1,127 @@
+//! What may go wrong around a call of a port, drawn from a seed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
+
+use crate::error::{Error, Result};
+
+/// How many calls in a thousand meet each kind of fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// The call fails and did nothing.
+    pub error_before: u32,
+    /// The call did its work, and its answer is lost.
+    pub error_after: u32,
+    /// The process dies before the call.
+    pub crash_before: u32,
+    /// The process dies after the call did its work.
+    pub crash_after: u32,
+}
+
+impl Rates {
+    pub const NONE: Self = Self { error_before: 0, error_after: 0, crash_before: 0, crash_after: 0 };
+}
+
+/// The faults of one process.
+///
+/// A crash never returns from the call: [`Faults::crashed`] tells the simulator
+/// to drop the process.
+#[derive(Debug)]
+pub struct Faults {
+    state: Mutex<State>,
+    crash: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    random: StdRng,
+    rates: Rates,
+    /// Faults that were drawn so far, by kind, in the order of [`Rates`].
+    drawn: [u64; 4],
+}
+
+enum Fault {
+    None,
+    ErrorBefore,
+    ErrorAfter,
+    CrashBefore,
+    CrashAfter,
+}
+
+impl Faults {
+    #[must_use]
+    pub fn new(seed: u64, rates: Rates) -> Self {
+        let state = State { random: StdRng::seed_from_u64(seed), rates, drawn: [0; 4] };
+        Self { state: Mutex::new(state), crash: Notify::new() }
+    }
+
+    /// From now on; [`Rates::NONE`] lets a run come to its end.
+    pub fn set(&self, rates: Rates) {
+        self.lock().rates = rates;
+    }
+
+    /// How many faults were drawn, in the order of the fields of [`Rates`].
+    #[must_use]
+    pub fn drawn(&self) -> [u64; 4] {
+        self.lock().drawn
+    }
+
+    /// Returns when the process is to die.
+    pub async fn crashed(&self) {
+        self.crash.notified().await;
+    }
+
+    /// Performs a call with whatever befalls it. It may first let other
+    /// processes run, so that they interleave in many ways.
+    pub async fn around<T>(&self, call: &str, perform: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let (yields, fault) = self.lock().draw();
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        match fault {
+            Fault::None => perform(),
+            Fault::ErrorBefore => Err(Error::retry(format!("{call}: injected, nothing was done"))),
+            Fault::ErrorAfter => perform().and_then(|_| Err(Error::retry(format!("{call}: injected, the answer is lost")))),
+            Fault::CrashBefore => self.die().await,
+            Fault::CrashAfter => {
+                // What the call would have returned dies with the process.
+                drop(perform());
+                self.die().await
+            }
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        self.crash.notify_one();
+        std::future::pending().await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn draw(&mut self) -> (u32, Fault) {
+        let yields = self.random.random_range(0..3);
+        let Rates { error_before, error_after, crash_before, crash_after } = self.rates;
+        let mut drawn = self.random.random_range(0..1000_u32);
+        let kinds = [
+            (error_before, Fault::ErrorBefore),
+            (error_after, Fault::ErrorAfter),
+            (crash_before, Fault::CrashBefore),
+            (crash_after, Fault::CrashAfter),
+        ];
+        for ((rate, fault), count) in kinds.into_iter().zip(&mut self.drawn) {
+            if drawn < rate {
+                *count += 1;
+                return (yields, fault);
+            }
+            drawn -= rate;
+        }
+        (yields, Fault::None)
+    }
+}

@@ -1,0 +1,164 @@
+//! A transactional store that forgives nothing: a row that is inserted twice,
+//! or changed without being there, is an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proto::batch::Batch;
+use proto::row::{Change, Mutation, Relation, Row};
+
+use super::Faults;
+use super::source::{Key, Rows, Table, key, name};
+use crate::error::{Error, Result};
+use crate::ports::{self, Chunk, Guarantee};
+
+/// What is durable.
+#[derive(Debug, Default)]
+pub struct Store {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inner {
+    rows: Rows,
+    state: Option<Vec<u8>>,
+    commits: u64,
+}
+
+impl Store {
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        self.lock().rows.clone()
+    }
+
+    #[must_use]
+    pub fn state(&self) -> Option<Vec<u8>> {
+        self.lock().state.clone()
+    }
+
+    /// Commits so far.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.lock().commits
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Target {
+    store: Arc<Store>,
+    faults: Arc<Faults>,
+    /// What the open transaction made of the rows.
+    open: Option<Rows>,
+    loaded: BTreeSet<Table>,
+}
+
+impl Target {
+    #[must_use]
+    pub fn new(store: Arc<Store>, faults: Arc<Faults>) -> Self {
+        Self { store, faults, open: None, loaded: BTreeSet::new() }
+    }
+
+    fn put_rows(&mut self, chunk: Chunk) -> Result<()> {
+        let open = self.open.get_or_insert_with(|| self.store.rows());
+        let table = name(&chunk.relation);
+        let rows = open.entry(table.clone()).or_default();
+        if self.loaded.insert(table) {
+            rows.clear();
+        }
+        chunk.rows.into_iter().try_for_each(|row| insert(rows, &chunk.relation, row))
+    }
+
+    fn put_mutations(&mut self, mutations: Vec<Mutation>) -> Result<()> {
+        let open = self.open.as_mut().ok_or_else(|| Error::bug("apply without begin"))?;
+        mutations.into_iter().try_for_each(|mutation| apply(open, mutation))
+    }
+
+    fn put_state(&mut self, expected: Option<&[u8]>, state: &[u8]) -> Result<()> {
+        let rows = self.open.take().ok_or_else(|| Error::bug("commit without begin or load"))?;
+        let mut inner = self.store.lock();
+        if inner.state.as_deref() != expected {
+            return Err(Error::stop("the stored state is not the expected one: another worker is at work"));
+        }
+        *inner = Inner { rows, state: Some(state.to_vec()), commits: inner.commits + 1 };
+        Ok(())
+    }
+}
+
+fn insert(rows: &mut BTreeMap<Key, Row>, relation: &Relation, row: Row) -> Result<()> {
+    match rows.insert(key(relation, &row), row) {
+        None => Ok(()),
+        Some(_) => Err(Error::stop(format!("a row of {} is inserted twice", relation.table))),
+    }
+}
+
+fn apply(open: &mut Rows, mutation: Mutation) -> Result<()> {
+    let relation = &mutation.relation;
+    let rows = open.get_mut(&name(relation)).ok_or_else(|| Error::stop(format!("table {} was never loaded", relation.table)))?;
+    let missing = || Error::stop(format!("event {} changes a row of {} that is not there", mutation.id, relation.table));
+    match mutation.change {
+        Change::Insert(row) => insert(rows, relation, row),
+        Change::Update { before, after } => {
+            // The whole row: a stale one shows an event that is out of order.
+            rows.remove(&key(relation, &before)).filter(|row| *row == before).ok_or_else(missing)?;
+            insert(rows, relation, after)
+        }
+        Change::Delete(before) => rows.remove(&key(relation, &before)).filter(|row| *row == before).map(drop).ok_or_else(missing),
+        Change::Truncate => {
+            rows.clear();
+            Ok(())
+        }
+    }
+}
+
+impl ports::Target for Target {
+    async fn guarantee(&mut self) -> Result<Guarantee> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("target.guarantee", || Ok(Guarantee::Transactional)).await
+    }
+
+    async fn load_state(&mut self) -> Result<Option<Vec<u8>>> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("target.load-state", || Ok(self.store.state())).await
+    }
+
+    async fn load(&mut self, chunk: Chunk) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("target.load", || self.put_rows(chunk)).await
+    }
+
+    async fn begin(&mut self, _batch: &Batch) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        faults
+            .around("target.begin", || match self.open.replace(self.store.rows()) {
+                None => Ok(()),
+                Some(_) => Err(Error::bug("begin inside a batch")),
+            })
+            .await
+    }
+
+    async fn apply(&mut self, mutations: Vec<Mutation>) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("target.apply", || self.put_mutations(mutations)).await
+    }
+
+    async fn commit(&mut self, expected: Option<&[u8]>, state: &[u8]) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("target.commit", || self.put_state(expected, state)).await
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        faults
+            .around("target.rollback", || {
+                self.open = None;
+                self.loaded.clear();
+                Ok(())
+            })
+            .await
+    }
+}
