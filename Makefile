@@ -1,0 +1,42 @@
+# The only list of commands: people, CI and the README use these.
+SHELL := /bin/bash
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+# What `make demo` streams through: file or kafka.
+STREAM ?= file
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
+
+.PHONY: help install build plugins test demo lint release clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: ## install what this machine lacks: Debian packages (root or sudo), Kafka, Python packages
+	@tests/install.sh
+
+build: install ## build the program for work and tests
+	@cargo build --locked --workspace
+
+plugins: install ## build the WebAssembly components
+	@plugins/build.sh
+
+test: build plugins ## run all tests, against real servers too
+	@tests/run.sh
+
+demo: ## replicate a running pgbench and compare; STREAM=kafka for a Kafka broker in between
+	@examples/pgbench/run.sh $(STREAM)
+
+lint: install ## check the format, and clippy without a warning
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+release: plugins ## build the program as it is installed, below TARGET/dist
+	@cargo build --locked --release -p pgshovel
+	@install -D -t $(DIST)/bin $(CARGO_TARGET_DIR)/release/pgshovel
+	@install -D -m 644 -t $(DIST)/lib/pgshovel/plugins $(CARGO_TARGET_DIR)/plugins/*.wasm
+	@for name in admin relay replicate; do ln -sf pgshovel $(DIST)/bin/pgshovel-$$name; done
+	@echo $(DIST)
+
+clean: ## remove what was built
+	@cargo clean
