@@ -20,4 +20,8 @@ pub mod interfaces {
 }
 
 pub mod batch;
+pub mod codec;
 pub mod row;
+pub mod snapshot;
+pub mod timestamp;
+mod wire;

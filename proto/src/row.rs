@@ -2,6 +2,7 @@
 //!
 //! Names and types of the columns stand once in a [`Relation`], which rows share.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// One datum. See `value` in `wit/types.wit` for which PostgreSQL type is which.
@@ -13,6 +14,70 @@ pub enum Value {
     Float(f64),
     Text(String),
     Bytes(Vec<u8>),
+}
+
+/// Which [`Value`] holds the values of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Boolean,
+    Integer,
+    Float,
+    Bytes,
+    /// PostgreSQL's own text output.
+    Text,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Bytes => "bytes",
+            Self::Text => "text",
+        })
+    }
+}
+
+/// `pg_type.oid` of PostgreSQL's own types, which no server changes
+/// (`src/include/catalog/pg_type.dat`).
+pub mod oid {
+    pub const BOOL: u32 = 16;
+    pub const BYTEA: u32 = 17;
+    pub const INT8: u32 = 20;
+    pub const INT2: u32 = 21;
+    pub const INT4: u32 = 23;
+    pub const TEXT: u32 = 25;
+    pub const FLOAT4: u32 = 700;
+    pub const FLOAT8: u32 = 701;
+}
+
+/// The class of a type's values: the one rule that loader, relay and worker
+/// share. A domain, an enum or a type of an extension is text.
+#[must_use]
+pub const fn class(type_oid: u32) -> Class {
+    match type_oid {
+        oid::BOOL => Class::Boolean,
+        oid::INT2 | oid::INT4 | oid::INT8 => Class::Integer,
+        oid::FLOAT4 | oid::FLOAT8 => Class::Float,
+        oid::BYTEA => Class::Bytes,
+        _ => Class::Text,
+    }
+}
+
+impl Value {
+    /// `None` for NULL, which every type has.
+    #[must_use]
+    pub const fn class(&self) -> Option<Class> {
+        match self {
+            Self::Null => None,
+            Self::Boolean(_) => Some(Class::Boolean),
+            Self::Integer(_) => Some(Class::Integer),
+            Self::Float(_) => Some(Class::Float),
+            Self::Text(_) => Some(Class::Text),
+            Self::Bytes(_) => Some(Class::Bytes),
+        }
+    }
 }
 
 /// In the order of the relation's columns.

@@ -1,6 +1,21 @@
 //! The grammar of a stream: `batch = Begin Mutation* (Commit | Rollback)`.
+//!
+//! [`publisher`] is its sending half, [`step`] its receiving half. Both are pure:
+//! what happened goes in, what to do about it comes out.
+
+use std::fmt;
 
 use crate::interfaces::common::Tick;
+
+pub mod bootstrap;
+mod layout;
+pub mod publisher;
+mod relations;
+mod state;
+pub mod step;
+mod violation;
+
+pub use violation::Violation;
 
 /// The UUID of a database, or of a publisher.
 pub type Id = [u8; 16];
@@ -13,4 +28,26 @@ pub struct Batch {
     pub node: Id,
     pub start: Tick,
     pub end: Tick,
+}
+
+/// An [`Id`] in the usual text form of a UUID.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Uuid(pub Id);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

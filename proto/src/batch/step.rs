@@ -1,0 +1,438 @@
+//! The receiving half: messages become actions, or a violation.
+//!
+//! [`Reader::step`] decides, and the worker's loop performs: `begin`, `apply`,
+//! `commit` and `rollback` are calls of the target, and a `begin` that says
+//! `discard` cannot be performed without the rollback that a dead publisher's
+//! half batch calls for.
+//!
+//! Invariants:
+//!
+//! - After a violation the reader is as it was before the message.
+//! - Memory is bounded: the open batch costs its relations; what is known of
+//!   publishers is the last header, [`SEEN_MESSAGES`] digests, and at most
+//!   [`SUPERSEDED_MAX`] ids (older epochs need no list).
+//! - Of two publishers the one with the higher epoch lives; none (a publisher of
+//!   pgshovel 2015) is older than every epoch. Of two with the same epoch the one
+//!   that began later lives, and a publisher begins with message 0, a Begin.
+//! - `frontier` is the tick up to which everything is committed, or else where
+//!   the first batch began. A batch that begins there is next, whoever sends it;
+//!   one that ends there or before was committed already; any other is a gap.
+//!
+//! A retried write repeats a message byte for byte, so "seen, with the same
+//! content" compares digests of the bytes. They are kept of the last
+//! [`SEEN_MESSAGES`] messages, more than one push of a writer holds; a repeated
+//! message that is older, or older than this reader, is known by its number alone.
+
+use super::bootstrap::CatchUp;
+use super::relations::Relations;
+pub use super::state::StateError;
+use super::state::{Ended, Frontier, Progress};
+use super::{Batch, Id, Uuid, Violation};
+use crate::codec::{self, BatchIdentifier, Header, Message, Operation};
+use crate::interfaces::replication::{Source, State};
+use crate::row::Mutation;
+
+/// Messages whose digests are kept: 64 KiB of them.
+pub const SEEN_MESSAGES: usize = 8192;
+
+/// Publishers of the current epoch that are remembered as dead.
+pub const SUPERSEDED_MAX: usize = 16;
+
+/// What the operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Messages that may pass before the first Begin, when a stream is joined in
+    /// the middle of a batch: as many as the largest batch has.
+    pub priming_messages_max: u64,
+    /// The node that the stream may change to, once.
+    pub node_change: Option<Id>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { priming_messages_max: 10_000_000, node_change: None }
+    }
+}
+
+/// What to do about a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A batch begins. With `discard`, roll back first what was applied of the
+    /// batch that is open: its publisher died, and this one repeats it.
+    Begin {
+        batch: Batch,
+        discard: bool,
+    },
+    Apply(Mutation),
+    /// Commit the open batch, with [`Reader::state`].
+    Commit,
+    /// Forget the open batch: its publisher will send it again, or its successor.
+    Rollback,
+    Skip(Skip),
+}
+
+/// Why a message does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Skip {
+    /// The stream was joined inside a batch, and no other has begun yet.
+    Priming,
+    /// A retried write of a message that was consumed.
+    Seen,
+    /// Its publisher is dead: another took over.
+    Fenced,
+    /// It is of a batch that was committed before: its publisher's predecessor
+    /// died between committing and telling the queue so.
+    Committed,
+    /// The rows of the bootstrap contain it.
+    Loaded,
+}
+
+/// How far one worker is in one stream.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    options: Options,
+    source: Option<Source>,
+    catch_up: Option<CatchUp>,
+    progress: Progress,
+    seen: Seen,
+    open: Option<Open>,
+    skipping: Option<Skipping>,
+    priming: Priming,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    publisher: Id,
+    batch: Batch,
+    relations: Relations,
+}
+
+/// A batch that is passed over, because it was committed before.
+#[derive(Clone, Copy, Debug)]
+struct Skipping {
+    publisher: Id,
+    batch: BatchIdentifier,
+    start: u64,
+    end: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Priming {
+    skipped: u64,
+    /// Of the publishers that passed.
+    highest_epoch: Option<u64>,
+}
+
+/// What a message is, going by its header.
+enum Turn {
+    Skip(Skip),
+    /// The next of the publisher that is known, or the first of a new one.
+    Consume,
+}
+
+enum Ending {
+    Commit,
+    Rollback,
+}
+
+impl Reader {
+    /// A reader who knows nothing, and begins with the first batch that begins.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            source: None,
+            catch_up: None,
+            progress: Progress::default(),
+            seen: Seen::default(),
+            open: None,
+            skipping: None,
+            priming: Priming::default(),
+        }
+    }
+
+    /// Resumes where a state was taken: with the message after its position, or
+    /// the oldest retained where it has none. A state of a bootstrap alone makes
+    /// the stream catch up with the loaded rows.
+    pub fn resume(state: State, options: Options) -> Result<Self, StateError> {
+        let (source, catch_up, progress) = super::state::from_state(state)?;
+        Ok(Self { source, catch_up, progress, ..Self::new(options) })
+    }
+
+    /// What a target stores with the batch just committed, `position` being that
+    /// of its Commit. `None` inside a batch: half a batch is no state.
+    #[must_use]
+    pub fn state(&self, position: &[u8]) -> Option<State> {
+        let whole = self.open.is_none() && self.skipping.is_none();
+        whole.then(|| super::state::to_state(self.source.clone(), self.catch_up.clone(), &self.progress, position))
+    }
+
+    /// The batch that is open.
+    #[must_use]
+    pub fn open(&self) -> Option<&Batch> {
+        self.open.as_ref().map(|open| &open.batch)
+    }
+
+    /// Whether mutations that the loaded rows contain may still come.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        self.catch_up.is_some()
+    }
+
+    /// Whose state this is, as the state said. `None` after a change of node,
+    /// until [`Self::set_source`] says what the new one is.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    pub fn set_source(&mut self, source: Source) {
+        self.source = Some(source);
+    }
+
+    /// What to do about the next message of the stream.
+    pub fn step(&mut self, message: Message<'_>) -> Result<Action, Violation> {
+        let Message { header, batch, operation, digest } = message;
+        if let Turn::Skip(skip) = self.turn(&header, &operation, digest)? {
+            self.skip(&header, skip);
+            return Ok(Action::Skip(skip));
+        }
+        let action = match operation {
+            Operation::Begin(batch) => self.begin(header.publisher, *batch)?,
+            Operation::Mutation(mutation) => self.mutation(&header, batch, *mutation)?,
+            Operation::Commit => self.end(header.publisher, batch, Ending::Commit)?,
+            Operation::Rollback => self.end(header.publisher, batch, Ending::Rollback)?,
+        };
+        self.consume(header, digest);
+        Ok(action)
+    }
+
+    fn turn(&self, header: &Header, operation: &Operation<'_>, digest: u64) -> Result<Turn, Violation> {
+        let begins = matches!(operation, Operation::Begin(_));
+        let Some(last) = &self.progress.header else { return self.primed(header, begins) };
+        if header.epoch < last.epoch || self.progress.superseded.contains(&header.publisher) {
+            return Ok(Turn::Skip(Skip::Fenced));
+        }
+        let publisher = Uuid(header.publisher);
+        if header.publisher != last.publisher {
+            let first = begins && header.sequence == 0;
+            return if first { Ok(Turn::Consume) } else { Err(Violation::Headless { publisher, sequence: header.sequence }) };
+        }
+        if header.epoch != last.epoch {
+            let (from, to) = (last.epoch.unwrap_or(0), header.epoch.unwrap_or(0));
+            return Err(Violation::EpochChanged { publisher, from, to, sequence: header.sequence });
+        }
+        if header.sequence > last.sequence {
+            let gap = header.sequence - last.sequence > 1;
+            let violation = Violation::SequenceGap { publisher, last: last.sequence, found: header.sequence };
+            return if gap { Err(violation) } else { Ok(Turn::Consume) };
+        }
+        match self.seen.digest(header.sequence) {
+            Some(seen) if seen != digest => Err(Violation::Rewritten { publisher, sequence: header.sequence }),
+            _ => Ok(Turn::Skip(Skip::Seen)),
+        }
+    }
+
+    /// The turn of a message when none was consumed yet.
+    fn primed(&self, header: &Header, begins: bool) -> Result<Turn, Violation> {
+        if header.epoch < self.priming.highest_epoch {
+            return Ok(Turn::Skip(Skip::Fenced));
+        }
+        if begins {
+            return Ok(Turn::Consume);
+        }
+        let max = self.options.priming_messages_max;
+        if self.priming.skipped >= max {
+            return Err(Violation::Priming { skipped: self.priming.skipped, max });
+        }
+        Ok(Turn::Skip(Skip::Priming))
+    }
+
+    fn begin(&mut self, publisher: Id, batch: Batch) -> Result<Action, Violation> {
+        self.check_ended(publisher, &batch)?;
+        if self.node().is_some_and(|node| node != batch.node) {
+            return self.change_node(publisher, batch);
+        }
+        if self.is_committed(&batch) {
+            let identifier = BatchIdentifier { id: batch.id, node: batch.node };
+            self.skipping = Some(Skipping { publisher, batch: identifier, start: batch.start.id, end: batch.end.id });
+            return Ok(Action::Skip(Skip::Committed));
+        }
+        self.check_follows(&batch)?;
+        if let Some(catch_up) = &self.catch_up {
+            if self.progress.frontier == Frontier::Unknown {
+                catch_up.covers(&batch)?;
+            }
+            if catch_up.is_over(&batch) {
+                self.catch_up = None;
+            }
+        }
+        Ok(self.open_batch(publisher, batch))
+    }
+
+    /// A publisher ends its batch before it begins another.
+    fn check_ended(&self, publisher: Id, batch: &Batch) -> Result<(), Violation> {
+        let open = self.open.as_ref().filter(|open| open.publisher == publisher);
+        let open = open.map(|open| (open.batch.start.id, open.batch.end.id));
+        let skipping = self.skipping.filter(|skipping| skipping.publisher == publisher);
+        match open.or(skipping.map(|skipping| (skipping.start, skipping.end))) {
+            None => Ok(()),
+            Some((open_start, open_end)) => Err(Violation::NeverEnded { open_start, open_end, start: batch.start.id }),
+        }
+    }
+
+    fn is_committed(&self, batch: &Batch) -> bool {
+        match self.progress.frontier {
+            Frontier::Unknown => false,
+            Frontier::Batch(id) => id == batch.id,
+            Frontier::Tick(tick) => batch.end.id <= tick,
+        }
+    }
+
+    fn check_follows(&self, batch: &Batch) -> Result<(), Violation> {
+        let (start, end) = (batch.start.id, batch.end.id);
+        let Frontier::Tick(committed) = self.progress.frontier else { return Ok(()) };
+        if start < committed {
+            return Err(Violation::Overlap { committed, start, end });
+        }
+        if start == committed {
+            return Ok(());
+        }
+        Err(match &self.open {
+            Some(open) => Violation::NeverEnded { open_start: open.batch.start.id, open_end: open.batch.end.id, start },
+            None => Violation::TickGap { committed, start },
+        })
+    }
+
+    fn node(&self) -> Option<Id> {
+        let loaded = || self.catch_up.as_ref().map(|catch_up| catch_up.node);
+        self.progress.node.or_else(loaded)
+    }
+
+    /// The ticks of two nodes cannot be compared: the operator vouches for them.
+    fn change_node(&mut self, publisher: Id, batch: Batch) -> Result<Action, Violation> {
+        let (from, to) = (Uuid(self.node().unwrap_or_default()), Uuid(batch.node));
+        if self.catch_up.is_some() {
+            return Err(Violation::NodeChangedEarly { from, to });
+        }
+        if self.options.node_change != Some(batch.node) {
+            return Err(Violation::NodeChanged { from, to });
+        }
+        self.options.node_change = None;
+        self.source = None;
+        self.progress.frontier = Frontier::Unknown;
+        Ok(self.open_batch(publisher, batch))
+    }
+
+    fn open_batch(&mut self, publisher: Id, batch: Batch) -> Action {
+        self.progress.node = Some(batch.node);
+        self.progress.frontier = Frontier::Tick(batch.start.id);
+        self.skipping = None;
+        let open = Open { publisher, batch: batch.clone(), relations: Relations::default() };
+        let discard = self.open.replace(open).is_some();
+        Action::Begin { batch, discard }
+    }
+
+    fn mutation(&mut self, header: &Header, batch: BatchIdentifier, mutation: codec::Mutation<'_>) -> Result<Action, Violation> {
+        if self.is_skipped(header.publisher, batch, "a mutation")? {
+            return Ok(Action::Skip(Skip::Committed));
+        }
+        let open = opened(&mut self.open, header.publisher, batch, "a mutation")?;
+        let mutation = open.relations.resolve(mutation, header.epoch.is_some())?;
+        let loaded = self.catch_up.as_ref().is_some_and(|catch_up| catch_up.contains(mutation.transaction));
+        Ok(if loaded { Action::Skip(Skip::Loaded) } else { Action::Apply(mutation) })
+    }
+
+    fn end(&mut self, publisher: Id, batch: BatchIdentifier, ending: Ending) -> Result<Action, Violation> {
+        let operation = if matches!(ending, Ending::Commit) { "the commit" } else { "the rollback" };
+        if self.is_skipped(publisher, batch, operation)? {
+            self.skipping = None;
+            return Ok(Action::Skip(Skip::Committed));
+        }
+        let open = opened(&mut self.open, publisher, batch, operation)?;
+        let ticks = (open.batch.start.id, open.batch.end.id);
+        self.open = None;
+        let committed = matches!(ending, Ending::Commit);
+        if committed {
+            self.progress.frontier = Frontier::Tick(ticks.1);
+        }
+        self.progress.ended = Some(Ended { publisher, batch, ticks: Some(ticks), committed });
+        Ok(if committed { Action::Commit } else { Action::Rollback })
+    }
+
+    fn is_skipped(&self, publisher: Id, batch: BatchIdentifier, operation: &'static str) -> Result<bool, Violation> {
+        match self.skipping.filter(|skipping| skipping.publisher == publisher) {
+            None => Ok(false),
+            Some(skipping) if skipping.batch == batch => Ok(true),
+            Some(skipping) => {
+                Err(Violation::OtherBatch { publisher: Uuid(publisher), operation, open: skipping.batch.id, found: batch.id })
+            }
+        }
+    }
+
+    fn skip(&mut self, header: &Header, skip: Skip) {
+        self.progress.consumed += 1;
+        if skip == Skip::Priming {
+            self.priming.skipped += 1;
+            self.priming.highest_epoch = self.priming.highest_epoch.max(header.epoch);
+        }
+    }
+
+    fn consume(&mut self, header: Header, digest: u64) {
+        let previous = self.progress.header.replace(header);
+        self.progress.consumed += 1;
+        match previous {
+            Some(previous) if previous.publisher == header.publisher => {}
+            Some(previous) => {
+                self.progress.supersede(&previous, header.epoch);
+                self.seen = Seen::default();
+            }
+            None => self.seen = Seen::default(),
+        }
+        self.seen.push(header.sequence, digest);
+    }
+}
+
+/// The open batch, which a mutation or an end must belong to.
+fn opened<'a>(
+    open: &'a mut Option<Open>,
+    publisher: Id,
+    batch: BatchIdentifier,
+    operation: &'static str,
+) -> Result<&'a mut Open, Violation> {
+    match open.as_mut().filter(|open| open.publisher == publisher) {
+        None => Err(Violation::NoBatch { publisher: Uuid(publisher), operation, batch: batch.id }),
+        Some(open) if open.batch.id == batch.id && open.batch.node == batch.node => Ok(open),
+        Some(open) => Err(Violation::OtherBatch { publisher: Uuid(publisher), operation, open: open.batch.id, found: batch.id }),
+    }
+}
+
+/// Digests of the last messages of the current publisher.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// The digest of message `n` is at `n % SEEN_MESSAGES`.
+    digests: Vec<u64>,
+    /// The first and the last message whose digests were kept.
+    first: u64,
+    last: u64,
+}
+
+impl Seen {
+    fn push(&mut self, sequence: u64, digest: u64) {
+        if self.digests.is_empty() {
+            self.digests = vec![0; SEEN_MESSAGES];
+            self.first = sequence;
+        }
+        self.last = sequence;
+        self.digests[slot(sequence)] = digest;
+    }
+
+    fn digest(&self, sequence: u64) -> Option<u64> {
+        let kept = sequence >= self.first && sequence <= self.last && self.last - sequence < SEEN_MESSAGES as u64;
+        self.digests.get(slot(sequence)).filter(|_| kept).copied()
+    }
+}
+
+fn slot(sequence: u64) -> usize {
+    (sequence % SEEN_MESSAGES as u64) as usize
+}

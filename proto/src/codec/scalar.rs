@@ -1,0 +1,115 @@
+//! One field: its type on the wire, its range, that it is there and is there once.
+
+use super::error::{DecodeError, Problem, Within as _};
+use crate::batch::Id;
+use crate::interfaces::common::{Snapshot, Tick, Timestamp};
+use crate::wire::{Field, Fields, varint};
+use crate::{snapshot, timestamp as time};
+
+/// No serializer writes a field twice that is not repeated; a decoder of
+/// protobuf would merge the two, and hide that the message is damaged.
+pub(super) fn once<T>(slot: &mut Option<T>, value: Result<T, DecodeError>) -> Result<(), DecodeError> {
+    match slot.replace(value?) {
+        None => Ok(()),
+        Some(_) => Err(DecodeError::new(Problem::Twice)),
+    }
+}
+
+pub(super) fn need<T>(slot: Option<T>, field: &str) -> Result<T, DecodeError> {
+    slot.ok_or_else(|| DecodeError::at(field, Problem::Missing))
+}
+
+pub(super) fn uint64(field: Field<'_>) -> Result<u64, DecodeError> {
+    match field {
+        Field::Varint(value) => Ok(value),
+        _ => Err(DecodeError::new(Problem::Type)),
+    }
+}
+
+pub(super) fn uint32(field: Field<'_>) -> Result<u32, DecodeError> {
+    u32::try_from(uint64(field)?).map_err(|_| DecodeError::new(Problem::Range))
+}
+
+pub(super) fn bytes(field: Field<'_>) -> Result<&[u8], DecodeError> {
+    match field {
+        Field::Delimited(bytes) => Ok(bytes),
+        _ => Err(DecodeError::new(Problem::Type)),
+    }
+}
+
+pub(super) fn string(field: Field<'_>) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes(field)?).map_err(|_| DecodeError::new(Problem::Utf8))
+}
+
+pub(super) fn id(field: Field<'_>) -> Result<Id, DecodeError> {
+    let bytes = bytes(field)?;
+    bytes.try_into().map_err(|_| DecodeError::new(Problem::Id(bytes.len())))
+}
+
+/// A repeated number, which a writer may pack.
+pub(super) fn numbers(all: &mut Vec<u64>, field: Field<'_>) -> Result<(), DecodeError> {
+    match field {
+        Field::Varint(number) => all.push(number),
+        Field::Delimited(mut packed) => {
+            while !packed.is_empty() {
+                let (number, rest) = varint(packed)?;
+                all.push(number);
+                packed = rest;
+            }
+        }
+        Field::Fixed32(_) | Field::Fixed64(_) => return Err(DecodeError::new(Problem::Type)),
+    }
+    Ok(())
+}
+
+pub(super) fn timestamp(field: Field<'_>) -> Result<Timestamp, DecodeError> {
+    let (mut seconds, mut nanos) = (None, None);
+    let mut fields = Fields::new(bytes(field)?);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => once(&mut seconds, uint64(field)).within("seconds")?,
+            2 => once(&mut nanos, uint64(field)).within("nanos")?,
+            _ => {}
+        }
+    }
+    let seconds = need(seconds, "seconds")? as i64;
+    let nanos = i32::try_from(need(nanos, "nanos")?).ok().filter(|nanos| *nanos < 1_000_000_000);
+    Ok(Timestamp { seconds, nanos: nanos.ok_or_else(|| DecodeError::at("nanos", Problem::Nanos))? })
+}
+
+/// A timestamp in microseconds since 1970-01-01T00:00:00Z.
+pub(super) fn micros(field: Field<'_>) -> Result<i64, DecodeError> {
+    time::micros(&timestamp(field)?).ok_or_else(|| DecodeError::at("seconds", Problem::Range))
+}
+
+pub(super) fn tick(field: Field<'_>) -> Result<Tick, DecodeError> {
+    let (mut id, mut snapshot, mut made) = (None, None, None);
+    let mut fields = Fields::new(bytes(field)?);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => once(&mut id, uint64(field)).within("id")?,
+            2 => once(&mut snapshot, self::snapshot(field)).within("snapshot")?,
+            3 => once(&mut made, timestamp(field)).within("timestamp")?,
+            _ => {}
+        }
+    }
+    Ok(Tick { id: need(id, "id")?, snapshot: need(snapshot, "snapshot")?, timestamp: need(made, "timestamp")? })
+}
+
+fn snapshot(field: Field<'_>) -> Result<Snapshot, DecodeError> {
+    let (mut min, mut max, mut active) = (None, None, Vec::new());
+    let mut fields = Fields::new(bytes(field)?);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => once(&mut min, uint64(field)).within("min")?,
+            2 => once(&mut max, uint64(field)).within("max")?,
+            3 => numbers(&mut active, field).within("active")?,
+            _ => {}
+        }
+    }
+    // PostgreSQL keeps them sorted; the definition of 2015 did not say so.
+    active.sort_unstable();
+    let snapshot = Snapshot { min: need(min, "min")?, max: need(max, "max")?, active };
+    snapshot::check(&snapshot).map_err(|problem| DecodeError::new(Problem::Snapshot(problem)))?;
+    Ok(snapshot)
+}
