@@ -52,16 +52,18 @@ pub mod oid {
     pub const FLOAT8: u32 = 701;
 }
 
-/// The class of a type's values: the one rule that loader, relay and worker
-/// share. A domain, an enum or a type of an extension is text.
-#[must_use]
-pub const fn class(type_oid: u32) -> Class {
-    match type_oid {
-        oid::BOOL => Class::Boolean,
-        oid::INT2 | oid::INT4 | oid::INT8 => Class::Integer,
-        oid::FLOAT4 | oid::FLOAT8 => Class::Float,
-        oid::BYTEA => Class::Bytes,
-        _ => Class::Text,
+impl Class {
+    /// By `pg_type.oid`: the one rule that loader, relay and worker share. A
+    /// domain, an enum or a type of an extension is text, whatever it is over.
+    #[must_use]
+    pub const fn of(type_oid: u32) -> Self {
+        match type_oid {
+            oid::BOOL => Self::Boolean,
+            oid::INT2 | oid::INT4 | oid::INT8 => Self::Integer,
+            oid::FLOAT4 | oid::FLOAT8 => Self::Float,
+            oid::BYTEA => Self::Bytes,
+            _ => Self::Text,
+        }
     }
 }
 
@@ -120,30 +122,4 @@ pub struct Mutation {
     pub transaction: u64,
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub timestamp_us: i64,
-}
-
-/// Which [`Value`] the values of a type are: what every reader of a datum, from
-/// the stream or from the source database, agrees on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Boolean,
-    Integer,
-    Float,
-    Bytes,
-    Text,
-}
-
-impl Class {
-    /// By `pg_type.oid`, which is stable for built-in types. A domain is of the
-    /// class Text, whatever it is over.
-    #[must_use]
-    pub const fn of(type_oid: u32) -> Self {
-        match type_oid {
-            16 => Self::Boolean,
-            17 => Self::Bytes,
-            20 | 21 | 23 => Self::Integer,
-            700 | 701 => Self::Float,
-            _ => Self::Text,
-        }
-    }
 }

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use crate::batch::publisher::Refusal;
 use crate::interfaces::common;
-use crate::row::{Class, Relation, Row, Value, class, oid};
+use crate::row::{Class, Relation, Row, Value, oid};
 use crate::wire::{delimited_len, put_delimited, put_delimiter, put_varint_field, varint_len};
 
 /// A relation of the open batch, ready to be written.
@@ -98,7 +98,7 @@ impl Column {
     fn new(column: &crate::row::Column) -> Self {
         let mut name = Vec::new();
         put_delimited(&mut name, 1, column.name.as_bytes());
-        Self { name: name.into(), class: class(column.type_oid), single: column.type_oid == oid::FLOAT4 }
+        Self { name: name.into(), class: Class::of(column.type_oid), single: column.type_oid == oid::FLOAT4 }
     }
 
     /// The size of the value's field; `None` where the column's type has no such values.

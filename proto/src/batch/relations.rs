@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Violation;
 use super::layout::title;
 use crate::codec;
-use crate::row::{Change, Class, Column, Mutation, Relation, Row, Value, class, oid};
+use crate::row::{Change, Class, Column, Mutation, Relation, Row, Value, oid};
 
 /// What was described since the batch began, by schema and table.
 #[derive(Clone, Debug, Default)]
@@ -76,15 +76,19 @@ fn fit(relation: &Relation, columns: codec::Columns<'_>, event: u64) -> Result<R
     let row = if in_order { columns.values } else { reorder(relation, columns, event)? };
     match relation.columns.iter().zip(&row).find_map(|(column, value)| misfit(column, value).map(|found| (column, found))) {
         None => Ok(row),
-        Some((column, found)) => {
-            Err(Violation::Class { event, table: title(relation), column: column.name.clone(), expected: class(column.type_oid), found })
-        }
+        Some((column, found)) => Err(Violation::Class {
+            event,
+            table: title(relation),
+            column: column.name.clone(),
+            expected: Class::of(column.type_oid),
+            found,
+        }),
     }
 }
 
 /// The value's class, where it is not that of the column's type.
 fn misfit(column: &Column, value: &Value) -> Option<Class> {
-    value.class().filter(|found| *found != class(column.type_oid))
+    value.class().filter(|found| *found != Class::of(column.type_oid))
 }
 
 fn reorder(relation: &Relation, columns: codec::Columns<'_>, event: u64) -> Result<Row, Violation> {
@@ -119,7 +123,7 @@ fn infer(mutation: &codec::Mutation<'_>, known: Option<&Relation>) -> Result<Opt
         let index = columns.names.iter().position(|known| *known == name)?;
         columns.values.get(index)?.class()
     };
-    let known_class = |name: &str| known?.columns.iter().find(|column| column.name == name).map(|column| class(column.type_oid));
+    let known_class = |name: &str| known?.columns.iter().find(|column| column.name == name).map(|column| Class::of(column.type_oid));
     let mut sorted = row.names.clone();
     sorted.sort_unstable();
     let twice: Vec<String> = sorted.array_windows().filter(|[a, b]| a == b).map(|[name, _]| (*name).to_owned()).collect();
