@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod memory;
+pub mod nearest;
 pub mod plugins;
 pub mod postgres;
 pub mod relay;

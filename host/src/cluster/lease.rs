@@ -1,0 +1,260 @@
+//! Leadership: one relay and one worker per set, any number of standbys.
+//!
+//! Candidates stand in line as ephemeral sequential nodes; the first one leads.
+//! Each watches only the one before it, so that the end of one leader wakes one
+//! standby. The epoch is the transaction id of ZooKeeper that created the
+//! leader's node: 64 bits that only grow, in the order of the line.
+
+use std::fmt;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zookeeper::{CreateMode, EventType, SessionState};
+use zookeeper_client as zookeeper;
+
+use super::{ACLS, Cluster, explain, found, name};
+use crate::error::{Error, Result};
+
+/// What a process leads in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Relay,
+    Worker,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Relay => "relay",
+            Self::Worker => "worker",
+        })
+    }
+}
+
+/// Leadership of one role of one set, until it is released, dropped or lost.
+#[derive(Debug)]
+pub struct Lease {
+    place: Place,
+    epoch: u64,
+    held: watch::Receiver<bool>,
+    guard: JoinHandle<()>,
+}
+
+impl Cluster {
+    /// Waits in line until this process leads `role` of `set`. Dropping the
+    /// future leaves the line. `Retry` when the session is lost while waiting.
+    pub async fn acquire(&self, set: &str, role: Role) -> Result<Lease> {
+        name::check_set(set)?;
+        let leaders = self.leaders_path(set);
+        self.ensure(&leaders).await?;
+        let place = Place::take(self, &leaders, role).await?;
+        let epoch = place.wait_for_turn().await?;
+        let (sender, held) = watch::channel(true);
+        let guard = tokio::spawn(guard(place.client.clone(), place.path.clone(), sender));
+        tracing::info!(set, %role, epoch, "leading");
+        Ok(Lease { place, epoch, held, guard })
+    }
+}
+
+impl Lease {
+    /// Greater than the epoch of every leader before this one.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the lease is still held. Once false it stays false.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        *self.held.borrow()
+    }
+
+    /// Returns when the lease is lost, before another process can have taken it
+    /// over, as far as clocks run alike: publish nothing after that.
+    pub async fn lost(&self) {
+        let mut held = self.held.clone();
+        // A sender that is gone is a guard that ended: nobody watches any more.
+        let _ = held.wait_for(|held| !held).await;
+    }
+
+    /// Ends the lease at once, so that a standby need not wait for the session's end.
+    pub async fn release(mut self) -> Result<()> {
+        self.guard.abort();
+        self.place.leave().await
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.guard.abort();
+    }
+}
+
+/// Watches over a lease and says when it is gone.
+async fn guard(client: zookeeper::Client, path: String, held: watch::Sender<bool>) {
+    let mut states = client.state_watcher();
+    let mut state = client.state();
+    loop {
+        let node = async {
+            match client.check_and_watch_stat(&path).await {
+                Ok((Some(_), event)) => match event.changed().await.event_type {
+                    EventType::NodeDeleted => {}
+                    // The session's state says the rest.
+                    EventType::Session => std::future::pending().await,
+                    _ => return false,
+                },
+                Ok((None, _)) => {}
+                Err(_) => std::future::pending().await,
+            }
+            true
+        };
+        let gone = match state {
+            SessionState::SyncConnected => tokio::select! {
+                gone = node => gone,
+                next = states.changed() => { state = next; false }
+            },
+            // A broken connection is noticed after at most two fifths of the
+            // session's time, so half of it more still ends before the session does.
+            SessionState::Disconnected | SessionState::ConnectedReadOnly => {
+                match tokio::time::timeout(client.session_timeout() / 2, reconnected(&mut states)).await {
+                    Ok(next) => {
+                        state = next;
+                        false
+                    }
+                    Err(_) => true,
+                }
+            }
+            SessionState::AuthFailed | SessionState::Expired | SessionState::Closed => true,
+        };
+        if gone {
+            tracing::warn!("leadership is lost: ZooKeeper was out of reach for too long, or the node of this leader was deleted");
+            let _ = held.send(false);
+            return;
+        }
+    }
+}
+
+async fn reconnected(states: &mut zookeeper::StateWatcher) -> SessionState {
+    loop {
+        match states.changed().await {
+            SessionState::Disconnected | SessionState::ConnectedReadOnly => {}
+            state => return state,
+        }
+    }
+}
+
+/// A place in line. Dropping it leaves the line.
+#[derive(Debug)]
+struct Place {
+    client: zookeeper::Client,
+    leaders: String,
+    prefix: String,
+    /// Empty once the line was left.
+    path: String,
+}
+
+impl Place {
+    async fn take(cluster: &Cluster, leaders: &str, role: Role) -> Result<Self> {
+        let client = cluster.client.clone();
+        let prefix = format!("{role}-");
+        let token = format!("{} {}", std::process::id(), uuid::Uuid::new_v4());
+        let options = CreateMode::EphemeralSequential.with_acls(ACLS);
+        let start = format!("{leaders}/{prefix}");
+        loop {
+            let path = match client.create(&start, token.as_bytes(), &options).await {
+                Ok((_, sequence)) => Some(format!("{start}{sequence}")),
+                // The reply was lost: the node may stand.
+                Err(zookeeper::Error::ConnectionLoss) => find(cluster, leaders, &prefix, token.as_bytes()).await?,
+                Err(error) => return Err(explain(&error)),
+            };
+            if let Some(path) = path {
+                return Ok(Self { client, leaders: leaders.to_owned(), prefix, path });
+            }
+        }
+    }
+
+    async fn wait_for_turn(&self) -> Result<u64> {
+        let mut told = false;
+        loop {
+            let line = match self.client.list_children(&self.leaders).await {
+                Ok(names) => line(names, &self.prefix),
+                Err(zookeeper::Error::ConnectionLoss) => continue,
+                Err(error) => return Err(explain(&error)),
+            };
+            let own = self.path.strip_prefix(&self.leaders).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+            let Some(index) = line.iter().position(|name| name == own) else {
+                return Err(Error::retry("the place in line for leadership was lost with the session"));
+            };
+            let Some(before) = index.checked_sub(1).and_then(|index| line.get(index)) else {
+                return self.epoch().await;
+            };
+            if !told {
+                tracing::info!(ahead = index, "standing by: another process leads");
+                told = true;
+            }
+            match self.client.check_and_watch_stat(&format!("{}/{before}", self.leaders)).await {
+                Ok((Some(_), event)) => {
+                    if event.changed().await.session_state.is_terminated() {
+                        return Err(Error::retry("the session with ZooKeeper ended while waiting for leadership"));
+                    }
+                }
+                Ok((None, _)) | Err(zookeeper::Error::ConnectionLoss) => {}
+                Err(error) => return Err(explain(&error)),
+            }
+        }
+    }
+
+    async fn epoch(&self) -> Result<u64> {
+        let stat = found(self.client.check_stat(&self.path).await)?.flatten();
+        let stat = stat.ok_or_else(|| Error::retry("the place in line for leadership was lost with the session"))?;
+        u64::try_from(stat.czxid).map_err(|_| Error::bug(format!("ZooKeeper gave the transaction id {}", stat.czxid)))
+    }
+
+    async fn leave(&mut self) -> Result<()> {
+        let path = std::mem::take(&mut self.path);
+        match self.client.delete(&path, None).await {
+            Ok(()) | Err(zookeeper::Error::NoNode) => Ok(()),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.path.is_empty() {
+            // The request is sent by the call itself. Its answer changes nothing:
+            // what it does not delete, the session's end does.
+            drop(self.client.delete(&self.path, None));
+        }
+    }
+}
+
+/// The path of the candidate that wrote `token`.
+async fn find(cluster: &Cluster, leaders: &str, prefix: &str, token: &[u8]) -> Result<Option<String>> {
+    for name in line(cluster.children(leaders).await?.unwrap_or_default(), prefix) {
+        let path = format!("{leaders}/{name}");
+        if cluster.read(&path).await?.is_some_and(|(data, _)| data == token) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Candidates of one role, the leader first.
+fn line(names: Vec<String>, prefix: &str) -> Vec<String> {
+    let mut places: Vec<(u64, String)> =
+        names.into_iter().filter_map(|name| Some((name.strip_prefix(prefix)?.parse().ok()?, name))).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_of_one_role_and_in_order() {
+        let names = ["relay-0000000010", "worker-0000000001", "relay-0000000009", "relay-x"];
+        assert_eq!(line(names.map(str::to_owned).to_vec(), "relay-"), ["relay-0000000009", "relay-0000000010"]);
+    }
+}
