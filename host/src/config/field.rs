@@ -163,7 +163,7 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// A size in the largest unit that holds it exactly.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes.trailing_zeros() {
         _ if bytes == 0 => "0B".into(),
         30.. => format!("{}GiB", bytes >> 30),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::capabilities::grants::Grants;
 use crate::error::{Error, Result};
 
+pub(crate) use field::size;
 use field::{Field, Problem};
 
 /// A configuration file is written by a person; more than this is a mistake.

@@ -1,1 +1,35 @@
+//! Writers, streams, loaders, targets and transforms as WebAssembly components.
+//! The only user of wasmtime and its crates.
+//!
+//! A section of the configuration becomes an adapter that implements a port:
+//! [`writer::open`], [`stream::open`], [`loader::open`], [`target::open`],
+//! [`transform::open`]. Whatever is wrong with the component is found before any
+//! of its code runs, and is an error of the configuration. Once it runs: what a
+//! plugin returns as `retry` or `stop` is that; when it traps, uses up its memory
+//! or its time, its instance is gone and the error is `Trap`: open it again.
 
+mod bindings;
+mod capture;
+mod convert;
+mod engine;
+mod examine;
+mod imports;
+mod limits;
+mod load;
+mod locate;
+mod roles;
+mod session;
+mod state;
+
+pub use engine::{Engine, Options};
+pub use examine::{Examination, Interface, NoComponent, Offer, Role, VERSION, examine, hex, offer};
+pub use imports::example;
+pub use locate::locate;
+pub use roles::{loader, stream, target, transform, writer};
+
+/// Where a plugin runs; it is told so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    pub cluster: String,
+    pub set: String,
+}

@@ -1,0 +1,307 @@
+//! What a file says of itself, read without compiling or running it.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+use wasmparser::{Encoding, KnownCustom, Parser, Payload};
+
+/// The package whose interfaces make a component a plugin.
+pub(super) const PACKAGE: &str = "pgshovel:plugin";
+/// The version of the package that this host serves. A component built for
+/// another patch of it (the last number) is welcome.
+pub const VERSION: [u64; 3] = [0, 1, 0];
+
+/// What a plugin can be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Writer,
+    Stream,
+    Loader,
+    Target,
+    Transform,
+}
+
+impl Role {
+    pub const ALL: [Self; 5] = [Self::Writer, Self::Stream, Self::Loader, Self::Target, Self::Transform];
+
+    /// The interface that a component exports to have this role.
+    #[must_use]
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Writer => "writer",
+            Self::Stream => "reader",
+            Self::Loader => "loader",
+            Self::Target => "target",
+            Self::Transform => "transform",
+        }
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            other => other.interface(),
+        }
+    }
+
+    /// The capabilities that a component with several roles has because of this one.
+    fn capabilities(self) -> &'static [&'static str] {
+        match self {
+            Self::Writer | Self::Stream | Self::Target => &["kafka", "postgres"],
+            Self::Loader => &["origin"],
+            Self::Transform => &[],
+        }
+    }
+}
+
+/// An imported or exported interface: `wasi:io/poll@0.2.9`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface {
+    /// `wasi:io`; empty for a plain name.
+    pub package: String,
+    pub name: String,
+    /// As it is written; empty if there is none.
+    pub version: String,
+}
+
+impl Interface {
+    fn parse(text: &str) -> Self {
+        let (path, version) = text.split_once('@').unwrap_or((text, ""));
+        let (package, name) = path.split_once('/').unwrap_or(("", path));
+        Self { package: package.to_owned(), name: name.to_owned(), version: version.to_owned() }
+    }
+
+    /// One of pgshovel's own.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.package == PACKAGE
+    }
+
+    fn version(&self) -> Option<[u64; 3]> {
+        let mut numbers = self.version.split('.').map(|number| number.parse().ok());
+        let version = [numbers.next()??, numbers.next()??, numbers.next()??];
+        numbers.next().is_none().then_some(version)
+    }
+}
+
+impl std::fmt::Display for Interface {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { package, name, version } = self;
+        match (package.as_str(), version.as_str()) {
+            ("", "") => f.write_str(name),
+            ("", version) => write!(f, "{name}@{version}"),
+            (package, "") => write!(f, "{package}/{name}"),
+            (package, version) => write!(f, "{package}/{name}@{version}"),
+        }
+    }
+}
+
+/// A component, from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    pub roles: Vec<Role>,
+    pub imports: Vec<Interface>,
+    pub exports: Vec<Interface>,
+    /// What made it, as it says itself: `language: Rust`, `processed-by: rustc 1.95`.
+    pub producers: BTreeSet<(String, String)>,
+    pub bytes: u64,
+    pub sha256: [u8; 32],
+}
+
+/// Why a file is no component; the remedy included.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoComponent {
+    #[error("the file is empty; build the plugin again")]
+    Empty,
+    #[error("this is WebAssembly's text format; make a component of it with `wasm-tools parse`")]
+    Text,
+    #[error("this is not WebAssembly; give the path of a component, a file that usually ends in .wasm")]
+    Foreign,
+    #[error("this is compiled by wasmtime for one machine; give the path of the component that it was made from")]
+    Compiled,
+    #[error(
+        "this is a core WebAssembly module, not a component; make a component of it with `wasm-tools component new`, or build it with a toolchain that makes components"
+    )]
+    CoreModule,
+    #[error("this is damaged at byte {offset}: {reason}; build or download the plugin again")]
+    Damaged { offset: usize, reason: String },
+}
+
+/// Reads the file's own description. Does not validate its code: compiling does.
+pub fn examine(bytes: &[u8]) -> Result<Examination, NoComponent> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(foreign(bytes));
+    }
+    let mut examination = Examination {
+        roles: Vec::new(),
+        imports: Vec::new(),
+        exports: Vec::new(),
+        producers: BTreeSet::new(),
+        bytes: bytes.len() as u64,
+        sha256: Sha256::digest(bytes).into(),
+    };
+    read(bytes, &mut examination)?;
+    let exports = |role: &Role| examination.exports.iter().any(|export| export.is_ours() && export.name == role.interface());
+    examination.roles = Role::ALL.into_iter().filter(exports).collect();
+    Ok(examination)
+}
+
+fn read(bytes: &[u8], examination: &mut Examination) -> Result<(), NoComponent> {
+    let damaged =
+        |error: wasmparser::BinaryReaderError| NoComponent::Damaged { offset: error.offset(), reason: error.message().to_owned() };
+    // A component holds modules and components; only its own imports and exports count.
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::Version { encoding, .. } => {
+                if depth == 0 && encoding == Encoding::Module {
+                    return Err(NoComponent::CoreModule);
+                }
+                depth += 1;
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 1 => {
+                for import in imports {
+                    examination.imports.push(Interface::parse(import.map_err(damaged)?.name.name));
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 1 => {
+                for export in exports {
+                    examination.exports.push(Interface::parse(export.map_err(damaged)?.name.name));
+                }
+            }
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Producers(fields) = section.as_known() {
+                    // What a file says of its making is a courtesy: unreadable is absent.
+                    producers(fields, &mut examination.producers).unwrap_or_default();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn foreign(bytes: &[u8]) -> NoComponent {
+    let text = bytes.trim_ascii_start();
+    match bytes {
+        [] => NoComponent::Empty,
+        _ if text.starts_with(b"(module") || text.starts_with(b"(component") || text.starts_with(b";;") => NoComponent::Text,
+        _ if bytes.starts_with(b"\x7fELF") => NoComponent::Compiled,
+        _ => NoComponent::Foreign,
+    }
+}
+
+fn producers(fields: wasmparser::ProducersSectionReader<'_>, found: &mut BTreeSet<(String, String)>) -> wasmparser::Result<()> {
+    for field in fields {
+        let field = field?;
+        for value in field.values {
+            let value = value?;
+            let text = format!("{} {}", value.name, value.version);
+            found.insert((field.name.to_owned(), text.trim_end().to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// A digest as `sha256sum` prints it.
+#[must_use]
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the host makes of one import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Every plugin has it.
+    Free,
+    /// The section has to grant it.
+    Granted(&'static str),
+    /// Loaders have it.
+    LoaderOnly,
+    Unknown,
+}
+
+/// Says what an import takes.
+#[must_use]
+pub fn offer(import: &Interface) -> Offer {
+    if import.is_ours() {
+        return match import.name.as_str() {
+            "types" | "log" => Offer::Free,
+            "postgres" => Offer::Granted("postgres"),
+            "kafka" => Offer::Granted("kafka"),
+            "origin" => Offer::LoaderOnly,
+            _ => Offer::Unknown,
+        };
+    }
+    let wasi =
+        matches!(import.package.as_str(), "wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:cli" | "wasi:filesystem" | "wasi:sockets");
+    if wasi && import.version.starts_with("0.2.") { Offer::Free } else { Offer::Unknown }
+}
+
+impl Examination {
+    /// The first interface of ours that was built for a version which this host does
+    /// not serve.
+    #[must_use]
+    pub fn wrong_version(&self) -> Option<&Interface> {
+        let served = |interface: &&Interface| interface.version().is_some_and(|version| version[..2] == VERSION[..2]);
+        self.exports.iter().chain(&self.imports).filter(|interface| interface.is_ours()).find(|interface| !served(interface))
+    }
+
+    /// Whether `capability` has to be granted before the component may be used as
+    /// `role`. A component with several roles imports what any of them needs; then
+    /// only what belongs to this one counts, and the rest is refused when it is used.
+    #[must_use]
+    pub fn needs(&self, role: Role, capability: &str) -> bool {
+        self.roles.len() <= 1 || role.capabilities().contains(&capability)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_read_as_they_are_written() {
+        for text in ["wasi:io/poll@0.2.9", "pgshovel:plugin/target", "run", "a@1"] {
+            assert_eq!(Interface::parse(text).to_string(), text);
+        }
+        assert_eq!(Interface::parse("pgshovel:plugin/target@0.1.12").version(), Some([0, 1, 12]));
+        for odd in ["a:b/c", "a:b/c@1", "a:b/c@1.2.3.4", "a:b/c@1.2.x", "a:b/c@1.2.3-rc"] {
+            assert_eq!(Interface::parse(odd).version(), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_component_are_told_apart() {
+        let module = b"\0asm\x01\0\0\0";
+        for (bytes, expected) in [
+            (b"".as_slice(), NoComponent::Empty),
+            (b"  (component)", NoComponent::Text),
+            (b"\x7fELF...", NoComponent::Compiled),
+            (b"#!/bin/sh", NoComponent::Foreign),
+            (b"PK\x03\x04", NoComponent::Foreign),
+            (module, NoComponent::CoreModule),
+        ] {
+            assert_eq!(examine(bytes).unwrap_err(), expected);
+        }
+        let truncated = examine(b"\0asm\x0d\0\x01\0\x07\x10").unwrap_err();
+        assert!(matches!(truncated, NoComponent::Damaged { .. }), "{truncated}");
+    }
+
+    #[test]
+    fn offers() {
+        for (import, expected) in [
+            ("pgshovel:plugin/types@0.1.0", Offer::Free),
+            ("pgshovel:plugin/kafka@0.1.0", Offer::Granted("kafka")),
+            ("pgshovel:plugin/origin@0.1.0", Offer::LoaderOnly),
+            ("pgshovel:plugin/later@0.1.0", Offer::Unknown),
+            ("wasi:cli/environment@0.2.9", Offer::Free),
+            ("wasi:cli/environment@0.3.0", Offer::Unknown),
+            ("wasi:http/outgoing-handler@0.2.0", Offer::Unknown),
+            ("env", Offer::Unknown),
+        ] {
+            assert_eq!(offer(&Interface::parse(import)), expected, "{import}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The interface `postgres`.
+
+use wasmtime::component::Resource;
+
+use super::granted;
+use crate::capabilities::postgres::{self as backend, Connection};
+use crate::plugins::bindings::pgshovel::plugin::postgres::{DatabaseError, Failure, Host, HostConnection};
+use crate::plugins::bindings::pgshovel::plugin::types::Row;
+use crate::plugins::convert::{from_row, to_rows};
+use crate::plugins::state::State;
+
+type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
+
+impl From<backend::DatabaseError> for DatabaseError {
+    fn from(error: backend::DatabaseError) -> Self {
+        let backend::DatabaseError { sqlstate, message, detail, hint } = error;
+        Self { sqlstate, message, detail, hint }
+    }
+}
+
+impl From<backend::Failure> for Failure {
+    fn from(failure: backend::Failure) -> Self {
+        match failure {
+            backend::Failure::Unavailable(text) => Self::Unavailable(text),
+            backend::Failure::Refused(error) => Self::Refused(error.into()),
+            backend::Failure::Misuse(text) => Self::Misuse(text),
+        }
+    }
+}
+
+impl Host for State {}
+
+impl HostConnection for State {
+    async fn open(&mut self, grant: Option<String>) -> Outcome<Resource<Connection>> {
+        let dsn = match granted(&self.grants.postgres, "postgres", grant.as_deref(), &self.place) {
+            Ok(dsn) => dsn,
+            Err(reason) => return Ok(Err(Failure::Misuse(reason))),
+        };
+        match Connection::open(dsn.expose(), &self.application).await {
+            Ok(connection) => Ok(Ok(self.table.push(connection)?)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
+
+    async fn execute(&mut self, connection: Resource<Connection>, sql: String, parameters: Row) -> Outcome<u64> {
+        let connection = self.table.get_mut(&connection)?;
+        Ok(connection.execute(&sql, &from_row(parameters)).await.map_err(Failure::from))
+    }
+
+    async fn execute_set(&mut self, connection: Resource<Connection>, sql: String, columns: Vec<Vec<Option<String>>>) -> Outcome<u64> {
+        let connection = self.table.get_mut(&connection)?;
+        Ok(connection.execute_set(&sql, &columns).await.map_err(Failure::from))
+    }
+
+    async fn submit(&mut self, connection: Resource<Connection>, sql: String, columns: Vec<Vec<Option<String>>>) -> Outcome<()> {
+        let connection = self.table.get_mut(&connection)?;
+        Ok(connection.submit(&sql, columns).await.map_err(Failure::from))
+    }
+
+    async fn settle(&mut self, connection: Resource<Connection>) -> Outcome<Vec<Result<u64, DatabaseError>>> {
+        let connection = self.table.get_mut(&connection)?;
+        let settled = connection.settle().await.map_err(Failure::from);
+        Ok(settled.map(|results| results.into_iter().map(|result| result.map_err(DatabaseError::from)).collect()))
+    }
+
+    async fn query(&mut self, connection: Resource<Connection>, sql: String, parameters: Row) -> Outcome<Vec<Row>> {
+        let connection = self.table.get_mut(&connection)?;
+        Ok(connection.query(&sql, &from_row(parameters)).await.map(to_rows).map_err(Failure::from))
+    }
+
+    async fn copy_in(&mut self, connection: Resource<Connection>, sql: String, data: Vec<u8>) -> Outcome<u64> {
+        let connection = self.table.get_mut(&connection)?;
+        Ok(connection.copy_in(&sql, data.into()).await.map_err(Failure::from))
+    }
+
+    async fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! One instance of a plugin, and what becomes of each call into it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::error::Elapsed;
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::Context;
+use super::bindings::pgshovel::plugin::types;
+use super::capture::printable;
+use super::engine::{Engine, TICK};
+use super::examine::Role;
+use super::load::{load, store};
+use super::state::{State, place};
+use crate::capabilities::origin::Snapshot;
+use crate::config::{Limits, Section};
+use crate::error::{Error, Result};
+
+/// What a plugin may say about why it failed.
+const REASON_BYTES_MAX: usize = 8 << 10;
+const REJECTIONS_SHOWN: usize = 5;
+const FRAMES_SHOWN: usize = 5;
+
+/// Ends the call that is under way.
+#[derive(Debug, thiserror::Error)]
+#[error("the time of the call is up")]
+pub(super) struct TimeIsUp;
+
+/// What a call comes to: in time or not, trapped or not, done or failed.
+type Outcome<T> = std::result::Result<wasmtime::Result<std::result::Result<T, types::Error>>, Elapsed>;
+
+pub(super) struct Session {
+    pub store: Store<State>,
+    pub context: types::Context,
+    /// The section's configuration as JSON.
+    pub configuration: String,
+    plugin: String,
+    section: String,
+    place: String,
+    limits: Limits,
+    /// False while a call is under way, and for ever after one that did not return.
+    usable: bool,
+}
+
+impl Session {
+    /// Finds and checks the section's component, and makes an instance of it.
+    pub async fn start(
+        engine: &Engine,
+        section: &Section,
+        role: Role,
+        context: &Context,
+        origin: Option<Arc<Snapshot>>,
+    ) -> Result<(Self, Instance, InstancePre<State>)> {
+        let loaded = load(engine, section, role).await?;
+        let store = store(engine, &loaded, section, context, origin)?;
+        let context = types::Context { cluster: context.cluster.clone(), set: context.set.clone(), section: section.name.clone() };
+        let mut session = Self {
+            store,
+            context,
+            configuration: section.configuration.to_string(),
+            plugin: loaded.name,
+            section: section.name.clone(),
+            place: place(section),
+            limits: section.limits,
+            usable: true,
+        };
+        let limit = session.begin(Duration::ZERO)?;
+        let started = tokio::time::timeout(limit, loaded.pre.instantiate_async(&mut session.store)).await;
+        let exhausted = session.store.data().memory.exhausted();
+        let started = session.end("start", started.map(|instance| instance.map(Ok)), |_| String::new());
+        let instance = started.map_err(|error| if exhausted { Error::configure(error.message) } else { error })?;
+        Ok((session, instance, loaded.pre))
+    }
+
+    /// An interface that has the right name and other functions or types.
+    pub fn mismatch(&self, error: &wasmtime::Error) -> Error {
+        Error::configure(format!(
+            "{}: its interface differs from this host's: {error:#}; build the plugin again with the WIT of this version of pgshovel",
+            self.name()
+        ))
+    }
+
+    /// Starts the clock of a call that may take `extra` time by its contract.
+    /// Returns after how long to give up waiting.
+    pub fn begin(&mut self, extra: Duration) -> Result<Duration> {
+        if !std::mem::replace(&mut self.usable, false) {
+            return Err(Error::trap(format!("{}: an earlier call did not return; open the plugin again", self.name())));
+        }
+        let limit = self.limits.call.saturating_add(extra);
+        self.store.data_mut().deadline = Instant::now() + limit;
+        // Running code is interrupted at the deadline, and can tell where it was; only
+        // code that waits for the host needs this longer limit.
+        Ok(limit + 4 * TICK)
+    }
+
+    /// Names what became of a call. `row` names a row by its index in what was passed.
+    pub fn end<T>(&mut self, function: &str, outcome: Outcome<T>, row: impl Fn(u32) -> String) -> Result<T> {
+        match outcome {
+            Ok(Ok(answer)) => {
+                self.usable = true;
+                answer.map_err(|error| self.failed(function, error, row))
+            }
+            Ok(Err(error)) => Err(self.broken(function, &error)),
+            Err(_) => Err(self.late(function, "")),
+        }
+    }
+
+    /// What the plugin itself returned as an error.
+    fn failed(&self, function: &str, error: types::Error, row: impl Fn(u32) -> String) -> Error {
+        let text = |reason: &str| format!("{}: {}", self.name(), printable(reason, REASON_BYTES_MAX));
+        match error {
+            types::Error::Retry(reason) => Error::retry(text(&reason)),
+            types::Error::Stop(reason) => Error::stop(text(&reason)),
+            types::Error::Reject(rejections) => {
+                let shown = rejections.iter().take(REJECTIONS_SHOWN);
+                let shown: Vec<String> = shown.map(|rejection| format!("{}: {}", row(rejection.index), rejection.reason)).collect();
+                let more = rejections.len().saturating_sub(REJECTIONS_SHOWN);
+                let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+                Error::stop(text(&format!("`{function}` rejects {} rows: {}{more}", rejections.len(), shown.join("; "))))
+            }
+        }
+    }
+
+    /// The plugin did not return: the instance is of no more use.
+    fn broken(&self, function: &str, error: &wasmtime::Error) -> Error {
+        let name = self.name();
+        let at = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        if error.is::<TimeIsUp>() {
+            return self.late(function, &at);
+        }
+        if self.store.data().memory.exhausted() {
+            let memory = crate::config::size(self.limits.memory as u64);
+            return Error::trap(format!(
+                "{name}: `{function}` needs more than its {memory} of memory{at}; raise limits.memory in the {} if it deserves more",
+                self.place
+            ));
+        }
+        if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+            return Error::trap(format!("{name}: `{function}` ended the plugin with exit code {code}"));
+        }
+        let cause = match error.downcast_ref::<Trap>() {
+            Some(trap) => trap.to_string(),
+            None => printable(&error.root_cause().to_string(), REASON_BYTES_MAX),
+        };
+        Error::trap(format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
+    }
+
+    fn late(&self, function: &str, at: &str) -> Error {
+        Error::trap(format!(
+            "{}: `{function}` did not return within {:?}{at}; raise limits.call in the {} if it deserves more",
+            self.name(),
+            self.limits.call,
+            self.place
+        ))
+    }
+
+    /// Something that it returned breaks the contract in `wit/`.
+    pub fn invalid(&self, function: &str, reason: impl std::fmt::Display) -> Error {
+        Error::stop(format!("{}: `{function}` returned {reason}; that is a fault of the plugin", self.name()))
+    }
+
+    fn name(&self) -> String {
+        format!("{}: {}", self.section, self.plugin)
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("section", &self.section)
+            .field("plugin", &self.plugin)
+            .field("usable", &self.usable)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The innermost functions: ` in a, called by b, called by c`.
+fn frames(backtrace: &WasmBacktrace) -> String {
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => printable(name, 200),
+        None => format!("function {}", frame.func_index()),
+    };
+    let names: Vec<String> = backtrace.frames().iter().take(FRAMES_SHOWN).map(name).collect();
+    if names.is_empty() { String::new() } else { format!(" in {}", names.join(", called by ")) }
+}

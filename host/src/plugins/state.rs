@@ -1,0 +1,100 @@
+//! What the host keeps for one instance of a plugin.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::Level;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+
+use super::capture::Log;
+use super::limits::Memory;
+use crate::capabilities::grants::{Files, Grants, Mode};
+use crate::capabilities::origin::Snapshot;
+use crate::config::Section;
+use crate::error::{Error, Result};
+
+/// Connections, cursors, files and streams of one plugin.
+const RESOURCES_MAX: usize = 1024;
+
+pub(super) struct State {
+    pub wasi: WasiCtx,
+    pub table: ResourceTable,
+    pub memory: Memory,
+    pub grants: Grants,
+    /// The set's own database, for a loader.
+    pub origin: Option<Arc<Snapshot>>,
+    pub log: Log,
+    /// Shows in the servers that the plugin uses.
+    pub application: String,
+    /// Where the section stands, for messages: ``section `target` of app.yaml``.
+    pub place: String,
+    /// When the call that is under way has to be over.
+    pub deadline: Instant,
+}
+
+impl State {
+    pub fn new(section: &Section, plugin: &str, application: String, origin: Option<Arc<Snapshot>>) -> Result<Self> {
+        let log = Log::new(plugin, &section.name);
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(log.stream(Level::INFO)).stderr(log.stream(Level::WARN)).allow_tcp(false).allow_udp(false);
+        if let Some(files) = &section.grants.files {
+            let perms = prepare(files, section)?;
+            wasi.preopened_dir(&files.path, "/", perms).map_err(|error| unusable(files, section, &error))?;
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Ok(Self {
+            wasi: wasi.build(),
+            table,
+            memory: Memory::new(section.limits.memory),
+            grants: section.grants.clone(),
+            origin,
+            log,
+            application,
+            place: place(section),
+            deadline: Instant::now(),
+        })
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("memory", &self.memory).field("grants", &self.grants).finish_non_exhaustive()
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+pub(super) fn place(section: &Section) -> String {
+    format!("section `{}` of {}", section.name, section.file.display())
+}
+
+/// A folder to write in is made if it is missing; one to read has to be there.
+fn prepare(files: &Files, section: &Section) -> Result<FsPerms> {
+    match files.mode {
+        Mode::ReadOnly => Ok(FsPerms::ReadOnly),
+        Mode::ReadWrite => {
+            std::fs::create_dir_all(&files.path).map_err(|error| unusable(files, section, &error))?;
+            Ok(FsPerms::ReadWrite)
+        }
+    }
+}
+
+fn unusable(files: &Files, section: &Section, cause: &dyn fmt::Display) -> Error {
+    Error::configure(format!(
+        "{}: {}.grants.files: cannot open the folder {}: {cause}; name a folder that this user may {}",
+        section.file.display(),
+        section.name,
+        files.path.display(),
+        match files.mode {
+            Mode::ReadOnly => "read",
+            Mode::ReadWrite => "write in",
+        }
+    ))
+}
