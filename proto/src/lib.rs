@@ -21,7 +21,10 @@ pub mod interfaces {
 
 pub mod batch;
 pub mod codec;
+mod reflect;
 pub mod row;
 pub mod snapshot;
+pub mod stored;
+pub mod text;
 pub mod timestamp;
 mod wire;

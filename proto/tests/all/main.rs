@@ -1,0 +1,3 @@
+//! Tests of the protocol, from outside of it.
+
+mod text;
