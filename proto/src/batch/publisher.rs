@@ -27,6 +27,9 @@ use crate::wire::{delimited_len, put_delimited, put_delimiter, put_varint_field,
 /// The largest message that a stream takes: see `writer.wit`.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
+/// What a message is beside the body of its operation: header, batch, lengths.
+const ENVELOPE_BYTES_MAX: usize = 256;
+
 /// A call that would make a stream no reader accepts. It changed nothing: the
 /// publisher can go on, with a rollback for example.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +130,7 @@ impl Publisher {
         let layout = &open.layouts[index];
         let body = Body::measure(layout, mutation, &mut self.before, &mut self.after)?;
         let header = Header { publisher: self.id, sequence: self.sequence, timestamp: now, epoch: self.epoch };
-        if body.size > MESSAGE_BYTES_MAX {
+        if body.size > MESSAGE_BYTES_MAX - ENVELOPE_BYTES_MAX {
             return Err(Refusal::Size { id: mutation.id, bytes: body.size });
         }
         let mut message = header.message(&open.identifier, body.number(), body.size);

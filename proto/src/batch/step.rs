@@ -216,7 +216,8 @@ impl Reader {
         let publisher = Uuid(header.publisher);
         if header.publisher != last.publisher {
             let first = begins && header.sequence == 0;
-            return if first { Ok(Turn::Consume) } else { Err(Violation::Headless { publisher, sequence: header.sequence }) };
+            let headless = Violation::Headless { publisher, sequence: header.sequence, operation: named(operation) };
+            return if first { Ok(Turn::Consume) } else { Err(headless) };
         }
         if header.epoch != last.epoch {
             let (from, to) = (last.epoch.unwrap_or(0), header.epoch.unwrap_or(0));
@@ -344,7 +345,7 @@ impl Reader {
     }
 
     fn end(&mut self, publisher: Id, batch: BatchIdentifier, ending: Ending) -> Result<Action, Violation> {
-        let operation = if matches!(ending, Ending::Commit) { "the commit" } else { "the rollback" };
+        let operation = if matches!(ending, Ending::Commit) { "a commit" } else { "a rollback" };
         if self.is_skipped(publisher, batch, operation)? {
             self.skipping = None;
             return Ok(Action::Skip(Skip::Committed));
@@ -390,6 +391,16 @@ impl Reader {
             None => self.seen = Seen::default(),
         }
         self.seen.push(header.sequence, digest);
+    }
+}
+
+/// How violations name an operation.
+fn named(operation: &Operation<'_>) -> &'static str {
+    match operation {
+        Operation::Begin(_) => "a begin",
+        Operation::Mutation(_) => "a mutation",
+        Operation::Commit => "a commit",
+        Operation::Rollback => "a rollback",
     }
 }
 

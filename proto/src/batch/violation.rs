@@ -25,10 +25,10 @@ pub enum Violation {
     #[error("publisher {publisher} changed its epoch from {from} to {to} at message {sequence}; stop the relay and start it again")]
     EpochChanged { publisher: Uuid, from: u64, to: u64, sequence: u64 },
     #[error(
-        "publisher {publisher} appears with message {sequence}, and the first is 0 and begins a batch: \
+        "publisher {publisher} appears with message {sequence}, {operation}, where the first is message 0 and begins a batch: \
          what came before is missing from the stream; bootstrap again"
     )]
-    Headless { publisher: Uuid, sequence: u64 },
+    Headless { publisher: Uuid, sequence: u64, operation: &'static str },
     #[error(
         "publisher {publisher}: {operation} of batch {found} came while batch {open} is open; \
          stop the relay and bootstrap again"

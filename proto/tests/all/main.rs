@@ -1,3 +1,7 @@
 //! Tests of the protocol, from outside of it.
 
+mod exactly_once;
+mod samples;
 mod text;
+mod transitions;
+mod wire;
