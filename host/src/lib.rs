@@ -14,4 +14,3 @@ pub mod plugins;
 pub mod postgres;
 pub mod relay;
 pub mod replicate;
-pub mod stop;

@@ -10,7 +10,6 @@ mod log;
 mod source;
 mod stream;
 mod target;
-mod transform;
 
 pub use faults::{Faults, Rates};
 pub use loader::Loader;
@@ -18,4 +17,3 @@ pub use log::Log;
 pub use source::{Key, Rows, Source, Table};
 pub use stream::Stream;
 pub use target::{Store, Target};
-pub use transform::Transform;

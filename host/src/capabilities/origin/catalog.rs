@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::Table;
 use crate::error::{Error, Result};
-use crate::postgres::connect;
+use crate::postgres::{connect, quote};
 
 /// One row per column of the tables named by `$1` (schemas) and `$2` (tables).
 const COLUMNS: &str = "\
@@ -98,8 +98,4 @@ fn copy_sql(table: &Described, columns: &[Column]) -> String {
     let only = if table.partitioned { "" } else { "ONLY " };
     let _ = write!(sql, " FROM {only}{}.{}) TO STDOUT", quote(&table.schema), quote(&table.table));
     sql
-}
-
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

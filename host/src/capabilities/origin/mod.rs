@@ -16,6 +16,7 @@ use tokio_postgres::Client;
 pub use self::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::postgres::connect;
+use crate::postgres::node::{self, Identity};
 
 /// How many cursors may be open at once; each is a connection.
 pub const CURSORS_MAX: usize = 4;
@@ -32,6 +33,7 @@ pub struct Table {
 /// What the rows are as of: the hand-over from bootstrap to stream compares it.
 #[derive(Clone, Debug)]
 pub struct State {
+    pub node: Identity,
     /// `txid_current_snapshot()`, read inside the snapshot: `xmin:xmax:xip,…`.
     pub snapshot: String,
 }
@@ -73,10 +75,11 @@ impl Snapshot {
         let sql = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text";
         let row = exporter.query_one(sql, &[]).await.map_err(explain)?;
         let (snapshot, transactions) = (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
+        let node = node::identify(&exporter, cluster).await?;
         let tables = catalog::tables(&exporter, configuration).await?;
         Ok(Self {
             source: Arc::new(Source { dsn, application, snapshot }),
-            state: State { snapshot: transactions },
+            state: State { node, snapshot: transactions },
             tables,
             cursors: Arc::new(Semaphore::new(CURSORS_MAX)),
             _exporter: exporter,

@@ -133,7 +133,10 @@ impl Connection {
     pub async fn submit(&mut self, sql: &str, columns: Vec<Vec<Option<String>>>) -> Result<(), Failure> {
         let statement = self.prepare(sql).await?;
         expect_parameters(&statement, columns.len())?;
-        self.pipeline.submit(Arc::clone(&self.client), statement, columns).await
+        let bytes = columns.iter().flatten().flatten().map(String::len).sum();
+        let client = Arc::clone(&self.client);
+        let answer = async move { client.execute_raw(&statement, columns.iter().map(|column| TextArray(column))).await };
+        self.pipeline.submit(bytes, answered(answer)).await
     }
 
     /// Waits for all that was submitted since the last call: the rows that each affected,
@@ -155,17 +158,16 @@ impl Connection {
     }
 
     /// `COPY … FROM STDIN` with `data` as its whole input. Returns the rows.
-    pub async fn copy_in(&mut self, sql: &str, mut data: Bytes) -> Result<u64, Failure> {
+    pub async fn copy_in(&mut self, sql: &str, data: Bytes) -> Result<u64, Failure> {
         let statement = self.prepare(sql).await?;
-        let copy = async {
-            let sink = self.client.copy_in::<_, Bytes>(&statement).await?;
-            let mut sink = std::pin::pin!(sink);
-            while !data.is_empty() {
-                sink.feed(data.split_to(data.len().min(COPY_MESSAGE_BYTES_MAX))).await?;
-            }
-            sink.finish().await
-        };
-        answered(copy).await
+        answered(copy(Arc::clone(&self.client), statement, data)).await
+    }
+
+    /// Sends a `COPY … FROM STDIN` as [`Self::copy_in`] takes it, and does not wait for its result.
+    pub async fn submit_copy(&mut self, sql: &str, data: Bytes) -> Result<(), Failure> {
+        let statement = self.prepare(sql).await?;
+        let bytes = data.len();
+        self.pipeline.submit(bytes, answered(copy(Arc::clone(&self.client), statement, data))).await
     }
 
     async fn prepare(&mut self, sql: &str) -> Result<Statement, Failure> {
@@ -189,6 +191,15 @@ fn settings() -> String {
          SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000",
         STATEMENT_TIMEOUT.as_millis()
     )
+}
+
+async fn copy(client: Arc<Client>, statement: Statement, mut data: Bytes) -> Result<u64, tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(&statement).await?;
+    let mut sink = std::pin::pin!(sink);
+    while !data.is_empty() {
+        sink.feed(data.split_to(data.len().min(COPY_MESSAGE_BYTES_MAX))).await?;
+    }
+    sink.finish().await
 }
 
 fn expect_parameters(statement: &Statement, given: usize) -> Result<(), Failure> {

@@ -2,14 +2,11 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio_postgres::{Client, Statement};
+use tokio::task::JoinHandle;
 
-use super::parameter::TextArray;
-use super::{DatabaseError, Failure, answered};
+use super::{DatabaseError, Failure};
 
 /// How many statements may be sent before their results are taken.
 const STATEMENTS_MAX: usize = 4096;
@@ -17,38 +14,31 @@ const STATEMENTS_MAX: usize = 4096;
 /// How much of their columns may be under way.
 const UNDER_WAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-type Answer = Pin<Box<dyn Future<Output = Result<u64, Failure>> + Send>>;
+type Answer = Result<u64, Failure>;
 
 #[derive(Default)]
 pub(super) struct Pipeline {
-    waiting: VecDeque<(usize, Answer)>,
+    waiting: VecDeque<(usize, JoinHandle<Answer>)>,
     waiting_bytes: usize,
     answers: Vec<Result<u64, DatabaseError>>,
 }
 
 impl Pipeline {
-    pub(super) async fn submit(
-        &mut self,
-        client: Arc<Client>,
-        statement: Statement,
-        columns: Vec<Vec<Option<String>>>,
-    ) -> Result<(), Failure> {
+    /// `bytes` is about what `answer` holds until it comes.
+    pub(super) async fn submit(&mut self, bytes: usize, answer: impl Future<Output = Answer> + Send + 'static) -> Result<(), Failure> {
         if self.waiting.len() + self.answers.len() >= STATEMENTS_MAX {
             return Err(Failure::Misuse(format!("{STATEMENTS_MAX} statements are submitted: settle them first")));
         }
-        let bytes = columns.iter().flatten().flatten().map(String::len).sum();
         while self.waiting_bytes + bytes > UNDER_WAY_BYTES_MAX && !self.waiting.is_empty() {
             self.take_one().await?;
         }
-        let mut answer: Answer = Box::pin(async move {
-            let parameters = columns.iter().map(|column| TextArray(column));
-            answered(client.execute_raw(&statement, parameters)).await
-        });
-        // The statement is sent when its future is first polled, and in this order.
+        let mut answer = Box::pin(answer);
+        // The driver queues the statement when its future is first polled: here, so that
+        // statements keep their order. The task then feeds a COPY its data.
         match (&mut answer).now_or_never() {
             Some(answer) => self.note(answer)?,
             None => {
-                self.waiting.push_back((bytes, answer));
+                self.waiting.push_back((bytes, tokio::spawn(answer)));
                 self.waiting_bytes += bytes;
             }
         }
@@ -63,15 +53,13 @@ impl Pipeline {
     }
 
     async fn take_one(&mut self) -> Result<(), Failure> {
-        if let Some((bytes, answer)) = self.waiting.pop_front() {
-            self.waiting_bytes -= bytes;
-            let answer = answer.await;
-            self.note(answer)?;
-        }
-        Ok(())
+        let Some((bytes, answer)) = self.waiting.pop_front() else { return Ok(()) };
+        self.waiting_bytes -= bytes;
+        let answer = answer.await.map_err(|error| Failure::Unavailable(format!("a statement was not run to its end: {error}")))?;
+        self.note(answer)
     }
 
-    fn note(&mut self, answer: Result<u64, Failure>) -> Result<(), Failure> {
+    fn note(&mut self, answer: Answer) -> Result<(), Failure> {
         self.answers.push(match answer {
             Ok(rows) => Ok(rows),
             Err(Failure::Refused(error)) => Err(error),

@@ -57,6 +57,11 @@ impl HostConnection for State {
         Ok(connection.submit(&sql, columns).await.map_err(Failure::from))
     }
 
+    async fn submit_copy(&mut self, connection: Resource<Connection>, sql: String, data: Vec<u8>) -> Outcome<()> {
+        let connection = self.table.get_mut(&connection)?;
+        Ok(connection.submit_copy(&sql, data.into()).await.map_err(Failure::from))
+    }
+
     async fn settle(&mut self, connection: Resource<Connection>) -> Outcome<Vec<Result<u64, DatabaseError>>> {
         let connection = self.table.get_mut(&connection)?;
         let settled = connection.settle().await.map_err(Failure::from);

@@ -1,0 +1,274 @@
+//! Parts of a batch on their way into the target.
+//!
+//! A part is sent as sets of rows behind a savepoint, and not waited for until the next
+//! one is ready. If the server refuses it, or affects another number of rows than it
+//! should, the part is taken back and applied row by row in the source's order: that
+//! succeeds where only the order of a set was at fault, and names the row where not.
+
+use std::rc::Rc;
+
+use crate::database::{Database, describe, failed, is_passing, refused};
+use crate::part::{Part, Planned, Shape, Table};
+use crate::pgshovel::plugin::postgres::DatabaseError;
+use crate::pgshovel::plugin::types::{Change, Error, Mutation, Row, Value};
+use crate::plan::Plan;
+use crate::text;
+
+const DOING: &str = "cannot apply a batch to the target";
+
+/// How many rows one statement takes; 500 to 5000 make no difference.
+const ROWS_MAX: usize = 1000;
+
+/// How many single rows are sent before their results are taken.
+const ROWS_SENT_MAX: usize = 1000;
+
+type Columns = Vec<Vec<Option<String>>>;
+
+/// How many rows a statement should affect, or may if they can be gone already.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    rows: u64,
+    may_be_fewer: bool,
+}
+
+impl Expected {
+    fn is(self, affected: u64) -> bool {
+        affected == self.rows || (self.may_be_fewer && affected < self.rows)
+    }
+}
+
+/// The part that is being gathered, and the one that is under way.
+#[derive(Debug, Default)]
+pub struct Apply {
+    gathered: Option<Part>,
+    sent: Option<(Part, Vec<Option<Expected>>)>,
+}
+
+impl Apply {
+    pub fn add(&mut self, database: &impl Database, planned: Planned) -> Result<(), Error> {
+        let Some(part) = &mut self.gathered else {
+            self.gathered = Some(Part::starting_with(planned));
+            return Ok(());
+        };
+        let given_back = part.add(planned);
+        if part.is_full() || given_back.is_err() {
+            self.send(database)?;
+        }
+        if let Err(planned) = given_back {
+            self.gathered = Some(Part::starting_with(*planned));
+        }
+        Ok(())
+    }
+
+    /// Returns when all that was added has been applied in the open transaction.
+    pub fn finish(&mut self, database: &impl Database) -> Result<(), Error> {
+        self.send(database)?;
+        self.settle(database)
+    }
+
+    /// Forgets what was added: the transaction is rolled back.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn send(&mut self, database: &impl Database) -> Result<(), Error> {
+        let Some(part) = self.gathered.take() else { return Ok(()) };
+        self.settle(database)?;
+        match &part.shape {
+            Shape::Sets(tables) => {
+                let expected = send_sets(database, &part.mutations, tables)?;
+                self.sent = Some((part, expected));
+                Ok(())
+            }
+            Shape::Ordered { .. } => in_order(database, &part.mutations),
+            Shape::Truncates => truncate(database, &part.mutations),
+        }
+    }
+
+    fn settle(&mut self, database: &impl Database) -> Result<(), Error> {
+        let Some((part, expected)) = self.sent.take() else { return Ok(()) };
+        let answers = database.settle().map_err(|failure| failed(DOING, failure))?;
+        if let Some(error) = answers.iter().filter_map(|answer| answer.as_ref().err()).next()
+            && is_passing(error)
+        {
+            return Err(refused(DOING, error));
+        }
+        let as_expected = answers.len() == expected.len()
+            && answers.iter().zip(expected).all(|(answer, expected)| match answer {
+                Ok(affected) => expected.is_none_or(|expected| expected.is(*affected)),
+                Err(_) => false,
+            });
+        if as_expected {
+            return execute(database, "RELEASE SAVEPOINT part");
+        }
+        execute(database, "ROLLBACK TO SAVEPOINT part")?;
+        in_order(database, &part.mutations)
+    }
+}
+
+fn execute(database: &impl Database, sql: &str) -> Result<(), Error> {
+    database.execute(sql, &[]).map(|_| ()).map_err(|failure| failed(DOING, failure))
+}
+
+/// Sends a savepoint and the sets behind it; what each statement should affect.
+fn send_sets(database: &impl Database, mutations: &[Planned], tables: &[Table]) -> Result<Vec<Option<Expected>>, Error> {
+    let mut expected = vec![None];
+    database.submit("SAVEPOINT part", &[]).map_err(|failure| failed(DOING, failure))?;
+    let mut send = |sql: &str, rows: &[usize], may_be_fewer: bool, values: fn(&Plan, &Mutation) -> Vec<Option<String>>| {
+        for chunk in rows.chunks(ROWS_MAX) {
+            let rows = chunk.iter().filter_map(|at| mutations.get(*at));
+            let columns = transpose(rows.map(|planned| values(&planned.plan, &planned.mutation)), chunk.len());
+            database.submit(sql, &columns).map_err(|failure| failed(DOING, failure))?;
+            expected.push(Some(Expected { rows: chunk.len() as u64, may_be_fewer }));
+        }
+        Ok(())
+    };
+    for table in tables {
+        let (plan, work) = (&table.plan, table.work());
+        send(&plan.delete, &work.delete, plan.may_be_gone, |plan, mutation| texts(plan.identity(row(mutation))))?;
+        if let Some(update) = &plan.update {
+            send(update, &work.update, false, |plan, mutation| texts(plan.updated(row(mutation))))?;
+        }
+        send(&plan.insert, &work.insert, false, |plan, mutation| texts(plan.inserted(row(mutation))))?;
+    }
+    Ok(expected)
+}
+
+/// The row that a mutation leaves, or removes.
+fn row(mutation: &Mutation) -> &Row {
+    const NONE: &Row = &Row::new();
+    match &mutation.change {
+        Change::Insert(row) | Change::Delete(row) => row,
+        Change::Update(both) => &both.after,
+        Change::Truncate => NONE,
+    }
+}
+
+fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Option<String>> {
+    values.map(text::of).collect()
+}
+
+/// Rows to columns.
+fn transpose(rows: impl Iterator<Item = Vec<Option<String>>>, count: usize) -> Columns {
+    let mut columns: Columns = Vec::new();
+    for row in rows {
+        if columns.is_empty() {
+            columns.resize_with(row.len(), || Vec::with_capacity(count));
+        }
+        for (column, text) in columns.iter_mut().zip(row) {
+            column.push(text);
+        }
+    }
+    columns
+}
+
+/// The statements for one mutation, with their columns and what they should affect.
+fn statements<'a>(plan: &'a Plan, mutation: &Mutation) -> Vec<(&'a str, Columns, Expected)> {
+    let one = |values: Vec<Option<String>>| values.into_iter().map(|text| vec![text]).collect::<Columns>();
+    let exactly = Expected { rows: 1, may_be_fewer: false };
+    let removed = Expected { rows: 1, may_be_fewer: plan.may_be_gone };
+    match &mutation.change {
+        Change::Insert(row) => vec![(&plan.insert, one(texts(plan.inserted(row))), exactly)],
+        Change::Delete(row) => vec![(&plan.delete, one(texts(plan.identity(row))), removed)],
+        Change::Update(both) if plan.keeps_key(&both.before, &both.after) => match &plan.update {
+            Some(update) => vec![(update, one(texts(plan.updated(&both.after))), exactly)],
+            None => Vec::new(),
+        },
+        Change::Update(both) => match &plan.rekey {
+            Some(rekey) => vec![(rekey, one(texts(plan.rekeyed(&both.before, &both.after))), exactly)],
+            None => vec![
+                (&plan.delete, one(texts(plan.identity(&both.before))), removed),
+                (&plan.insert, one(texts(plan.inserted(&both.after))), exactly),
+            ],
+        },
+        Change::Truncate => Vec::new(),
+    }
+}
+
+/// One by one, each statement sent before the last is answered.
+pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), Error> {
+    for chunk in mutations.chunks(ROWS_SENT_MAX) {
+        let mut sent: Vec<(&Planned, Expected)> = Vec::with_capacity(chunk.len());
+        for planned in chunk {
+            for (sql, columns, expected) in statements(&planned.plan, &planned.mutation) {
+                database.submit(sql, &columns).map_err(|failure| failed(DOING, failure))?;
+                sent.push((planned, expected));
+            }
+        }
+        let answers = database.settle().map_err(|failure| failed(DOING, failure))?;
+        for ((planned, expected), answer) in sent.into_iter().zip(answers) {
+            match answer {
+                Ok(affected) if expected.is(affected) => {}
+                Ok(affected) => return Err(Error::Stop(astray(planned, affected))),
+                Err(error) if is_passing(&error) => return Err(refused(DOING, &error)),
+                Err(error) => return Err(Error::Stop(unacceptable(planned, &error))),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was to be done to which row: `cannot update the row (id = 7) of "public"."t" (event 9)`.
+fn subject(planned: &Planned) -> String {
+    let (verb, row) = match &planned.mutation.change {
+        Change::Insert(row) => ("insert", row),
+        Change::Update(both) => ("update", &both.before),
+        Change::Delete(row) => ("delete", row),
+        Change::Truncate => ("truncate", row(&planned.mutation)),
+    };
+    let place = if planned.mutation.id == 0 { String::new() } else { format!(" (event {})", planned.mutation.id) };
+    format!("cannot {verb} the row ({}) of {}{place} in the target", planned.plan.show_key(row), planned.plan.target)
+}
+
+fn astray(planned: &Planned, affected: u64) -> String {
+    let subject = subject(planned);
+    match (&planned.mutation.change, affected) {
+        (Change::Insert(_), _) => {
+            format!("{subject}: the server inserted {affected} rows; look for a trigger or rule of that table that redirects rows")
+        }
+        (_, 0) => format!(
+            "{subject}: it is not there; somebody else changed the target, or a trigger hides the row: put the row back as it was in \
+             the source before this event, or start again from a bootstrap by deleting the set's row in the state table"
+        ),
+        _ => format!("{subject}: {affected} rows have this key; make it unique in the target as it is in the source"),
+    }
+}
+
+fn unacceptable(planned: &Planned, error: &DatabaseError) -> String {
+    let subject = subject(planned);
+    let remedy = match error.sqlstate.as_str() {
+        "23505" => {
+            "; the row that is in its way is not of the source, or the two change places: delete it, or make the constraint DEFERRABLE"
+        }
+        "23503" => {
+            "; grant SET ON PARAMETER session_replication_role to the role of the target, make the foreign key DEFERRABLE, or drop it"
+        }
+        "23502" | "23514" | "23P01" => "; the target is stricter than the source: relax the constraint",
+        "42501" => "; grant the role of the target SELECT, INSERT, UPDATE, DELETE and TRUNCATE on the table",
+        code if code.starts_with("22") => "; the type of a column differs from the source's: make them the same",
+        code if code.starts_with("42") => "; the table differs from the source's: make them the same",
+        _ => "",
+    };
+    format!("{subject}: {}{remedy}", describe(error))
+}
+
+/// All tables at once, as foreign keys between them want it; rows are deleted where the
+/// server does not truncate for us.
+fn truncate(database: &impl Database, mutations: &[Planned]) -> Result<(), Error> {
+    let mut plans: Vec<&Rc<Plan>> = Vec::new();
+    for planned in mutations {
+        if !plans.iter().any(|plan| plan.target == planned.plan.target) {
+            plans.push(&planned.plan);
+        }
+    }
+    let tables: Vec<&str> = plans.iter().map(|plan| plan.truncate.as_str()).collect();
+    execute(database, "SAVEPOINT part")?;
+    let truncated = database.execute(&format!("TRUNCATE {}", tables.join(", ")), &[]);
+    let Err(failure) = truncated else { return execute(database, "RELEASE SAVEPOINT part") };
+    match &failure {
+        crate::pgshovel::plugin::postgres::Failure::Refused(error) if !is_passing(error) => {}
+        _ => return Err(failed(DOING, failure)),
+    }
+    execute(database, "ROLLBACK TO SAVEPOINT part")?;
+    plans.iter().try_for_each(|plan| execute(database, &plan.empty))
+}

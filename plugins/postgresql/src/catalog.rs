@@ -1,0 +1,90 @@
+//! A table of the target, as its catalog describes it.
+
+use crate::database::{Database, failed};
+use crate::pgshovel::plugin::types::{Error, Row, Value};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Rows belong to partitions: `ONLY` would find none.
+    pub partitioned: bool,
+    /// Triggers fire that are not the system's own, in the session's replication role.
+    pub has_triggers: bool,
+    /// A foreign key from or to it is checked at once, in the session's replication role.
+    pub is_linked: bool,
+    /// Rows vanish with the rows that they refer to.
+    pub is_cascaded: bool,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// The type to cast to, without its modifier: a cast to `varchar(3)` cuts
+    /// silently, the assignment to the column refuses. Of a domain its base type.
+    pub type_name: String,
+    /// What `=` of its unique indexes is: found by name since the search path has
+    /// only `pg_catalog`, and the type may be of an extension.
+    pub equality: String,
+    pub is_generated: bool,
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    pub is_identity: bool,
+}
+
+const TABLE: &str = "\
+SELECT c.relkind::text, \
+  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal \
+    AND t.tgenabled::text = ANY (CASE current_setting('session_replication_role') WHEN 'replica' THEN '{A,R}' ELSE '{A,O}' END::text[])), \
+  current_setting('session_replication_role') <> 'replica' AND EXISTS (SELECT FROM pg_constraint k \
+    WHERE k.contype = 'f' AND NOT k.condeferrable AND c.oid IN (k.conrelid, k.confrelid)), \
+  current_setting('session_replication_role') <> 'replica' AND EXISTS (SELECT FROM pg_constraint k \
+    WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confdeltype::text = 'c'), \
+  c.oid::int8 \
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
+
+const COLUMNS: &str = "\
+SELECT a.attname::text, format_type(base.oid, -1), \
+  coalesce((SELECT quote_ident(n.nspname) || '.' || o.oprname FROM pg_opclass k \
+    JOIN pg_amop m ON m.amopfamily = k.opcfamily AND m.amopstrategy = 3 AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype \
+    JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace \
+    WHERE k.opcintype = base.oid AND k.opcdefault AND k.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree')), 'pg_catalog.='), \
+  a.attgenerated <> '', a.attidentity = 'a' \
+FROM pg_attribute a \
+CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind) AS ( \
+    SELECT t.oid, t.typbasetype, t.typtype FROM pg_type t WHERE t.oid = a.atttypid \
+    UNION ALL SELECT t.oid, t.typbasetype, t.typtype FROM b JOIN pg_type t ON t.oid = b.base WHERE b.kind = 'd') \
+  SELECT oid FROM b WHERE kind <> 'd') AS base \
+WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// Reads one table; what does not exist, or takes no rows, is `stop`.
+pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table, Error> {
+    let doing = "cannot read the catalog of the target";
+    let place = [Value::Text(schema.to_owned()), Value::Text(name.to_owned())];
+    let found = database.query(TABLE, &place).map_err(|failure| failed(doing, failure))?;
+    let Some([Value::Text(kind), Value::Boolean(has_triggers), Value::Boolean(is_linked), Value::Boolean(is_cascaded), oid]) =
+        found.first().map(Vec::as_slice)
+    else {
+        return Err(Error::Stop(format!(
+            "the target has no table {schema}.{name}: create it there, for example with pg_dump --schema-only --table, \
+             or send its schema elsewhere with the key schemas of the configuration"
+        )));
+    };
+    if !matches!(kind.as_str(), "r" | "p") {
+        return Err(Error::Stop(format!(
+            "{schema}.{name} of the target is no table: pgshovel writes to tables and partitioned tables only"
+        )));
+    }
+    let columns = database.query(COLUMNS, std::slice::from_ref(oid)).map_err(|failure| failed(doing, failure))?;
+    let columns: Option<Vec<Column>> = columns.into_iter().map(column).collect();
+    let columns = columns.ok_or_else(|| Error::Stop(format!("{doing}: the columns of {schema}.{name} are described in an unknown way")))?;
+    Ok(Table { partitioned: kind == "p", has_triggers: *has_triggers, is_linked: *is_linked, is_cascaded: *is_cascaded, columns })
+}
+
+fn column(row: Row) -> Option<Column> {
+    let [name, type_name, equality, generated, identity] = <[Value; 5]>::try_from(row).ok()?;
+    match (name, type_name, equality, generated, identity) {
+        (Value::Text(name), Value::Text(type_name), Value::Text(equality), Value::Boolean(is_generated), Value::Boolean(is_identity)) => {
+            Some(Column { name, type_name, equality, is_generated, is_identity })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,302 @@
+//! How the rows of one relation are written to one table: SQL text. Pure.
+
+use std::fmt::Write as _;
+
+use crate::catalog::{Column, Table};
+use crate::pgshovel::plugin::types::{Relation, Row, Value};
+use crate::text;
+
+/// One relation of the source, matched with its table of the target.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The table's name, quoted.
+    pub target: String,
+    /// Rows are applied one by one in the source's order: triggers or foreign keys see each.
+    pub in_order: bool,
+    /// A row that is to be deleted may have gone with one that it referred to.
+    pub may_be_gone: bool,
+    pub insert: String,
+    /// Where the key stays; `None` where the table has nothing beside its key.
+    pub update: Option<String>,
+    pub delete: String,
+    /// Where the key changes; `None` where that takes a delete and an insert.
+    pub rekey: Option<String>,
+    pub copy: String,
+    pub empty: String,
+    pub truncate: String,
+    /// Indexes into a row: of the identity columns, of what is inserted, and of what is
+    /// updated where the key stays.
+    identity: Vec<usize>,
+    inserted: Vec<usize>,
+    updated: Vec<usize>,
+    key_names: Vec<String>,
+    /// A change of these is no plain update: the key, and what the target generates.
+    fixed: Vec<usize>,
+}
+
+#[must_use]
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl Plan {
+    /// The error names the table, the difference and the remedy.
+    pub fn new(relation: &Relation, schema: &str, table: &Table) -> Result<Self, String> {
+        let place = format!("{schema}.{}", relation.table);
+        let mut columns = Vec::with_capacity(relation.columns.len());
+        let mut missing = Vec::new();
+        for captured in &relation.columns {
+            match table.columns.iter().find(|column| column.name == captured.name) {
+                Some(column) => columns.push(column),
+                None => missing.push(format!("{} {}", quote(&captured.name), captured.type_name)),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(format!(
+                "the table {place} of the target lacks what the source captures: {}; add it there with ALTER TABLE … ADD COLUMN, \
+                 or take it out of the set",
+                missing.join(", ")
+            ));
+        }
+        let identity: Vec<usize> = relation.identity.iter().filter_map(|index| usize::try_from(*index).ok()).collect();
+        if identity.is_empty() || identity.iter().any(|index| *index >= columns.len()) {
+            return Err(format!("the rows of {place} arrive without a key: give the table primary_keys in the set"));
+        }
+        let inserted: Vec<usize> = with_index(&columns).filter(|(_, column)| !column.is_generated).map(|(index, _)| index).collect();
+        if inserted.is_empty() {
+            return Err(format!("all columns of the table {place} of the target are generated: nothing can be written to it"));
+        }
+        let fixed: Vec<usize> =
+            with_index(&columns).filter(|(index, column)| identity.contains(index) || column.is_identity).map(|(index, _)| index).collect();
+        let updated: Vec<usize> = inserted.iter().copied().filter(|index| !fixed.contains(index)).collect();
+        let target = format!("{}.{}", quote(schema), quote(&relation.table));
+        let names = Names { target: &target, only: if table.partitioned { "" } else { "ONLY " }, columns: &columns };
+        let rekeyed = !columns.iter().any(|column| column.is_identity);
+        Ok(Self {
+            in_order: table.has_triggers || table.is_linked,
+            may_be_gone: table.is_cascaded,
+            insert: names.insert(&inserted),
+            update: (!updated.is_empty()).then(|| names.update(&updated, &identity)),
+            delete: names.delete(&identity),
+            rekey: rekeyed.then(|| names.update(&inserted, &identity)),
+            copy: names.copy(&inserted),
+            empty: format!("DELETE FROM {}{target}", names.only),
+            truncate: format!("{}{target}", names.only),
+            key_names: identity.iter().filter_map(|index| columns.get(*index)).map(|column| column.name.clone()).collect(),
+            identity,
+            inserted,
+            updated,
+            fixed,
+            target,
+        })
+    }
+
+    /// The row's key as bytes: equal if and only if the texts of all its columns are.
+    #[must_use]
+    pub fn key(&self, row: &Row) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.identity.len() * 10);
+        for value in pick(row, &self.identity) {
+            match value {
+                Value::Null => key.push(0),
+                Value::Integer(integer) => {
+                    key.push(1);
+                    key.extend_from_slice(&integer.to_le_bytes());
+                }
+                other => {
+                    let text = text::of(other).unwrap_or_default();
+                    key.push(2);
+                    key.extend_from_slice(&text.len().to_le_bytes());
+                    key.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+        key
+    }
+
+    /// Whether an update leaves the key, and what the target generates, as it is.
+    #[must_use]
+    pub fn keeps_key(&self, before: &Row, after: &Row) -> bool {
+        pick(before, &self.fixed).zip(pick(after, &self.fixed)).all(|(before, after)| match (before, after) {
+            // NaN is a key like any other.
+            (Value::Float(before), Value::Float(after)) => before.to_bits() == after.to_bits(),
+            (before, after) => before == after,
+        })
+    }
+
+    /// Values for `insert` and `copy`.
+    pub fn inserted<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Value> {
+        pick(row, &self.inserted)
+    }
+
+    /// Values for `delete`.
+    pub fn identity<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Value> {
+        pick(row, &self.identity)
+    }
+
+    /// Values for `update`: the key first.
+    pub fn updated<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Value> {
+        pick(row, &self.identity).chain(pick(row, &self.updated))
+    }
+
+    /// Values for `rekey`: the old key first.
+    pub fn rekeyed<'a>(&'a self, before: &'a Row, after: &'a Row) -> impl Iterator<Item = &'a Value> {
+        pick(before, &self.identity).chain(pick(after, &self.inserted))
+    }
+
+    /// The key for a person: the only values of a row that an error may hold.
+    #[must_use]
+    pub fn show_key(&self, row: &Row) -> String {
+        const SHOWN_CHARACTERS_MAX: usize = 100;
+        let mut shown = String::new();
+        for (name, value) in self.key_names.iter().zip(self.identity(row)) {
+            let text = text::of(value).unwrap_or_else(|| "null".to_owned());
+            let comma = if shown.is_empty() { "" } else { ", " };
+            let _ = write!(shown, "{comma}{name} = {}", text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>());
+        }
+        shown
+    }
+}
+
+fn with_index<'a>(columns: &'a [&'a Column]) -> impl Iterator<Item = (usize, &'a Column)> {
+    columns.iter().copied().enumerate()
+}
+
+fn pick<'a>(row: &'a Row, indexes: &'a [usize]) -> impl Iterator<Item = &'a Value> {
+    indexes.iter().map(|index| row.get(*index).unwrap_or(&Value::Null))
+}
+
+struct Names<'a> {
+    target: &'a str,
+    only: &'a str,
+    columns: &'a [&'a Column],
+}
+
+impl Names<'_> {
+    fn list(&self, indexes: &[usize], item: impl Fn(usize, &Column) -> String) -> String {
+        let items = indexes.iter().filter_map(|index| self.columns.get(*index)).enumerate();
+        items.map(|(position, column)| item(position, column)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// `unnest($1::text[], …) AS v (c0, …)`, with `count` columns.
+    fn rows(count: usize) -> String {
+        let parameters: Vec<String> = (1..=count).map(|parameter| format!("${parameter}::text[]")).collect();
+        let names: Vec<String> = (0..count).map(|position| format!("c{position}")).collect();
+        format!("unnest({}) AS v ({})", parameters.join(", "), names.join(", "))
+    }
+
+    fn insert(&self, inserted: &[usize]) -> String {
+        let names = self.list(inserted, |_, column| quote(&column.name));
+        let values = self.list(inserted, |position, column| format!("v.c{position}::{}", column.type_name));
+        format!("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {}", self.target, Self::rows(inserted.len()))
+    }
+
+    fn update(&self, updated: &[usize], identity: &[usize]) -> String {
+        let after_key = identity.len();
+        let set =
+            self.list(updated, |position, column| format!("{} = v.c{}::{}", quote(&column.name), position + after_key, column.type_name));
+        let rows = Self::rows(updated.len() + identity.len());
+        format!("UPDATE {}{} AS t SET {set} FROM {rows} WHERE {}", self.only, self.target, self.matches(identity))
+    }
+
+    fn delete(&self, identity: &[usize]) -> String {
+        let rows = Self::rows(identity.len());
+        format!("DELETE FROM {}{} AS t USING {rows} WHERE {}", self.only, self.target, self.matches(identity))
+    }
+
+    fn matches(&self, identity: &[usize]) -> String {
+        let matches = identity.iter().filter_map(|index| self.columns.get(*index)).enumerate();
+        let matches = matches.map(|(position, column)| {
+            format!("t.{} OPERATOR({}) v.c{position}::{}", quote(&column.name), column.equality, column.type_name)
+        });
+        matches.collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn copy(&self, inserted: &[usize]) -> String {
+        format!("COPY {} ({}) FROM STDIN", self.target, self.list(inserted, |_, column| quote(&column.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgshovel::plugin::types;
+
+    fn relation(columns: &[&str], identity: &[u32]) -> Relation {
+        let columns =
+            columns.iter().map(|name| types::Column { name: (*name).to_owned(), type_name: "bigint".to_owned(), type_oid: 20 }).collect();
+        Relation { id: 1, schema: "s".to_owned(), table: "a\"b".to_owned(), columns, identity: identity.to_vec(), version: String::new() }
+    }
+
+    fn column(name: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            type_name: "bigint".to_owned(),
+            equality: "pg_catalog.=".to_owned(),
+            is_generated: false,
+            is_identity: false,
+        }
+    }
+
+    fn table(columns: Vec<Column>) -> Table {
+        Table { partitioned: false, has_triggers: false, is_linked: false, is_cascaded: false, columns }
+    }
+
+    #[test]
+    fn statements_name_what_they_write() {
+        let plan =
+            Plan::new(&relation(&["id", "va\"lue"], &[0]), "t", &table(vec![column("va\"lue"), column("extra"), column("id")])).unwrap();
+        assert_eq!(
+            plan.insert,
+            "INSERT INTO \"t\".\"a\"\"b\" (\"id\", \"va\"\"lue\") OVERRIDING SYSTEM VALUE \
+             SELECT v.c0::bigint, v.c1::bigint FROM unnest($1::text[], $2::text[]) AS v (c0, c1)"
+        );
+        assert_eq!(
+            plan.update.unwrap(),
+            "UPDATE ONLY \"t\".\"a\"\"b\" AS t SET \"va\"\"lue\" = v.c1::bigint FROM unnest($1::text[], $2::text[]) AS v (c0, c1) \
+             WHERE t.\"id\" OPERATOR(pg_catalog.=) v.c0::bigint"
+        );
+        assert_eq!(
+            plan.delete,
+            "DELETE FROM ONLY \"t\".\"a\"\"b\" AS t USING unnest($1::text[]) AS v (c0) WHERE t.\"id\" OPERATOR(pg_catalog.=) v.c0::bigint"
+        );
+        assert!(plan.rekey.unwrap().contains("SET \"id\" = v.c1::bigint, \"va\"\"lue\" = v.c2::bigint"));
+        assert_eq!(plan.copy, "COPY \"t\".\"a\"\"b\" (\"id\", \"va\"\"lue\") FROM STDIN");
+    }
+
+    #[test]
+    fn what_the_target_generates_is_not_written() {
+        let generated = Column { is_generated: true, ..column("sum") };
+        let identity = Column { is_identity: true, ..column("id") };
+        let plan = Plan::new(&relation(&["id", "sum", "x"], &[0]), "t", &table(vec![identity, generated, column("x")])).unwrap();
+        let row = vec![Value::Integer(1), Value::Integer(2), Value::Null];
+        assert_eq!(plan.inserted(&row).collect::<Vec<_>>(), [&Value::Integer(1), &Value::Null]);
+        assert_eq!(plan.updated(&row).collect::<Vec<_>>(), [&Value::Integer(1), &Value::Null]);
+        assert_eq!(plan.rekey, None);
+    }
+
+    #[test]
+    fn a_missing_column_is_named_with_its_type() {
+        let error = Plan::new(&relation(&["id", "x"], &[0]), "t", &table(vec![column("id")])).unwrap_err();
+        assert!(error.contains("t.a\"b") && error.contains("\"x\" bigint") && error.contains("ADD COLUMN"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_equal_only_if_every_column_is() {
+        let plan = Plan::new(&relation(&["a", "b"], &[0, 1]), "t", &table(vec![column("a"), column("b")])).unwrap();
+        let text = |text: &str| Value::Text(text.to_owned());
+        let rows = [
+            vec![text("ab"), text("c")],
+            vec![text("a"), text("bc")],
+            vec![Value::Null, text("")],
+            vec![text(""), Value::Null],
+            vec![Value::Integer(1), text("1")],
+            vec![text("1"), Value::Integer(1)],
+        ];
+        for (index, row) in rows.iter().enumerate() {
+            for (other, another) in rows.iter().enumerate() {
+                assert_eq!(plan.key(row) == plan.key(another), index == other, "{row:?} {another:?}");
+            }
+        }
+        assert_eq!(plan.show_key(&rows[4]), "a = 1, b = 1");
+    }
+}

@@ -1,0 +1,327 @@
+//! The target: rows, mutations and state in one transaction of one database.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use crate::apply::{Apply, in_order};
+use crate::catalog;
+use crate::copy;
+use crate::database::{Database, failed, is_passing, refused};
+use crate::part::Planned;
+use crate::pgshovel::plugin::postgres::Failure;
+use crate::pgshovel::plugin::types::{Change, Context, Error, Mutation, Relation, Row, Value};
+use crate::plan::{Plan, quote};
+use crate::settings::{Empty, Settings, Triggers};
+
+/// Sessions apply by key: a plan made while a table was small must not scan it once it
+/// has grown. Row security would hide rows without a word.
+const SETTINGS: &str = "SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
+    set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false), set_config('row_security', 'off', false)";
+
+/// One session of the target. See `wit/target.wit` for the order of its calls.
+#[derive(Debug)]
+pub struct Session<D> {
+    database: D,
+    context: Context,
+    settings: Settings,
+    /// The state table, quoted.
+    state_table: String,
+    /// The state that the next transaction must find.
+    known: Option<Vec<u8>>,
+    is_open: bool,
+    plans: HashMap<(String, String), (Relation, Rc<Plan>)>,
+    apply: Apply,
+    emptied: HashSet<String>,
+    loading: Option<(Rc<Plan>, Vec<Row>)>,
+}
+
+impl<D: Database> Session<D> {
+    /// Makes the state table where there is none.
+    pub fn open(database: D, context: Context, configuration: &str, log: impl Fn(&str)) -> Result<Self, Error> {
+        let settings = Settings::parse(configuration).map_err(|error| Error::Stop(format!("{}: {error}", context.section)))?;
+        let state_table = format!("{}.{}", quote(&settings.state.0), quote(&settings.state.1));
+        let session = Self {
+            database,
+            context,
+            settings,
+            state_table,
+            known: None,
+            is_open: false,
+            plans: HashMap::new(),
+            apply: Apply::default(),
+            emptied: HashSet::new(),
+            loading: None,
+        };
+        session.database.query(SETTINGS, &[]).map_err(|failure| failed("cannot prepare a session of the target", failure))?;
+        session.take_role(log)?;
+        session.make_state_table()?;
+        Ok(session)
+    }
+
+    pub fn load_state(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let sql = format!("SELECT state FROM {} WHERE cluster = $1 AND \"set\" = $2", self.state_table);
+        let found = self.database.query(&sql, &self.name()).map_err(|failure| failed("cannot read the state of the target", failure))?;
+        self.known = found.into_iter().flatten().find_map(|value| match value {
+            Value::Bytes(state) => Some(state),
+            _ => None,
+        });
+        Ok(self.known.clone())
+    }
+
+    pub fn load(&mut self, relation: &Relation, rows: Vec<Row>) -> Result<(), Error> {
+        self.ensure_transaction()?;
+        let plan = self.plan(relation)?;
+        check_width(relation, rows.iter())?;
+        self.settle_load()?;
+        if self.emptied.insert(plan.target.clone()) {
+            self.empty(&plan)?;
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut data = String::new();
+        for row in &rows {
+            copy::write_row(plan.inserted(row), &mut data);
+        }
+        let sent = self.database.submit("SAVEPOINT load", &[]).and_then(|()| self.database.submit_copy(&plan.copy, data.as_bytes()));
+        sent.map_err(|failure| failed(LOADING, failure))?;
+        self.loading = Some((plan, rows));
+        Ok(())
+    }
+
+    pub fn begin(&mut self) -> Result<(), Error> {
+        if self.is_open {
+            return Err(Error::Stop("begin was called while a batch was open: this is a bug of the host".to_owned()));
+        }
+        self.ensure_transaction()
+    }
+
+    pub fn apply(&mut self, relations: &[Relation], mutations: Vec<Mutation>) -> Result<(), Error> {
+        let mut plans = HashMap::with_capacity(relations.len());
+        for relation in relations {
+            plans.insert(relation.id, (self.plan(relation)?, relation));
+        }
+        for mutation in mutations {
+            let found = plans.get(&mutation.relation);
+            let (plan, relation) =
+                found.ok_or_else(|| Error::Stop(format!("event {} is of no relation: this is a bug of the host", mutation.id)))?;
+            match &mutation.change {
+                Change::Insert(row) | Change::Delete(row) => check_width(relation, [row])?,
+                Change::Update(both) => check_width(relation, [&both.before, &both.after])?,
+                Change::Truncate => {}
+            }
+            self.apply.add(&self.database, Planned { plan: Rc::clone(plan), mutation })?;
+        }
+        Ok(())
+    }
+
+    pub fn commit(&mut self, expected: Option<Vec<u8>>, state: Vec<u8>) -> Result<(), Error> {
+        self.ensure_transaction()?;
+        self.settle_load()?;
+        self.apply.finish(&self.database)?;
+        self.replace_state(expected, state.clone())?;
+        self.database.execute("COMMIT", &[]).map_err(|failure| failed("cannot commit to the target", failure))?;
+        self.is_open = false;
+        self.emptied.clear();
+        self.known = Some(state);
+        Ok(())
+    }
+
+    pub fn rollback(&mut self) -> Result<(), Error> {
+        self.apply.clear();
+        self.emptied.clear();
+        self.loading = None;
+        if !std::mem::take(&mut self.is_open) {
+            return Ok(());
+        }
+        let settled = self.database.settle().map(|_| ());
+        let rolled_back = settled.and_then(|()| self.database.execute("ROLLBACK", &[]));
+        rolled_back.map(|_| ()).map_err(|failure| failed("cannot roll back in the target", failure))
+    }
+
+    /// Skips foreign keys and ordinary triggers, as native logical replication does,
+    /// where the settings want it and the role may.
+    fn take_role(&self, log: impl Fn(&str)) -> Result<(), Error> {
+        if self.settings.triggers == Triggers::Fire {
+            return Ok(());
+        }
+        let remedy = "GRANT SET ON PARAMETER session_replication_role TO the role of the target (PostgreSQL 15), or connect as a superuser";
+        match self.database.execute("SET session_replication_role = replica", &[]) {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused(error)) if error.sqlstate == "42501" && self.settings.triggers == Triggers::Auto => {
+                log(&format!(
+                    "foreign keys and triggers of the target take part, and tables that have them are written row by row; to skip them: {remedy}"
+                ));
+                Ok(())
+            }
+            Err(Failure::Refused(error)) if error.sqlstate == "42501" => {
+                Err(Error::Stop(format!("triggers: skip is configured, which the role may not: {remedy}")))
+            }
+            Err(failure) => Err(failed("cannot prepare a session of the target", failure)),
+        }
+    }
+
+    fn make_state_table(&self) -> Result<(), Error> {
+        let doing = format!("cannot make the state table {} in the target", self.state_table);
+        let exists = || {
+            let found = self.database.query("SELECT to_regclass($1) IS NOT NULL", &[Value::Text(self.state_table.clone())]);
+            found
+                .map(|rows| matches!(rows.first().map(Vec::as_slice), Some([Value::Boolean(true)])))
+                .map_err(|failure| failed(&doing, failure))
+        };
+        if exists()? {
+            return Ok(());
+        }
+        let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", quote(&self.settings.state.0));
+        let table = format!(
+            "CREATE TABLE IF NOT EXISTS {} (cluster text, \"set\" text, state bytea NOT NULL, \
+             changed timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (cluster, \"set\"))",
+            self.state_table
+        );
+        for sql in [schema, table] {
+            let Err(failure) = self.database.execute(&sql, &[]) else { continue };
+            match &failure {
+                // Another worker is making it.
+                Failure::Refused(error) if matches!(error.sqlstate.as_str(), "23505" | "42P06" | "42P07") => {}
+                Failure::Refused(error) if error.sqlstate == "42501" && !sql.starts_with("CREATE TABLE") => {}
+                Failure::Refused(error) if error.sqlstate == "42501" => {
+                    return Err(Error::Stop(format!(
+                        "{doing}: the role may not; let its owner run: {sql}; and grant SELECT, INSERT and UPDATE"
+                    )));
+                }
+                _ => return Err(failed(&doing, failure)),
+            }
+        }
+        if exists()? { Ok(()) } else { Err(Error::Retry(format!("{doing}: it was dropped at once"))) }
+    }
+
+    /// Begins a transaction, unless one is open, and keeps other workers out of the set
+    /// until it ends.
+    fn ensure_transaction(&mut self) -> Result<(), Error> {
+        if self.is_open {
+            return Ok(());
+        }
+        let doing = "cannot begin a transaction in the target";
+        for sql in ["BEGIN ISOLATION LEVEL READ COMMITTED", "SET CONSTRAINTS ALL DEFERRED"] {
+            self.database.submit(sql, &[]).map_err(|failure| failed(doing, failure))?;
+        }
+        self.is_open = true;
+        let sql = format!(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)), (SELECT state FROM {} WHERE cluster = $2 AND \"set\" = $3)",
+            self.state_table
+        );
+        let [cluster, set] = self.name();
+        let lock = Value::Text(format!("pgshovel {} {:?} {:?}", self.state_table, self.context.cluster, self.context.set));
+        let found = self.database.query(&sql, &[lock, cluster, set]).map_err(|failure| failed(doing, failure))?;
+        for answer in self.database.settle().map_err(|failure| failed(doing, failure))? {
+            answer.map_err(|error| refused(doing, &error))?;
+        }
+        let state = match found.first().map(Vec::as_slice) {
+            Some([Value::Boolean(true), Value::Null]) => None,
+            Some([Value::Boolean(true), Value::Bytes(state)]) => Some(state),
+            _ => return Err(Error::Retry(format!("{doing}: another worker writes {} to it", self.described()))),
+        };
+        if state == self.known.as_ref() { Ok(()) } else { Err(self.fenced()) }
+    }
+
+    fn replace_state(&self, expected: Option<Vec<u8>>, state: Vec<u8>) -> Result<(), Error> {
+        let [cluster, set] = self.name();
+        let state = Value::Bytes(state);
+        let replaced = match expected {
+            None => {
+                let sql = format!("INSERT INTO {} (cluster, \"set\", state) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", self.state_table);
+                self.database.execute(&sql, &[cluster, set, state])
+            }
+            Some(expected) => {
+                let sql = format!(
+                    "UPDATE {} SET state = $3, changed = now() WHERE cluster = $1 AND \"set\" = $2 AND state = $4",
+                    self.state_table
+                );
+                self.database.execute(&sql, &[cluster, set, state, Value::Bytes(expected)])
+            }
+        };
+        match replaced.map_err(|failure| failed("cannot store the state in the target", failure))? {
+            1 => Ok(()),
+            _ => Err(self.fenced()),
+        }
+    }
+
+    fn fenced(&self) -> Error {
+        Error::Stop(format!(
+            "the state of {} in {} of the target is not what this worker stored there: another worker is at work, or somebody edited it; \
+             stop the other one, or start this one again to go on from the state that is there",
+            self.described(),
+            self.state_table
+        ))
+    }
+
+    fn empty(&self, plan: &Plan) -> Result<(), Error> {
+        let sql = match self.settings.empty {
+            Empty::Delete => plan.empty.clone(),
+            Empty::Truncate => format!("TRUNCATE {}", plan.truncate),
+        };
+        let emptied = self.database.execute(&sql, &[]);
+        emptied.map(|_| ()).map_err(|failure| failed(&format!("cannot empty {} of the target before it is loaded", plan.target), failure))
+    }
+
+    /// Waits for the rows under way. What was refused is tried row by row, to name the row.
+    fn settle_load(&mut self) -> Result<(), Error> {
+        let Some((plan, rows)) = self.loading.take() else { return Ok(()) };
+        let answers = self.database.settle().map_err(|failure| failed(LOADING, failure))?;
+        if let Some(Err(error)) = answers.iter().find(|answer| answer.is_err())
+            && is_passing(error)
+        {
+            return Err(refused(LOADING, error));
+        }
+        let sql = match answers.as_slice() {
+            [Ok(_), Ok(copied)] if usize::try_from(*copied) == Ok(rows.len()) => "RELEASE SAVEPOINT load",
+            _ => "ROLLBACK TO SAVEPOINT load",
+        };
+        self.database.execute(sql, &[]).map_err(|failure| failed(LOADING, failure))?;
+        if sql.starts_with("RELEASE") {
+            return Ok(());
+        }
+        let rows =
+            rows.into_iter().map(|row| Mutation { id: 0, relation: 0, change: Change::Insert(row), transaction: 0, timestamp_us: 0 });
+        let rows: Vec<Planned> = rows.map(|mutation| Planned { plan: Rc::clone(&plan), mutation }).collect();
+        in_order(&self.database, &rows)
+    }
+
+    fn plan(&mut self, relation: &Relation) -> Result<Rc<Plan>, Error> {
+        let place = (relation.schema.clone(), relation.table.clone());
+        if let Some((known, plan)) = self.plans.get(&place)
+            && known.columns == relation.columns
+            && known.identity == relation.identity
+        {
+            return Ok(Rc::clone(plan));
+        }
+        let schema = self.settings.schema(&relation.schema);
+        let table = catalog::read(&self.database, schema, &relation.table)?;
+        let plan = Rc::new(Plan::new(relation, schema, &table).map_err(Error::Stop)?);
+        self.plans.insert(place, (relation.clone(), Rc::clone(&plan)));
+        Ok(plan)
+    }
+
+    fn name(&self) -> [Value; 2] {
+        [Value::Text(self.context.cluster.clone()), Value::Text(self.context.set.clone())]
+    }
+
+    fn described(&self) -> String {
+        format!("the set {:?} of the cluster {:?}", self.context.set, self.context.cluster)
+    }
+}
+
+const LOADING: &str = "cannot load rows into the target";
+
+fn check_width<'a>(relation: &Relation, rows: impl IntoIterator<Item = &'a Row>) -> Result<(), Error> {
+    let columns = relation.columns.len();
+    match rows.into_iter().find(|row| row.len() != columns) {
+        None => Ok(()),
+        Some(row) => Err(Error::Stop(format!(
+            "a row of {}.{} has {} values for {columns} columns: the host or a transform made it so",
+            relation.schema,
+            relation.table,
+            row.len()
+        ))),
+    }
+}
