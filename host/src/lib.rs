@@ -14,3 +14,4 @@ pub mod plugins;
 pub mod postgres;
 pub mod relay;
 pub mod replicate;
+pub mod stop;

@@ -10,6 +10,7 @@ mod log;
 mod source;
 mod stream;
 mod target;
+mod transform;
 
 pub use faults::{Faults, Rates};
 pub use loader::Loader;
@@ -17,3 +18,4 @@ pub use log::Log;
 pub use source::{Key, Rows, Source, Table};
 pub use stream::Stream;
 pub use target::{Store, Target};
+pub use transform::Transform;

@@ -1,0 +1,209 @@
+//! What a worker has done so far, for people and for programs that read the log.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use proto::batch::Batch;
+use proto::row::Relation;
+use proto::timestamp;
+use tokio::time::Instant;
+
+/// No two lines come closer than this, but where a phase or a table begins or ends.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows are loaded; nothing of them is visible.
+    Bootstrap,
+    /// The stream may still bring what the loaded rows contain.
+    CatchingUp,
+    Streaming,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bootstrap => "bootstrap",
+            Self::CatchingUp => "catching-up",
+            Self::Streaming => "streaming",
+        })
+    }
+}
+
+/// Counts since the process started.
+#[derive(Debug)]
+pub struct Progress {
+    set: String,
+    phase: Option<Phase>,
+    table: Option<Table>,
+    rows: u64,
+    mutations: u64,
+    batches: u64,
+    commits: u64,
+    said: Option<Instant>,
+}
+
+/// The table that is being loaded.
+#[derive(Debug)]
+struct Table {
+    schema: String,
+    name: String,
+    rows: u64,
+    estimated: Option<u64>,
+    since: Instant,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn new(set: &str) -> Self {
+        Self { set: set.to_owned(), phase: None, table: None, rows: 0, mutations: 0, batches: 0, commits: 0, said: None }
+    }
+
+    /// Commits of the target.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    #[must_use]
+    pub fn mutations(&self) -> u64 {
+        self.mutations
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.unwrap_or(Phase::Bootstrap)
+    }
+
+    /// A bootstrap begins from its start.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if phase == Phase::Bootstrap {
+            self.rows = 0;
+            self.table = None;
+        }
+        if self.phase.replace(phase) != Some(phase) {
+            tracing::info!(set = %self.set, %phase, rows = self.rows, mutations = self.mutations, batches = self.batches, "phase");
+        }
+    }
+
+    /// Rows of a table were handed to the target.
+    pub(super) fn load(&mut self, relation: &Relation, rows: u64, estimated: Option<u64>) {
+        let same = self.table.as_ref().is_some_and(|table| table.name == relation.table && table.schema == relation.schema);
+        if !same {
+            self.say_table(true);
+            let (schema, name) = (relation.schema.clone(), relation.table.clone());
+            self.table = Some(Table { schema, name, rows: 0, estimated, since: Instant::now() });
+        }
+        if let Some(table) = &mut self.table {
+            table.rows += rows;
+        }
+        self.rows += rows;
+        if self.is_due() {
+            self.say_table(false);
+        }
+    }
+
+    /// All rows of all tables were handed to the target.
+    pub(super) fn loaded(&mut self) {
+        self.say_table(true);
+        self.table = None;
+    }
+
+    /// Mutations of `batch` were handed to the target.
+    pub(super) fn applied(&mut self, batch: &Batch, mutations: u64) {
+        self.mutations += mutations;
+        self.say(batch);
+    }
+
+    /// Mutations that were handed to the target are forgotten: they come again.
+    pub(super) fn forgotten(&mut self, mutations: u64) {
+        self.mutations -= mutations;
+    }
+
+    pub(super) fn committed(&mut self, batch: &Batch) {
+        self.batches += 1;
+        self.say(batch);
+    }
+
+    /// The target made a state durable.
+    pub(super) fn stored(&mut self) {
+        self.commits += 1;
+    }
+
+    fn is_due(&mut self) -> bool {
+        let due = self.said.is_none_or(|said| said.elapsed() >= INTERVAL);
+        if due {
+            self.said = Some(Instant::now());
+        }
+        due
+    }
+
+    fn say(&mut self, batch: &Batch) {
+        if self.is_due() {
+            tracing::info!(
+                set = %self.set,
+                phase = %self.phase(),
+                rows = self.rows,
+                mutations = self.mutations,
+                batches = self.batches,
+                tick = batch.end.id,
+                lag_seconds = lag(batch, now_us()),
+                "replicated"
+            );
+        }
+    }
+
+    fn say_table(&self, done: bool) {
+        let Some(Table { schema, name, rows, estimated, since }) = &self.table else { return };
+        let rate = rate(*rows, since.elapsed());
+        tracing::info!(
+            set = %self.set,
+            phase = %Phase::Bootstrap,
+            table = %format_args!("{schema}.{name}"),
+            rows,
+            estimated,
+            rows_per_second = rate,
+            eta_seconds = if done { Some(0) } else { eta(*rows, *estimated, rate) },
+            done,
+            "loaded"
+        );
+    }
+}
+
+fn rate(rows: u64, elapsed: Duration) -> u64 {
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+    rows.saturating_mul(1000) / milliseconds
+}
+
+/// Seconds that the rest of the table takes at this rate; `None` where nothing
+/// tells how many rows it has, or it has more than that already.
+fn eta(rows: u64, estimated: Option<u64>, rate: u64) -> Option<u64> {
+    let rest = estimated?.checked_sub(rows)?;
+    rest.checked_div(rate)
+}
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// How long ago, at `now_us`, the last changes of `batch` were ready to be relayed.
+fn lag(batch: &Batch, now_us: i64) -> f64 {
+    let ready = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
+    let microseconds = now_us.saturating_sub(ready).max(0);
+    (microseconds / 1000) as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_is_estimated_from_the_rate() {
+        assert_eq!(rate(5000, Duration::from_millis(500)), 10_000);
+        assert_eq!(eta(5000, Some(105_000), 10_000), Some(10));
+        assert_eq!(eta(5000, Some(4000), 10_000), None);
+        assert_eq!(eta(0, Some(4000), 0), None);
+        assert_eq!(eta(5000, None, 10_000), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Keeps the worker running: attempt after attempt, each from the state that the
+//! target has.
+
+use std::time::Duration;
+
+use proto::batch::step::{Options, Reader};
+
+use super::bootstrap::bootstrap;
+use super::progress::Progress;
+use super::run::run;
+use super::{Plugins, state};
+use crate::backoff::Backoff;
+use crate::error::{Error, Next, Result};
+use crate::ports::{Guarantee, Stream as _, Target as _};
+use crate::stop::Stop;
+
+/// A call that is under way when the grace period ends may take this much longer.
+const CALL_GRACE: Duration = Duration::from_secs(10);
+
+/// What a worker is to do.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    pub cluster: String,
+    pub set: String,
+    /// Load the target even if it has a state; once.
+    pub bootstrap: bool,
+    pub reader: Options,
+}
+
+/// Replicates until `stop` is requested, or an error that waiting does not mend.
+///
+/// What may pass (`Retry`) is tried again, with waits that grow while nothing
+/// becomes durable. A plugin that breaks off (`Trap`) is tried again once, at
+/// once; when the same happens before anything became durable, it is the end.
+/// Dropping the future ends it where it is, and leaves the target at its last
+/// commit. `random` spreads the waits.
+pub async fn supervise(
+    plugins: &mut impl Plugins,
+    mut assignment: Assignment,
+    stop: &mut Stop,
+    progress: &mut Progress,
+    mut random: impl FnMut() -> u32 + Send,
+) -> Result<()> {
+    let mut patience = Patience::new(progress.commits());
+    let mut overdue = stop.clone();
+    while !stop.requested() {
+        let attempt = attempt(plugins, &mut assignment, stop, progress);
+        let result = tokio::select! {
+            biased;
+            result = attempt => result,
+            () = overdue.wait_overdue(CALL_GRACE) => {
+                tracing::warn!("a call did not return within the grace period and is given up");
+                Ok(())
+            }
+        };
+        let Err(error) = result else { return Ok(()) };
+        if stop.requested() && error.next == Next::Retry {
+            tracing::warn!(%error, "stopped inside an attempt that failed");
+            return Ok(());
+        }
+        let wait = patience.judge(error, progress.commits(), random())?;
+        tokio::select! {
+            biased;
+            () = stop.wait() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+/// One attempt: ends with a stop or an error.
+async fn attempt<P: Plugins>(plugins: &mut P, assignment: &mut Assignment, stop: &mut Stop, progress: &mut Progress) -> Result<()> {
+    let mut target = plugins.target().await?;
+    let mut transforms = plugins.transforms().await?;
+    // A stream that cannot be opened is better known before hours of loading.
+    let mut stream = plugins.stream().await?;
+    announce(target.guarantee().await?);
+    let mut stored = target.load_state().await?;
+    if stored.is_none() || assignment.bootstrap {
+        let loader = plugins.loader().await?;
+        stored = bootstrap(loader, &mut target, &mut transforms, stored.as_deref(), stop, progress).await?;
+        assignment.bootstrap = false;
+    }
+    let Some(stored) = stored else { return Ok(()) };
+    let state = state::decode(&stored)?;
+    state::check_owner(&state, &assignment.cluster, &assignment.set)?;
+    let position = state.stream_state.as_ref().and_then(|stream| stream.consumer_state.position.clone());
+    let reader = Reader::resume(state, assignment.reader.clone()).map_err(|error| Error::stop(error.to_string()))?;
+    stream.seek(position.as_deref()).await?;
+    run(stream, reader, &mut target, &mut transforms, stored, stop, progress).await
+}
+
+fn announce(guarantee: Guarantee) {
+    match guarantee {
+        Guarantee::Transactional => tracing::info!("the target is transactional: every batch is applied exactly once"),
+        Guarantee::Idempotent => tracing::info!("the target is idempotent: every batch is visible exactly once"),
+        Guarantee::AtLeastOnce => {
+            tracing::info!("the target is neither transactional nor idempotent: a batch may be applied again after a crash")
+        }
+    }
+}
+
+/// How often to try again.
+#[derive(Debug)]
+struct Patience {
+    backoff: Backoff,
+    /// Commits when the last attempt failed.
+    commits: u64,
+    /// Commits when a plugin broke off last.
+    trapped: Option<u64>,
+}
+
+impl Patience {
+    fn new(commits: u64) -> Self {
+        Self { backoff: Backoff::DEFAULT, commits, trapped: None }
+    }
+
+    /// How long to wait before the next attempt, or that there is to be none.
+    fn judge(&mut self, error: Error, commits: u64, random: u32) -> Result<Duration> {
+        if commits > self.commits {
+            self.backoff.reset();
+        }
+        self.commits = commits;
+        match error.next {
+            Next::Retry => {
+                let wait = self.backoff.wait(random);
+                tracing::warn!(%error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
+                Ok(wait)
+            }
+            Next::Trap if self.trapped != Some(commits) => {
+                self.trapped = Some(commits);
+                tracing::warn!(%error, "a plugin broke off; it is opened anew and tried once more");
+                Ok(Duration::ZERO)
+            }
+            Next::Trap => Err(error.context("a plugin broke off twice at the same place")),
+            Next::Usage | Next::Configure | Next::Stop | Next::Bug => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_until_something_becomes_durable() {
+        let mut patience = Patience::new(0);
+        let mut wait = |commits| patience.judge(Error::retry("away"), commits, u32::MAX).unwrap().as_millis();
+        assert_eq!([wait(0), wait(0), wait(0), wait(1), wait(1)], [250, 500, 1000, 250, 500]);
+    }
+
+    #[test]
+    fn a_plugin_may_break_off_once_at_one_place() {
+        let mut patience = Patience::new(7);
+        let trap = || Error::trap("unreachable");
+        assert_eq!(patience.judge(trap(), 7, 0).unwrap(), Duration::ZERO);
+        assert_eq!(patience.judge(trap(), 8, 0).unwrap(), Duration::ZERO);
+        patience.judge(Error::retry("away"), 8, 0).unwrap();
+        let error = patience.judge(trap(), 8, 0).unwrap_err();
+        assert_eq!(error.message, "a plugin broke off twice at the same place: unreachable");
+    }
+
+    #[test]
+    fn what_waiting_does_not_mend_ends_it() {
+        for error in [Error::stop("x"), Error::configure("x"), Error::bug("x"), Error::usage("x")] {
+            let next = error.next;
+            assert_eq!(Patience::new(0).judge(error, 0, 0).unwrap_err().next, next);
+        }
+    }
+}
