@@ -94,7 +94,7 @@ install_kafka() {
     local jars=$target/kafka
     cmp -s "$here/pom.xml" "$jars/pom.xml" && return 0
     rm -rf "$jars" "$jars.draft"
-    step "Kafka's jars with Maven" mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies \
+    step "Kafka's jars with Maven" mvn -q -B -e -Dstyle.color=never -f "$here/pom.xml" dependency:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$jars.draft"
     cp "$here/pom.xml" "$jars.draft/"
     mv "$jars.draft" "$jars"
