@@ -1,9 +1,7 @@
 //! The receiving end: follows the segments up to what their writer made durable.
 
 use crate::failure::{Failure, Outcome};
-use crate::segment::{
-    Decoded, HEADER_BYTES, Header, Mark, Place, Position, decode_header, decode_message, file_name, sequence,
-};
+use crate::segment::{Decoded, HEADER_BYTES, Header, Mark, Place, Position, decode_header, decode_message, file_name, sequence};
 use crate::storage::{Access, File, Folder};
 
 /// One read, and about what one call of `next` returns.
@@ -77,20 +75,16 @@ impl<F: Folder> Reader<F> {
             self.at = self.oldest_segment()?;
         }
         while let Some(cursor) = &mut self.at {
-            if cursor.position.place.byte == cursor.durable.byte {
-                if cursor.sealed {
-                    let next = self.segment_after(cursor.position.sequence, cursor.position.place.index)?;
-                    let Some(next) = next else { return Ok(Vec::new()) };
-                    self.at = Some(next);
-                    continue;
-                }
-                if !self.look_for_more()? {
-                    return Ok(Vec::new());
-                }
-                continue;
+            let Position { sequence, place } = cursor.position;
+            if place.byte < cursor.durable.byte {
+                return cursor.take(max_messages).map_err(|failure| failure.at(&file_name(sequence)));
             }
-            let name = file_name(cursor.position.sequence);
-            return cursor.take(max_messages).map_err(|failure| failure.at(&name));
+            if cursor.sealed {
+                let Some(next) = self.segment_after(sequence, place.index)? else { break };
+                self.at = Some(next);
+            } else if !self.look_for_more()? {
+                break;
+            }
         }
         Ok(Vec::new())
     }

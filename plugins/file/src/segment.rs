@@ -121,7 +121,8 @@ fn mark_checksum(identity: Identity, kind: Kind, place: &[u8]) -> u32 {
 
 /// `bytes` are the first ones of the file of that sequence number.
 pub fn decode_header(sequence: u64, bytes: &[u8]) -> Outcome<Header> {
-    let damaged = |what: &str| Failure::Stop(format!("the header of the segment is damaged ({what}): restore the file, or begin a new stream"));
+    let damaged =
+        |what: &str| Failure::Stop(format!("the header of the segment is damaged ({what}): restore the file, or begin a new stream"));
     if (bytes.len() as u64) < HEADER_BYTES {
         return Err(damaged("it is cut off"));
     }
@@ -134,11 +135,17 @@ pub fn decode_header(sequence: u64, bytes: &[u8]) -> Outcome<Header> {
     }
     let version = u32_at(body, 8);
     if version != VERSION {
-        return Err(Failure::Stop(format!("the segment has format version {version}, this plugin reads {VERSION}: use the plugin that wrote it")));
+        return Err(Failure::Stop(format!(
+            "the segment has format version {version}, this plugin reads {VERSION}: use the plugin that wrote it"
+        )));
     }
     let identity = Identity { sequence: u64_at(body, 12), first_index: u64_at(body, 20) };
     if identity.sequence != sequence {
-        return Err(Failure::Stop(format!("the file holds segment {}: it was renamed, name it `{}`", identity.sequence, file_name(identity.sequence))));
+        return Err(Failure::Stop(format!(
+            "the file holds segment {}: it was renamed, name it `{}`",
+            identity.sequence,
+            file_name(identity.sequence)
+        )));
     }
     let mark = |kind| decode_mark(identity, kind, bytes);
     Ok(Header { identity, durable: mark(Kind::Durable), taken: mark(Kind::Taken), sealed: mark(Kind::Sealed) })

@@ -32,7 +32,9 @@ impl Settings {
     /// From the JSON that the host makes of the YAML.
     pub fn parse(json: &str) -> Outcome<Self> {
         let settings: Self = serde_json::from_str(json).map_err(|error| {
-            Failure::Stop(format!("the configuration of the file stream is not accepted: {error}; it takes `segment_bytes` and `retention_bytes`"))
+            Failure::Stop(format!(
+                "the configuration of the file stream is not accepted: {error}; it takes `segment_bytes` and `retention_bytes`"
+            ))
         })?;
         if settings.segment_bytes < SEGMENT_BYTES_MIN {
             return Err(Failure::Stop(format!("`segment_bytes` is {}: choose at least {SEGMENT_BYTES_MIN}", settings.segment_bytes)));

@@ -47,13 +47,14 @@ impl<F: Folder> Writer<F> {
             None => (Identity { sequence: 0, first_index: 0 }, None),
             Some(last) => {
                 let (end, cut) = seal(&folder, last).map_err(|failure| failure.at(&file_name(last)))?;
-                let sequence = last.checked_add(1).ok_or_else(|| Failure::Stop(format!("{}: no number is left for the next segment", file_name(last))))?;
+                let sequence = last
+                    .checked_add(1)
+                    .ok_or_else(|| Failure::Stop(format!("{}: no number is left for the next segment", file_name(last))))?;
                 (Identity { sequence, first_index: end.index }, cut)
             }
         };
-        let file = begin_segment(&folder, identity)?.ok_or_else(|| {
-            Failure::Retry(format!("{}: another writer has just made this segment", file_name(identity.sequence)))
-        })?;
+        let file = begin_segment(&folder, identity)?
+            .ok_or_else(|| Failure::Retry(format!("{}: another writer has just made this segment", file_name(identity.sequence))))?;
         let start = identity.start();
         let writer = Self { folder, settings, file, identity, written: start, buffer: Vec::new(), next_index: start.index };
         writer.forget_empty_predecessor()?;
@@ -186,7 +187,10 @@ fn seal<F: Folder>(folder: &F, last: u64) -> Outcome<(Place, Option<Cut>)> {
     match header.sealed {
         Mark::At(end) => return Ok((end, None)),
         Mark::Damaged if header.taken == Mark::Absent => {
-            return Err(Failure::Stop(format!("the mark at byte {} is damaged: restore the file, or begin a new stream", Kind::Sealed.byte())));
+            return Err(Failure::Stop(format!(
+                "the mark at byte {} is damaged: restore the file, or begin a new stream",
+                Kind::Sealed.byte()
+            )));
         }
         // A writer that was about to seal it did not live to finish.
         Mark::Absent | Mark::Damaged => {}

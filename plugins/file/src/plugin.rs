@@ -1,0 +1,131 @@
+//! The component: the roles `writer` and `stream` over the granted folder.
+
+use std::cell::RefCell;
+
+use wasip2::clocks::monotonic_clock::{now, subscribe_duration};
+
+use crate::failure::Failure;
+use crate::reader::{Entry, Reader};
+use crate::segment::Position;
+use crate::settings::{Settings, folder};
+use crate::wasi::Path;
+use crate::writer::Writer;
+
+use bindings::exports::pgshovel::plugin::{reader, writer};
+use bindings::pgshovel::plugin::log;
+use bindings::pgshovel::plugin::types::{Batch, Context, Error};
+
+/// Generated, and bound to the component model's calling convention.
+#[allow(unsafe_code, missing_debug_implementations, clippy::all)]
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "stream-pair-plugin" });
+
+    export!(Component);
+
+    use super::Component;
+}
+
+struct Component;
+
+impl writer::Guest for Component {
+    type Sink = Sink;
+}
+
+impl reader::Guest for Component {
+    type Source = Source;
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Retry(text) => Self::Retry(text),
+            Failure::Stop(text) => Self::Stop(text),
+        }
+    }
+}
+
+struct Sink(RefCell<Writer<Path>>);
+
+impl writer::GuestSink for Sink {
+    fn open(context: Context, configuration: String) -> Result<writer::Sink, Error> {
+        let settings = Settings::parse(&configuration)?;
+        let path = Path::new(&folder(&context.cluster, &context.set))?;
+        path.prepare()?;
+        let (writer, cut) = Writer::open(path, settings)?;
+        if let Some(cut) = cut {
+            log::emit(
+                log::Level::Warn,
+                &format!("{}: cut {} bytes from byte {} on, which were never flushed", cut.file, cut.bytes, cut.byte),
+            );
+        }
+        Ok(writer::Sink::new(Self(RefCell::new(writer))))
+    }
+
+    fn push(&self, _batch: Batch, messages: Vec<Vec<u8>>) -> Result<(), Error> {
+        Ok(self.0.borrow_mut().push(&messages)?)
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        Ok(self.0.borrow_mut().flush()?)
+    }
+}
+
+struct Source(RefCell<Reader<Path>>);
+
+impl reader::GuestSource for Source {
+    fn open(context: Context, configuration: String) -> Result<reader::Source, Error> {
+        // What it says is for writers, but a mistake in it should not wait for one.
+        Settings::parse(&configuration)?;
+        let path = Path::new(&folder(&context.cluster, &context.set))?;
+        Ok(reader::Source::new(Self(RefCell::new(Reader::open(path)))))
+    }
+
+    fn seek(&self, after: Option<Vec<u8>>) -> Result<(), Error> {
+        let position = after.map(|bytes| Position::decode(&bytes)).transpose()?;
+        Ok(self.0.borrow_mut().seek(position)?)
+    }
+
+    fn next(&self, max_messages: u32, max_wait_ms: u32) -> Result<Vec<reader::Entry>, Error> {
+        let mut reader = self.0.borrow_mut();
+        let mut pauses = Pauses::new(max_wait_ms);
+        loop {
+            let entries = reader.next(max_messages as usize)?;
+            if !entries.is_empty() || !pauses.pause() {
+                return Ok(entries.into_iter().map(reader::Entry::from).collect());
+            }
+        }
+    }
+}
+
+impl From<Entry> for reader::Entry {
+    fn from(entry: Entry) -> Self {
+        Self { position: entry.position.encode(), message: entry.message }
+    }
+}
+
+/// WASI 0.2 tells nobody that a file has changed, so a reader looks, less and less
+/// often.
+struct Pauses {
+    deadline_ns: u64,
+    next_ns: u64,
+}
+
+impl Pauses {
+    const FIRST_NS: u64 = 1_000_000;
+    const LONGEST_NS: u64 = 50_000_000;
+
+    fn new(max_wait_ms: u32) -> Self {
+        Self { deadline_ns: now() + u64::from(max_wait_ms) * 1_000_000, next_ns: Self::FIRST_NS }
+    }
+
+    /// False when the time is over.
+    fn pause(&mut self) -> bool {
+        let left = self.deadline_ns.saturating_sub(now());
+        if left == 0 {
+            return false;
+        }
+        subscribe_duration(self.next_ns.min(left)).block();
+        self.next_ns = (2 * self.next_ns).min(Self::LONGEST_NS);
+        true
+    }
+}
