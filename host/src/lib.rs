@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod error;
 pub mod ports;
+pub mod stop;
 
 pub mod capabilities;
 pub mod cli;

@@ -1,10 +1,12 @@
 //! Connections to PostgreSQL: one way to make them, one way to name their errors.
 
 use std::error::Error as _;
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -24,6 +26,47 @@ const SILENCE_PROBES: u32 = 4;
 /// `pg_stat_activity`. The connection is driven by a task of its own and ends
 /// when the client is dropped.
 pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
+    // Dropping the handle leaves the task to end with its client.
+    open(dsn, application).await.map(|(client, _)| client)
+}
+
+/// A connection that breaks when it is dropped, whatever it is doing: the server
+/// does not go on with a query that nobody reads.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Session {
+    /// See [`connect`].
+    pub async fn connect(dsn: &str, application: &str) -> Result<Self> {
+        let (client, driver) = open(dsn, application).await?;
+        Ok(Self { client, driver })
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> {
     let mut config = parse(dsn)?;
     config.application_name(application);
     if config.get_connect_timeout().is_none() {
@@ -34,12 +77,10 @@ pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
     let explain = |error: tokio_postgres::Error| explain(&error).context(format!("cannot connect to PostgreSQL at {place}"));
     if config.get_ssl_mode() == SslMode::Disable || only_sockets(&config) {
         let (client, connection) = config.connect(NoTls).await.map_err(explain)?;
-        drive(connection, place.clone());
-        Ok(client)
+        Ok((client, drive(connection, place.clone())))
     } else {
         let (client, connection) = config.connect(tls()?).await.map_err(explain)?;
-        drive(connection, place.clone());
-        Ok(client)
+        Ok((client, drive(connection, place.clone())))
     }
 }
 
@@ -136,7 +177,7 @@ fn tls() -> Result<MakeRustlsConnect> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String)
+fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String) -> JoinHandle<()>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -146,7 +187,7 @@ where
         if let Err(error) = connection.await {
             tracing::debug!(%place, %error, "connection to PostgreSQL ended");
         }
-    });
+    })
 }
 
 #[cfg(test)]

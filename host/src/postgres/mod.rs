@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod event;
 pub mod node;
+pub mod queue;
 
 /// An identifier as SQL takes it, whatever it contains.
 #[must_use]

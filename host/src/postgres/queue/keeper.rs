@@ -1,0 +1,213 @@
+//! Makes the queue's ticks, and rotates its tables: a task beside the relay's loop.
+//!
+//! Never in the way of the loop: what fails here is logged and tried again, and
+//! a relay whose role may do neither still relays what others tick.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Row, Statement};
+
+use super::tick::{Reading, Ticker};
+use super::{Abort, Settings, answer, session, sql};
+use crate::backoff::Backoff;
+use crate::error::{Error, Result};
+use crate::postgres::connect::Session;
+
+/// How often the queue is looked at: the most that a tick comes late.
+const POLL: Duration = Duration::from_millis(80);
+
+/// How often to look for PgQ's daemon, and whether a rotation is due.
+const SURVEY: Duration = Duration::from_secs(10);
+
+/// The task; it ends with this.
+#[derive(Debug)]
+pub struct Keeper {
+    _task: Abort<()>,
+}
+
+impl Keeper {
+    /// Notifies `ticked` when the consumer has a new batch.
+    pub fn start(settings: Arc<Settings>, ticked: Arc<Notify>) -> Self {
+        Self { _task: Abort(tokio::spawn(keep(settings, ticked))) }
+    }
+}
+
+async fn keep(settings: Arc<Settings>, ticked: Arc<Notify>) {
+    let mut backoff = Backoff::DEFAULT;
+    loop {
+        let started = Instant::now();
+        let error = match Watch::open(&settings).await {
+            Ok(mut watch) => watch.run(&ticked).await,
+            Err(error) => error,
+        };
+        // It served a while: what broke it is new.
+        if started.elapsed() > SURVEY {
+            backoff.reset();
+        }
+        if backoff.attempts() == 0 {
+            tracing::warn!(set = %settings.set, %error, "the queue's ticker is interrupted");
+        }
+        sleep(backoff.wait(rand::random())).await;
+    }
+}
+
+/// Who makes the ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// This relay.
+    Own,
+    /// PgQ's daemon, which runs.
+    Daemon,
+    /// Anybody: the relay's role may not.
+    Others,
+}
+
+/// One session's watch over the queue.
+struct Watch<'a> {
+    settings: &'a Settings,
+    queue: String,
+    session: Session,
+    mode: Option<Mode>,
+    reads: Statement,
+    /// Whether the role may tick and rotate.
+    may_own: bool,
+    rotates: bool,
+    ticker: Ticker,
+    surveyed: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    async fn open(settings: &'a Settings) -> Result<Self> {
+        let session = session(settings, "ticker").await?;
+        let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
+        let wanted = !settings.rotation_period.is_zero();
+        if wanted && !sees {
+            tracing::warn!(set = %settings.set, "the queue's tables are not rotated, and grow: the relay cannot see the snapshots of other sessions; GRANT pg_monitor TO its role");
+        }
+        let may_own: bool = answer(session.query_one(sql::MAY_OWN, &[])).await?.get(0);
+        let reads = answer(session.prepare(sql::READING)).await?;
+        let (queue, rotates) = (settings.queue(), wanted && sees);
+        Ok(Self { settings, queue, session, mode: None, reads, may_own, rotates, ticker: Ticker::default(), surveyed: None })
+    }
+
+    /// Runs until something fails.
+    async fn run(&mut self, ticked: &Notify) -> Error {
+        loop {
+            match self.turn().await {
+                Ok(true) => ticked.notify_one(),
+                Ok(false) => {}
+                Err(error) => return error,
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Whether the consumer has a batch to read.
+    async fn turn(&mut self) -> Result<bool> {
+        if self.surveyed.is_none_or(|surveyed| surveyed.elapsed() >= SURVEY) {
+            self.surveyed = Some(Instant::now());
+            self.survey().await?;
+        }
+        let row = answer(self.session.query_opt(&self.reads, &[&self.queue, &self.settings.consumer])).await?;
+        let row = row.ok_or_else(|| Error::configure(format!("queue {:?} or its consumer is gone", self.queue)))?;
+        let reading = reading(&row)?;
+        let (paused, external): (bool, bool) = (row.get(6), row.get(7));
+        let due = self.ticker.due(&reading);
+        if due && !paused && !external && self.mode == Some(Mode::Own) {
+            return self.tick().await.map(|ticked| ticked || reading.behind);
+        }
+        Ok(reading.behind)
+    }
+
+    /// Ticks, unless another ticker is at it.
+    async fn tick(&mut self) -> Result<bool> {
+        let transaction = answer(self.session.transaction()).await?;
+        // Each statement of a READ COMMITTED transaction has a snapshot of its
+        // own, so the tick's is taken after the lock.
+        let locked: bool = answer(transaction.query_one(sql::TICK_LOCK, &[&self.queue])).await?.get(0);
+        if !locked {
+            return Ok(false);
+        }
+        answer(transaction.query_one(sql::TICK, &[&self.queue])).await?;
+        let rows = answer(transaction.query(sql::LAST_TWO, &[&self.queue])).await?;
+        if let [last, before] = rows.as_slice()
+            && !proto::snapshot::contains(&snapshot(last, 0)?, &snapshot(before, 0)?)
+        {
+            answer(transaction.rollback()).await?;
+            return Err(Error::retry(format!("a tick of queue {:?} would see less than the one before it: another process ticks this queue too", self.queue)));
+        }
+        answer(transaction.commit()).await?;
+        Ok(true)
+    }
+
+    /// Looks for PgQ's daemon, makes the queue's settings fit, and rotates.
+    async fn survey(&mut self) -> Result<()> {
+        let daemon: bool = answer(self.session.query_one(sql::DAEMON, &[])).await?.get(0);
+        let mode = match (self.may_own, daemon) {
+            (false, _) => Mode::Others,
+            (true, true) => Mode::Daemon,
+            (true, false) => Mode::Own,
+        };
+        if self.may_own {
+            let settings = if daemon { sql::SHARE } else { sql::OWN };
+            answer(self.session.execute(settings, &[&self.queue])).await?;
+        }
+        if self.mode != Some(mode) {
+            self.mode = Some(mode);
+            self.announce(mode, daemon);
+        }
+        if mode == Mode::Own && self.rotates {
+            self.rotate().await?;
+        }
+        Ok(())
+    }
+
+    fn announce(&self, mode: Mode, daemon: bool) {
+        let set = &self.settings.set;
+        match mode {
+            Mode::Own => tracing::info!(%set, "this relay makes the queue's ticks"),
+            Mode::Daemon => tracing::warn!(%set, "pgqd serves this database: it makes the queue's ticks, and the queue's tables are not rotated, and grow, since pgqd would end a rotation too early and lose events; leave this database out of its database_list"),
+            Mode::Others if daemon => tracing::warn!(%set, "pgqd serves this database, and its rotation can lose the events of REPEATABLE READ transactions: leave this database out of its database_list, and GRANT pgq_admin TO the relay's role"),
+            Mode::Others => tracing::warn!(%set, "the queue gets no ticks from this relay, whose role may not make them: GRANT pgq_admin TO it"),
+        }
+    }
+
+    /// The rotation's first step, or its second.
+    async fn rotate(&mut self) -> Result<()> {
+        let row = answer(self.session.query_one(sql::ROTATION, &[&self.queue])).await?;
+        let (half_done, age): (bool, f64) = (row.get(0), row.get(1));
+        if half_done {
+            if answer(self.session.execute(sql::ROTATED, &[&self.queue])).await? > 0 {
+                tracing::info!(set = %self.settings.set, "the queue's tables are rotated");
+            }
+            return Ok(());
+        }
+        if age < self.settings.rotation_period.as_secs_f64() {
+            return Ok(());
+        }
+        let transaction = answer(self.session.transaction()).await?;
+        answer(transaction.execute(sql::ROTATION_DUE, &[&self.queue])).await?;
+        answer(transaction.query_one(sql::ROTATE, &[&self.queue])).await?;
+        answer(transaction.execute(sql::OWN, &[&self.queue])).await?;
+        answer(transaction.commit()).await
+    }
+}
+
+fn reading(row: &Row) -> Result<Reading> {
+    let (last_tick, consumer_tick): (i64, Option<i64>) = (row.get(1), row.get(5));
+    Ok(Reading {
+        snapshot: snapshot(row, 0)?,
+        event_sequence: row.get(8),
+        tick_snapshot: snapshot(row, 2)?,
+        tick_event_sequence: row.get(3),
+        tick_age: Duration::try_from_secs_f64(row.get::<_, f64>(4)).unwrap_or_default(),
+        behind: consumer_tick.is_some_and(|consumer| consumer < last_tick),
+    })
+}
+
+fn snapshot(row: &Row, column: usize) -> Result<proto::interfaces::common::Snapshot> {
+    proto::snapshot::parse(row.get(column)).map_err(|error| Error::bug(error.to_string()))
+}

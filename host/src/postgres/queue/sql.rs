@@ -1,0 +1,180 @@
+//! The statements that a relay sends to PgQ and PostgreSQL. Pure.
+
+use crate::postgres::event;
+
+/// The queue of a set.
+#[must_use]
+pub fn queue_name(cluster: &str, set: &str) -> String {
+    format!("pgshovel:{cluster}:{set}")
+}
+
+/// Identifies the consumer of a set to `pg_try_advisory_lock`, once hashed.
+#[must_use]
+pub fn consumer_lock(cluster: &str, set: &str, consumer: &str) -> String {
+    format!("pgshovel:{cluster}:{set}:{consumer}")
+}
+
+/// Settings of every session of a relay: those of the role or the database must
+/// not make a long reading fail, nor change what it reads. Names that the
+/// server does not know are passed over.
+pub const SETTINGS: &str = "
+SELECT pg_catalog.set_config(name, setting, false)
+  FROM (VALUES ('search_path', 'pg_catalog, pg_temp'),
+               ('statement_timeout', '0'),
+               ('lock_timeout', '10s'),
+               ('idle_session_timeout', '0'),
+               ('idle_in_transaction_session_timeout', '60s'),
+               ('default_transaction_isolation', 'read committed'),
+               ('default_transaction_read_only', 'off'),
+               ('jit', 'off'),
+               ('max_parallel_workers_per_gather', '0'),
+               ('work_mem', '64MB'),
+               ('TimeZone', 'UTC'),
+               ('DateStyle', 'ISO, YMD')) AS ours(name, setting)
+ WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
+
+/// $1 what to lock.
+pub const LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))";
+
+/// Whose lock it is: $1 as for [`LOCK`].
+pub const LOCKED_BY: &str = "
+SELECT l.pid, coalesce(a.application_name, '')
+  FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid,
+       (SELECT pg_catalog.hashtextextended($1, 0) AS key) k
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+   AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid";
+
+/// Whether the extension, the queue ($1) and its consumer ($2) exist.
+pub const EXISTS: &str = "
+SELECT q.queue_id, EXISTS (SELECT FROM pgq.subscription s JOIN pgq.consumer c ON c.co_id = s.sub_consumer
+                            WHERE s.sub_queue = q.queue_id AND c.co_name = $2)
+  FROM pgq.queue q WHERE q.queue_name = $1";
+
+/// $1 queue, $2 consumer.
+pub const NEXT: &str = "SELECT batch_id, prev_tick_id, cur_tick_id FROM pgq.next_batch_info($1, $2)";
+
+/// $1 id of the queue, $2 and $3 ticks. The time is in microseconds since 1970.
+pub const TICKS: &str = "
+SELECT tick_id, tick_snapshot::text, (extract(epoch FROM tick_time) * 1000000)::bigint
+  FROM pgq.tick WHERE tick_queue = $1 AND tick_id IN ($2, $3) ORDER BY tick_id";
+
+/// $1 batch. 1: ended; 0: it was not open.
+pub const FINISH: &str = "SELECT pgq.finish_batch($1)";
+
+/// $1 batch.
+pub const BATCH: &str = "SELECT pgq.batch_event_sql($1)";
+
+/// Streams the events of a batch: `events` is what `pgq.batch_event_sql` says.
+/// Reading the function `pgq.get_batch_events` instead would take the server
+/// twice the time, and the first row would come when the last is read.
+#[must_use]
+pub fn copy(events: &str) -> String {
+    format!("COPY (SELECT {} FROM ({events}) AS events ORDER BY ev_id) TO STDOUT (FORMAT binary)", event::COLUMNS)
+}
+
+/// What the rows of a table look like: $1 set, $2 version, $3 table.
+#[must_use]
+pub fn relation(cluster: &str) -> String {
+    let schema = format!("pgshovel_{cluster}").replace('"', "\"\"");
+    format!(
+        "SELECT schema, \"table\", columns::text, identity FROM \"{schema}\".relations WHERE \"set\" = $1 AND version = $2 AND key = $3"
+    )
+}
+
+/// Columns that a table has by now: $1 the table as SQL names it, $2 names.
+pub const COLUMNS: &str = "
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid
+  FROM pg_catalog.pg_attribute a
+ WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)";
+
+/// One reading of the queue $1 and its consumer $2 for [`tick::Ticker`](super::tick::Ticker).
+pub const READING: &str = "
+SELECT pg_catalog.txid_current_snapshot()::text, t.tick_id, t.tick_snapshot::text, t.tick_event_seq,
+       extract(epoch FROM pg_catalog.clock_timestamp() - t.tick_time)::float8,
+       s.sub_last_tick, q.queue_ticker_paused, q.queue_external_ticker,
+       pgq.seq_getval(q.queue_event_seq)
+  FROM pgq.queue q
+  JOIN pgq.subscription s ON s.sub_queue = q.queue_id
+  JOIN pgq.consumer c ON c.co_id = s.sub_consumer AND c.co_name = $2,
+       LATERAL (SELECT * FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
+ WHERE q.queue_name = $1";
+
+/// The ticker's lock is held to the end of its transaction: $1 queue.
+pub const TICK_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pgshovel ticker ' || $1, 0))";
+
+/// $1 queue. Where [`OWN`] was done it ticks whenever it is called.
+pub const TICK: &str = "SELECT pgq.ticker($1)";
+
+/// The last two ticks of the queue $1, the last first.
+pub const LAST_TWO: &str = "
+SELECT t.tick_snapshot::text FROM pgq.tick t JOIN pgq.queue q ON q.queue_id = t.tick_queue
+ WHERE q.queue_name = $1 ORDER BY t.tick_id DESC LIMIT 2";
+
+/// Whether PgQ's own daemon serves this database.
+pub const DAEMON: &str = "
+SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+                WHERE datname = pg_catalog.current_database() AND application_name = 'pgqd')";
+
+/// Settings of the queue $1 under which its ticks and rotations are the relay's
+/// alone: `pgq.ticker` ticks when it is called, and the rotation that PgQ's
+/// `maint_operations` would do is due in a century. Changes what differs only.
+pub const OWN: &str = "
+UPDATE pgq.queue
+   SET queue_ticker_max_lag = '0', queue_ticker_idle_period = '0', queue_rotation_period = '100 years'
+ WHERE queue_name = $1
+   AND (queue_ticker_max_lag, queue_ticker_idle_period, queue_rotation_period)
+       IS DISTINCT FROM ('0'::interval, '0'::interval, '100 years'::interval)";
+
+/// Settings of the queue $1 while PgQ's daemon ticks: as its defaults, but no
+/// rotation, which the daemon would end too early.
+pub const SHARE: &str = "
+UPDATE pgq.queue
+   SET queue_ticker_max_lag = '1 second', queue_ticker_idle_period = '1 minute', queue_rotation_period = '100 years'
+ WHERE queue_name = $1
+   AND (queue_ticker_max_lag, queue_ticker_idle_period, queue_rotation_period)
+       IS DISTINCT FROM ('1 second'::interval, '1 minute'::interval, '100 years'::interval)";
+
+/// Whether the role may do [`OWN`], [`TICK`] and [`ROTATE`]: pgq_admin may.
+pub const MAY_OWN: &str = "
+SELECT pg_catalog.has_table_privilege('pgq.queue', 'UPDATE')
+   AND pg_catalog.has_table_privilege('pgq.tick', 'INSERT, DELETE')
+   AND pg_catalog.has_function_privilege('pgq.ticker(text)', 'EXECUTE')
+   AND pg_catalog.has_function_privilege('pgq.maint_rotate_tables_step1(text)', 'EXECUTE')";
+
+/// Whether other sessions' `backend_xmin` can be seen.
+pub const SEES_SNAPSHOTS: &str = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
+
+/// The queue's rotation: whether its second step is to come, and how many
+/// seconds ago its first step was. $1 queue.
+pub const ROTATION: &str = "
+SELECT queue_switch_step2 IS NULL, extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8
+  FROM pgq.queue WHERE queue_name = $1";
+
+/// Makes a rotation of the queue $1 due, for [`ROTATE`] in the same transaction.
+pub const ROTATION_DUE: &str = "UPDATE pgq.queue SET queue_rotation_period = '0' WHERE queue_name = $1";
+
+/// PgQ's first step: empties the oldest of the queue's tables and writes to it
+/// from now on, unless a consumer has not read it all.
+pub const ROTATE: &str = "SELECT pgq.maint_rotate_tables_step1($1)";
+
+/// PgQ's second step, for the queue $1, and not before every snapshot is gone
+/// that the first step is invisible to: its transaction would still write to the
+/// table before, where nobody looks for it after this step.
+pub const ROTATED: &str = "
+UPDATE pgq.queue q SET queue_switch_step2 = pg_catalog.txid_current()
+ WHERE q.queue_name = $1 AND q.queue_switch_step2 IS NULL
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+                    WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
+                      AND a.backend_xmin IS NOT NULL
+                      AND pg_catalog.age(a.backend_xmin) >= pg_catalog.txid_current() - q.queue_switch_step1)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_quoted() {
+        assert!(relation("a\"b").contains("\"pgshovel_a\"\"b\".relations"));
+    }
+}
