@@ -13,7 +13,7 @@ use tokio_postgres::{Row, Statement};
 use super::tick::{Reading, Ticker};
 use super::{Abort, Settings, answer, session, sql};
 use crate::backoff::Backoff;
-use crate::error::{Error, Result};
+use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;
 
 /// How often the queue is looked at: the most that a tick comes late.
@@ -43,6 +43,11 @@ async fn keep(settings: Arc<Settings>, ticked: Arc<Notify>) {
             Ok(mut watch) => watch.run(&ticked).await,
             Err(error) => error,
         };
+        if error.next == Next::Configure {
+            // The set is being dropped, or the relay's loop will meet the same.
+            tracing::debug!(set = %settings.set, %error, "the queue's ticker ends");
+            return;
+        }
         // It served a while: what broke it is new.
         if started.elapsed() > SURVEY {
             backoff.reset();
@@ -105,9 +110,14 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Rotations that are to come faster than usual are looked after as fast.
+    fn survey_every(&self) -> Duration {
+        if self.rotates { SURVEY.min(self.settings.rotation_period) } else { SURVEY }
+    }
+
     /// Whether the consumer has a batch to read.
     async fn turn(&mut self) -> Result<bool> {
-        if self.surveyed.is_none_or(|surveyed| surveyed.elapsed() >= SURVEY) {
+        if self.surveyed.is_none_or(|surveyed| surveyed.elapsed() >= self.survey_every()) {
             self.surveyed = Some(Instant::now());
             self.survey().await?;
         }
