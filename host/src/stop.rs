@@ -68,14 +68,20 @@ impl Stop {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stop_is_requested_first_and_overdue_after_its_grace() {
         let (stopper, mut stop) = channel();
         assert!(!stop.requested() && !stop.overdue());
-        stopper.stop(Duration::from_secs(10));
+        stopper.stop(Duration::from_secs(3600));
         stopper.stop(Duration::ZERO);
         stop.wait().await;
         assert!(stop.requested() && !stop.overdue());
+    }
+
+    #[tokio::test]
+    async fn without_grace_a_stop_is_overdue_at_once() {
+        let (stopper, mut stop) = channel();
+        stopper.stop(Duration::ZERO);
         stop.wait_overdue(Duration::ZERO).await;
         assert!(stop.overdue());
     }

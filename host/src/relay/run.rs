@@ -87,7 +87,10 @@ impl<Q: Queue, W: Writer> Attempt<'_, Q, W> {
                 Ok(Ended::Finished)
             }
             Ok(Ended::GivenUp) => {
-                tracing::warn!(batch = self.batch.id, "the batch is given up, since it took longer than the grace period: the next relay sends it again");
+                tracing::warn!(
+                    batch = self.batch.id,
+                    "the batch is given up, since it took longer than the grace period: the next relay sends it again"
+                );
                 self.roll_back().await;
                 Ok(Ended::GivenUp)
             }

@@ -69,6 +69,9 @@ impl World {
     pub async fn source(&self, name: &str) -> Database {
         let port = blocking(source).await.port;
         let database = self.database(port, name).await;
+        // It creates roles, which are of the whole cluster: two at once collide.
+        static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = ONE_AT_A_TIME.lock().await;
         database.execute("CREATE EXTENSION pgq").await;
         database
     }

@@ -1,4 +1,5 @@
 //! The set's queue, read by `pgshovel::postgres::queue` from the real PgQ.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use proto::row::{Change, Mutation, Value};
 use tests::harness::{Database, World, eventually};
 
 /// Far longer than a tick takes, far shorter than an idle queue's next tick.
-const BEFORE_THE_IDLE_TICK: Duration = Duration::from_secs(30);
+const BEFORE_THE_IDLE_TICK: Duration = Duration::from_secs(45);
 
 const QUEUE: &str = "pgshovel:c:s";
 
@@ -190,7 +191,10 @@ async fn an_event_that_cannot_be_decoded_is_named() {
     let batch = next(&mut queue).await;
     let error = all(&mut queue, &batch).await.unwrap_err();
     assert_eq!(error.next, Next::Stop);
-    assert!(error.message.contains("table public.items") && error.message.contains("\"id\"") && !error.message.contains("secret"), "{error}");
+    assert!(
+        error.message.contains("table public.items") && error.message.contains("\"id\"") && !error.message.contains("secret"),
+        "{error}"
+    );
     // Its version is not recorded.
     source.execute("UPDATE pgshovel_c.relations SET version = 'v2'").await;
     let error = all(&mut queue, &batch).await.unwrap_err();
@@ -221,7 +225,10 @@ async fn values_are_postgresqls_text() {
         ("boolean", &["true", "false"]),
         ("smallint", &["-32768"]),
         ("bigint", &["-9223372036854775808", "9223372036854775807"]),
-        ("numeric", &["NaN", "Infinity", "-Infinity", "1.10", "-0.000000000000000000000000000000000001", "123456789012345678901234567890.5"]),
+        (
+            "numeric",
+            &["NaN", "Infinity", "-Infinity", "1.10", "-0.000000000000000000000000000000000001", "123456789012345678901234567890.5"],
+        ),
         ("real", &["NaN", "-Infinity", "0.1", "3.4028235e38", "1e-45"]),
         ("double precision", &["NaN", "Infinity", "0.1", "1.7976931348623157e308", "5e-324", "-0"]),
         ("text", &["", "a\"b\\c\n\t\u{1}/é😀", "\\x00"]),
@@ -229,7 +236,10 @@ async fn values_are_postgresqls_text() {
         ("bytea", &["\\x", "\\x00ff5c"]),
         ("date", &["infinity", "-infinity", "0044-03-15 BC", "5874897-12-31", "2020-02-29"]),
         ("timestamp", &["infinity", "-infinity", "4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999", "2020-02-29 12:00:00.5"]),
-        ("timestamptz", &["infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "1890-05-05 00:00:00.000001+00"]),
+        (
+            "timestamptz",
+            &["infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "1890-05-05 00:00:00.000001+00"],
+        ),
         ("time", &["24:00:00", "00:00:00.000001"]),
         ("timetz", &["12:00:00+15:59:59", "12:00:00-00:30"]),
         ("interval", &["-1 year -2 mons +3 days -04:05:06.789", "00:00:00"]),
@@ -271,7 +281,9 @@ async fn values_are_postgresqls_text() {
                 Value::Text(text) => text == expected,
                 Value::Boolean(boolean) => expected == if *boolean { "t" } else { "f" },
                 Value::Integer(integer) => expected == integer.to_string(),
-                Value::Float(float) if *name == "real" => f64::from(expected.parse::<f32>().unwrap()).to_bits() == float.to_bits() || float.is_nan(),
+                Value::Float(float) if *name == "real" => {
+                    f64::from(expected.parse::<f32>().unwrap()).to_bits() == float.to_bits() || float.is_nan()
+                }
                 Value::Float(float) => expected.parse::<f64>().unwrap().to_bits() == float.to_bits() || float.is_nan(),
                 Value::Bytes(bytes) => expected == format!("\\x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
                 Value::Null => false,

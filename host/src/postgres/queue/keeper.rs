@@ -147,7 +147,10 @@ impl<'a> Watch<'a> {
             && !proto::snapshot::contains(&snapshot(last, 0)?, &snapshot(before, 0)?)
         {
             answer(transaction.rollback()).await?;
-            return Err(Error::retry(format!("a tick of queue {:?} would see less than the one before it: another process ticks this queue too", self.queue)));
+            return Err(Error::retry(format!(
+                "a tick of queue {:?} would see less than the one before it: another process ticks this queue too",
+                self.queue
+            )));
         }
         answer(transaction.commit()).await?;
         Ok(true)
@@ -179,9 +182,15 @@ impl<'a> Watch<'a> {
         let set = &self.settings.set;
         match mode {
             Mode::Own => tracing::info!(%set, "this relay makes the queue's ticks"),
-            Mode::Daemon => tracing::warn!(%set, "pgqd serves this database: it makes the queue's ticks, and the queue's tables are not rotated, and grow, since pgqd would end a rotation too early and lose events; leave this database out of its database_list"),
-            Mode::Others if daemon => tracing::warn!(%set, "pgqd serves this database, and its rotation can lose the events of REPEATABLE READ transactions: leave this database out of its database_list, and GRANT pgq_admin TO the relay's role"),
-            Mode::Others => tracing::warn!(%set, "the queue gets no ticks from this relay, whose role may not make them: GRANT pgq_admin TO it"),
+            Mode::Daemon => {
+                tracing::warn!(%set, "pgqd serves this database: it makes the queue's ticks, and the queue's tables are not rotated, and grow, since pgqd would end a rotation too early and lose events; leave this database out of its database_list")
+            }
+            Mode::Others if daemon => {
+                tracing::warn!(%set, "pgqd serves this database, and its rotation can lose the events of REPEATABLE READ transactions: leave this database out of its database_list, and GRANT pgq_admin TO the relay's role")
+            }
+            Mode::Others => {
+                tracing::warn!(%set, "the queue gets no ticks from this relay, whose role may not make them: GRANT pgq_admin TO it")
+            }
         }
     }
 

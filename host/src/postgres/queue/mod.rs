@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row, Statement};
 
+use crate::cluster::name;
 use crate::error::{Error, Result};
 use crate::ports;
 use crate::postgres::connect::{self, Session};
@@ -48,7 +49,7 @@ pub struct Settings {
 
 impl Settings {
     fn queue(&self) -> String {
-        sql::queue_name(&self.cluster, &self.set)
+        name::queue(&self.cluster, &self.set)
     }
 
     fn application(&self, role: &str) -> String {
@@ -90,8 +91,12 @@ impl Statements {
 #[derive(Debug)]
 enum Reading {
     /// Nobody reads.
-    Idle(Option<Reader>),
-    Busy { batch: u64, chunks: mpsc::Receiver<Chunk>, task: Abort<Reader> },
+    Idle(Option<Box<Reader>>),
+    Busy {
+        batch: u64,
+        chunks: mpsc::Receiver<Chunk>,
+        task: Abort<Box<Reader>>,
+    },
 }
 
 /// A task that ends with its handle.
@@ -124,7 +129,9 @@ impl Queue {
         let reader = match idle {
             Reading::Idle(Some(reader)) => reader,
             // An unfinished reading is of no more use, nor its session.
-            Reading::Idle(None) | Reading::Busy { .. } => Reader::connect(Arc::clone(&self.settings), Arc::clone(&self.control)).await?,
+            Reading::Idle(None) | Reading::Busy { .. } => {
+                Box::new(Reader::connect(Arc::clone(&self.settings), Arc::clone(&self.control)).await?)
+            }
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let task = Abort(tokio::spawn(reader.read(pgq_id(batch.id)?, sender)));
@@ -151,7 +158,9 @@ impl ports::Queue for Queue {
         let (start, end): (i64, i64) = (row.get(1), row.get(2));
         let ticks = answer(self.control.query(&self.statements.ticks, &[&self.queue_id, &start, &end])).await?;
         let [start_row, end_row] = ticks.as_slice() else {
-            return Err(Error::stop(format!("queue {queue:?} has lost tick {start} or {end} of its open batch {id}: its events can no longer be told apart; drop the set, create it again and bootstrap its targets")));
+            return Err(Error::stop(format!(
+                "queue {queue:?} has lost tick {start} or {end} of its open batch {id}: its events can no longer be told apart; drop the set, create it again and bootstrap its targets"
+            )));
         };
         let (start, end) = (self.tick(start_row)?, self.tick(end_row)?);
         let id = u64::try_from(id).map_err(|_| Error::stop(format!("queue {queue:?}: batch {id} has a negative id")))?;
@@ -233,7 +242,11 @@ async fn lock(control: &Client, settings: &Settings) -> Result<()> {
         let (pid, application): (i32, String) = (row.get(0), row.get(1));
         format!(" (process {pid} of the server, application {application:?})")
     });
-    Err(Error::retry(format!("another session{holder} holds consumer {:?} of queue {:?}: waiting for it to end", settings.consumer, settings.queue())))
+    Err(Error::retry(format!(
+        "another session{holder} holds consumer {:?} of queue {:?}: waiting for it to end",
+        settings.consumer,
+        settings.queue()
+    )))
 }
 
 /// The id of the queue, once it and its consumer are known to exist.
@@ -242,10 +255,14 @@ async fn find(control: &Client, settings: &Settings) -> Result<i32> {
     let found = answer(control.query_opt(sql::EXISTS, &[&queue, consumer])).await;
     let found = found.map_err(|error| error.context(format!("cannot look for queue {queue:?}; is the extension pgq installed there")))?;
     let Some(row) = found else {
-        return Err(Error::configure(format!("queue {queue:?} does not exist in this database: `pgshovel set inspect {set}` shows where the set should be, `pgshovel cluster recover` finishes a change that was interrupted")));
+        return Err(Error::configure(format!(
+            "queue {queue:?} does not exist in this database: `pgshovel set inspect {set}` shows where the set should be, `pgshovel cluster recover` finishes a change that was interrupted"
+        )));
     };
     if row.get(1) {
         return Ok(row.get(0));
     }
-    Err(Error::configure(format!("consumer {consumer:?} is not registered with queue {queue:?}: `set create` registers the consumer \"default\"; to publish the set a second time, from now on, register another one with SELECT pgq.register_consumer('{queue}', '{consumer}')")))
+    Err(Error::configure(format!(
+        "consumer {consumer:?} is not registered with queue {queue:?}: `set create` registers the consumer \"default\"; to publish the set a second time, from now on, register another one with SELECT pgq.register_consumer('{queue}', '{consumer}')"
+    )))
 }

@@ -48,7 +48,7 @@ impl Reader {
 
     /// Reads a batch into `chunks`, as fast as they are taken. To be dropped
     /// after a failure.
-    pub async fn read(mut self, batch: i64, chunks: mpsc::Sender<Chunk>) -> Self {
+    pub async fn read(mut self: Box<Self>, batch: i64, chunks: mpsc::Sender<Chunk>) -> Box<Self> {
         if let Err(error) = self.stream(batch, &chunks).await {
             // Nobody listens: the batch was given up.
             let _ = chunks.send(Chunk::Failed(error)).await;
@@ -122,10 +122,14 @@ impl Reader {
         let statement = sql::relation(&self.settings.cluster);
         let row = answer(self.control.query_opt(&statement, &[&self.settings.set, &version, &table])).await?;
         let row = row.ok_or_else(|| {
-            undecodable(format!("pgshovel_{}.relations does not describe it in version {version:?} of set {:?}", self.settings.cluster, self.settings.set))
+            undecodable(format!(
+                "pgshovel_{}.relations does not describe it in version {version:?} of set {:?}",
+                self.settings.cluster, self.settings.set
+            ))
         })?;
         let columns: &str = row.get(2);
-        let columns: Vec<Described> = serde_json::from_str(columns).map_err(|error| undecodable(format!("its description is not valid: {error}")))?;
+        let columns: Vec<Described> =
+            serde_json::from_str(columns).map_err(|error| undecodable(format!("its description is not valid: {error}")))?;
         let identity: Vec<String> = row.get(3);
         Descriptor::new(row.get(0), row.get(1), version, columns, &identity).map_err(undecodable)
     }
@@ -137,7 +141,8 @@ impl Reader {
             return Ok(HashMap::new());
         }
         let rows = answer(self.control.query(sql::COLUMNS, &[&table, &names])).await?;
-        let described = |name: String, type_name: String, oid: u32| (name.clone(), Described { name, type_name, oid, encoding: Encoding::Json });
+        let described =
+            |name: String, type_name: String, oid: u32| (name.clone(), Described { name, type_name, oid, encoding: Encoding::Json });
         let mut found: HashMap<String, Described> = rows.iter().map(|row| described(row.get(0), row.get(1), row.get(2))).collect();
         for name in names {
             if !found.contains_key(&name) {

@@ -1,12 +1,7 @@
 //! The statements that a relay sends to PgQ and PostgreSQL. Pure.
 
-use crate::postgres::event;
-
-/// The queue of a set.
-#[must_use]
-pub fn queue_name(cluster: &str, set: &str) -> String {
-    format!("pgshovel:{cluster}:{set}")
-}
+use crate::cluster::name;
+use crate::postgres::{event, quote};
 
 /// Identifies the consumer of a set to `pg_try_advisory_lock`, once hashed.
 #[must_use]
@@ -76,10 +71,8 @@ pub fn copy(events: &str) -> String {
 /// What the rows of a table look like: $1 set, $2 version, $3 table.
 #[must_use]
 pub fn relation(cluster: &str) -> String {
-    let schema = format!("pgshovel_{cluster}").replace('"', "\"\"");
-    format!(
-        "SELECT schema, \"table\", columns::text, identity FROM \"{schema}\".relations WHERE \"set\" = $1 AND version = $2 AND key = $3"
-    )
+    let schema = quote(&name::schema(cluster));
+    format!("SELECT schema, \"table\", columns::text, identity FROM {schema}.relations WHERE \"set\" = $1 AND version = $2 AND key = $3")
 }
 
 /// Columns that a table has by now: $1 the table as SQL names it, $2 names.

