@@ -3,7 +3,6 @@
 pub mod backoff;
 pub mod error;
 pub mod ports;
-pub mod stop;
 
 pub mod capabilities;
 pub mod cli;
