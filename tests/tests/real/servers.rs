@@ -1,14 +1,16 @@
 //! The servers and the harness themselves.
 
-use std::io::{BufRead, BufReader, Write};
+use std::ffi::OsStr;
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tests::compare::compare;
 use tests::harness::{World, eventually};
-use tests::servers::{Fleet, Postgres};
+use tests::paths;
+use tests::servers::Postgres;
 
 #[tokio::test]
 async fn databases_are_fresh_and_the_source_has_pgq() {
@@ -98,40 +100,65 @@ async fn a_server_keeps_its_rows_over_a_crash() {
     })
     .await
     .unwrap();
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "a dropped server is stopped");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "a dropped server is stopped");
 }
 
-/// The part of `nothing_is_left_when_the_program_is_killed` that is killed.
-#[test]
-#[ignore = "runs inside another test"]
-fn victim() {
-    let fleet = Arc::new(Fleet::new().unwrap());
-    let server = Postgres::create(&fleet, "victim", &[]).unwrap();
-    println!("\nvictim {} {}", server.port, fleet.folder().display());
-    std::io::stdout().flush().unwrap();
-    loop {
-        std::thread::park();
+/// A program with servers of its own: the demo, at a moment when they run.
+struct Victim {
+    child: Child,
+    servers: PathBuf,
+    port: u16,
+}
+
+impl Victim {
+    async fn start(world: &World) -> Self {
+        let servers = world.folder().join("servers");
+        std::fs::create_dir(&servers).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_demo"))
+            .args([paths::repository().join("examples/pgbench").as_os_str(), OsStr::new("file")])
+            .env("PGSHOVEL_SERVERS_DIR", &servers)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let port =
+            eventually("a server of the demo", Duration::from_secs(120), || async { port_below(&servers).ok_or_else(String::new) }).await;
+        Self { child, servers, port }
     }
+
+    /// What there still is of the servers.
+    fn left(&self) -> Result<(), String> {
+        let listens = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        let folders = std::fs::read_dir(&self.servers).unwrap().count();
+        if listens || folders > 0 { Err(format!("listens: {listens}, folders: {folders}")) } else { Ok(()) }
+    }
+}
+
+/// The port of a PostgreSQL server that takes connections and has its data below `folder`.
+fn port_below(folder: &Path) -> Option<u16> {
+    let fleet = std::fs::read_dir(folder).ok()?.next()?.ok()?.path();
+    let status = std::fs::read_to_string(fleet.join("source/data/postmaster.pid")).ok()?;
+    let port = status.lines().nth(3)?.parse().ok()?;
+    TcpStream::connect(("127.0.0.1", port)).ok().map(|_| port)
 }
 
 #[tokio::test]
 async fn nothing_is_left_when_the_program_is_killed() {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "servers::victim", "--nocapture"])
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.map(Result::unwrap).find(|line| line.starts_with("victim ")).expect("it starts a server");
-    let words: Vec<&str> = line.split(' ').collect();
-    let (port, folder) = (words[1].parse::<u16>().unwrap(), words[2].to_owned());
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    eventually("the end of the server and of its folder", Duration::from_secs(60), || async {
-        let (listens, exists) = (std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), std::path::Path::new(&folder).exists());
-        if listens || exists { Err(format!("listens: {listens}, folder exists: {exists}")) } else { Ok(()) }
-    })
-    .await;
+    let world = World::without_servers();
+    let mut victim = Victim::start(&world).await;
+    victim.child.kill().unwrap();
+    victim.child.wait().unwrap();
+    eventually("the end of the servers and of their folder", Duration::from_secs(60), || async { victim.left() }).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_when_the_program_is_interrupted() {
+    let world = World::without_servers();
+    let mut victim = Victim::start(&world).await;
+    let status = Command::new("sh").args(["-c", &format!("kill -s INT {}", victim.child.id())]).status().unwrap();
+    assert!(status.success());
+    let (status, victim) = tokio::task::spawn_blocking(move || (victim.child.wait().unwrap(), victim)).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(victim.left(), Ok(()), "all is gone before it returns");
 }

@@ -1,13 +1,15 @@
 //! What is known of the work under way: from PgQ's own tables in the source, and
 //! from the JSON logs of the relay and the worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pgshovel::error::{Error, Result};
 use pgshovel::postgres::connect::explain;
+use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
 /// The set's queue, seen through PgQ.
@@ -59,20 +61,21 @@ impl Queue {
     }
 }
 
-/// The last value of every number that a process has logged, and what it complained of.
+/// What a process has logged: of each kind of line the last one, and complaints.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     read: u64,
     rest: Vec<u8>,
-    numbers: HashMap<String, f64>,
+    /// By the line's message.
+    lines: HashMap<String, Map<String, Value>>,
     /// Lines at WARN or ERROR.
     pub complaints: Vec<String>,
 }
 
 impl Log {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), read: 0, rest: Vec::new(), numbers: HashMap::new(), complaints: Vec::new() }
+        Self { path: path.to_owned(), read: 0, rest: Vec::new(), lines: HashMap::new(), complaints: Vec::new() }
     }
 
     /// Takes in what was written since the last time.
@@ -90,32 +93,55 @@ impl Log {
         Ok(())
     }
 
-    /// The number `field` of the last line with the message `message` that had one.
+    /// The number `field` of the last line with this message.
     #[must_use]
     pub fn number(&self, message: &str, field: &str) -> Option<f64> {
-        self.numbers.get(&key(message, field)).copied()
+        self.lines.get(message)?.get(field)?.as_f64()
     }
 
     /// [`Log::number`], for counts.
     #[must_use]
     pub fn count(&self, message: &str, field: &str) -> Option<u64> {
-        self.number(message, field).map(|number| number as u64)
+        self.lines.get(message)?.get(field)?.as_u64()
+    }
+
+    #[must_use]
+    pub fn text(&self, message: &str, field: &str) -> Option<&str> {
+        self.lines.get(message)?.get(field)?.as_str()
     }
 
     fn take(&mut self, line: &str) {
-        let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line) else { return };
-        if matches!(fields.get("level").and_then(serde_json::Value::as_str), Some("WARN" | "ERROR")) {
+        let Ok(Value::Object(fields)) = serde_json::from_str(line) else { return };
+        if matches!(fields.get("level").and_then(Value::as_str), Some("WARN" | "ERROR")) {
             self.complaints.push(line.to_owned());
         }
-        let message = fields.get("message").and_then(serde_json::Value::as_str).unwrap_or_default();
-        for (field, value) in &fields {
-            if let Some(number) = value.as_f64() {
-                self.numbers.insert(key(message, field), number);
-            }
+        if let Some(message) = fields.get("message").and_then(Value::as_str) {
+            self.lines.insert(message.to_owned(), fields.clone());
         }
     }
 }
 
-fn key(message: &str, field: &str) -> String {
-    format!("{message}\n{field}")
+/// Counts over the last seconds, for rates.
+#[derive(Debug, Default)]
+pub struct Rate {
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    /// Logs say something every 2 s: a shorter window would show steps.
+    const WINDOW: Duration = Duration::from_secs(6);
+
+    pub fn add(&mut self, count: u64) {
+        while self.samples.front().is_some_and(|(at, _)| at.elapsed() > Self::WINDOW) {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((Instant::now(), count));
+    }
+
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        let (Some((from, before)), Some((to, after))) = (self.samples.front(), self.samples.back()) else { return 0.0 };
+        let seconds = to.duration_since(*from).as_secs_f64();
+        if seconds > 0.0 { after.saturating_sub(*before) as f64 / seconds } else { 0.0 }
+    }
 }

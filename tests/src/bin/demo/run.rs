@@ -9,7 +9,7 @@ use pgshovel::postgres::connect::{connect, explain};
 use tests::compare::{Comparison, compare};
 use tests::servers::{Fleet, Process};
 
-use super::figures::{Log, Progress, Queue};
+use super::figures::{Log, Progress, Queue, Rate};
 use super::screen::{Screen, grouped};
 use super::stage::Stage;
 
@@ -55,17 +55,8 @@ struct Watch {
     relay_log: Log,
     worker: Process,
     worker_log: Log,
-    last: Option<Sample>,
-}
-
-/// Counts at one moment, for rates.
-#[derive(Clone, Copy)]
-struct Sample {
-    at: Instant,
-    relayed: u64,
-    applied: u64,
-    relayed_per_second: f64,
-    applied_per_second: f64,
+    relayed: Rate,
+    applied: Rate,
 }
 
 pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, example: &Path, stream: Stream) -> Result<()> {
@@ -103,7 +94,7 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, example: &Path, stream
     let mut load = stage.load(CLIENTS, seconds)?;
     screen.done(&format!("relay, worker, and pgbench -c {CLIENTS} -T {seconds} started"));
     let (relay_log, worker_log) = (Log::new(relay.log()), Log::new(worker.log()));
-    let mut watch = Watch { queue, relay, relay_log, worker, worker_log, last: None };
+    let mut watch = Watch { queue, relay, relay_log, worker, worker_log, relayed: Rate::default(), applied: Rate::default() };
 
     screen.begin("pgbench writes");
     let transactions = watch.during(screen, &mut load).await?;
@@ -218,34 +209,32 @@ impl Watch {
             }
         }
         let progress = self.queue.progress().await?;
-        self.sample(progress);
+        self.relayed.add(progress.relayed);
+        self.applied.add(self.applied());
         Ok(progress)
     }
 
-    fn sample(&mut self, progress: Progress) {
-        let (at, applied) = (Instant::now(), self.applied());
-        let mut sample = Sample { at, relayed: progress.relayed, applied, relayed_per_second: 0.0, applied_per_second: 0.0 };
-        if let Some(last) = self.last {
-            let seconds = last.at.elapsed().as_secs_f64();
-            if seconds < 1.0 {
-                return;
-            }
-            sample.relayed_per_second = progress.relayed.saturating_sub(last.relayed) as f64 / seconds;
-            sample.applied_per_second = applied.saturating_sub(last.applied) as f64 / seconds;
-        }
-        self.last = Some(sample);
-    }
-
+    /// Mutations that the worker has handed to the target, as it says every 2 s.
     fn applied(&self) -> u64 {
-        self.worker_log.count("applied", "mutations").unwrap_or(0)
+        self.worker_log.count("replicated", "mutations").unwrap_or(0)
     }
 
     fn line(&self, progress: Progress) -> String {
-        let (relay_rate, apply_rate) = self.last.map_or((0.0, 0.0), |last| (last.relayed_per_second, last.applied_per_second));
-        let loaded = self.worker_log.count("loaded", "rows").map_or_else(String::new, |rows| format!("loaded {} rows · ", grouped(rows)));
-        let lag = self.worker_log.number("applied", "lag_seconds").map_or_else(String::new, |lag| format!(" · lag {lag:.1} s"));
-        let (captured, relayed, applied) = (grouped(progress.captured), grouped(progress.relayed), grouped(self.applied()));
-        format!("{loaded}captured {captured} · relayed {relayed} ({relay_rate:.0}/s) · applied {applied} ({apply_rate:.0}/s){lag}")
+        let (captured, relayed) = (grouped(progress.captured), grouped(progress.relayed));
+        let relay = format!("captured {captured} · relayed {relayed} ({:.0}/s)", self.relayed.per_second());
+        if self.worker_log.text("phase", "phase") == Some("bootstrap") {
+            return format!("{relay} · {}", self.loading());
+        }
+        let lag = self.worker_log.number("replicated", "lag_seconds").map_or_else(String::new, |lag| format!(" · lag {lag:.1} s"));
+        format!("{relay} · applied {} ({:.0}/s){lag}", grouped(self.applied()), self.applied.per_second())
+    }
+
+    fn loading(&self) -> String {
+        let (Some(table), Some(rows)) = (self.worker_log.text("loaded", "table"), self.worker_log.count("loaded", "rows")) else {
+            return "loading".to_owned();
+        };
+        let of = self.worker_log.count("loaded", "estimated").map_or_else(String::new, |rows| format!(" of about {}", grouped(rows)));
+        format!("loaded {}{of} rows of {table}", grouped(rows))
     }
 }
 
