@@ -7,9 +7,6 @@ use std::sync::Arc;
 
 use pgshovel::error::{Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use tests::paths;
 use tests::servers::{Fleet, Kafka, Postgres, Process, ZooKeeper};
 
@@ -17,8 +14,6 @@ use super::run::{SET, Stream};
 
 /// What the example's files say where the servers are.
 const ADDRESSES: [&str; 3] = ["localhost:5432/source", "localhost:5433/target", "localhost:9092"];
-/// The topic that the example's files name.
-const TOPIC: &str = "pgbench";
 /// Enough for pgbench on a small machine; durability stays PostgreSQL's default.
 const SETTINGS: &[&str] = &["shared_buffers = '256MB'", "max_wal_size = '2GB'"];
 
@@ -44,9 +39,6 @@ impl Stage {
         stage.copy(example, stream)?;
         create_database(&stage.source, "source", "CREATE EXTENSION pgq").await?;
         create_database(&stage.target, "target", "SELECT").await?;
-        if let Some(kafka) = &stage.kafka {
-            create_topic(kafka).await?;
-        }
         Ok(stage)
     }
 
@@ -140,15 +132,6 @@ async fn create_database(server: &Postgres, name: &str, then: &str) -> Result<()
         client.batch_execute(&sql).await.map_err(|error| explain(&error).context(sql))?;
     }
     Ok(())
-}
-
-async fn create_topic(kafka: &Kafka) -> Result<()> {
-    let cannot = |cause: String| Error::stop(format!("cannot create the topic {TOPIC}: {cause}"));
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().map_err(|error| cannot(error.to_string()))?;
-    let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(1));
-    let results = admin.create_topics([&topic], &AdminOptions::new()).await.map_err(|error| cannot(error.to_string()))?;
-    results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| cannot(code.to_string())))
 }
 
 /// Runs a command to its end, off the thread that waits for signals.
