@@ -15,13 +15,16 @@ help: ## this list
 install: ## install what this machine lacks: Debian packages (root or sudo), Kafka, Python packages
 	@tests/install.sh
 
-build: install ## build the program for work and tests
+build: install ## build the program, for work and the demo
 	@cargo build --locked --workspace
 
 plugins: install ## build the WebAssembly components
 	@plugins/build.sh
 
-test: build plugins ## run all tests, against real servers too
+# All targets in one go: what tests add to the features of dependencies would
+# build the program a second time.
+test: plugins ## run all tests, against real servers too
+	@cargo build --locked --workspace --all-targets
 	@tests/run.sh
 
 demo: ## replicate a running pgbench and compare; STREAM=kafka for a Kafka broker in between
