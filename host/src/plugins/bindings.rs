@@ -10,6 +10,7 @@ wasmtime::component::bindgen!({
 
         world host {
             import pgshovel:plugin/log@0.1.0;
+            import pgshovel:plugin/kafka@0.1.0;
             import pgshovel:plugin/postgres@0.1.0;
             import pgshovel:plugin/origin@0.1.0;
             export pgshovel:plugin/writer@0.1.0;
@@ -25,6 +26,8 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
+        "pgshovel:plugin/kafka.consumer": crate::capabilities::kafka::Consumer,
+        "pgshovel:plugin/kafka.producer": crate::capabilities::kafka::Producer,
         "pgshovel:plugin/origin.cursor": crate::capabilities::origin::Cursor,
         "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::Connection,
     },

@@ -1,6 +1,7 @@
 //! The interfaces that plugins import, served by `capabilities`. Nothing is
 //! decided here but whether the section grants what is asked for.
 
+mod kafka;
 mod log;
 mod origin;
 mod postgres;

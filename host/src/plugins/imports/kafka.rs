@@ -1,0 +1,102 @@
+//! The interface `kafka`.
+
+use std::time::Duration;
+
+use wasmtime::component::Resource;
+
+use super::granted;
+use crate::capabilities::kafka::{self as backend, Brokers, Consumer, Producer};
+use crate::plugins::bindings::pgshovel::plugin::kafka::{Entry, Failure, Host, HostConsumer, HostProducer};
+use crate::plugins::state::State;
+
+type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
+
+impl From<backend::Failure> for Failure {
+    fn from(failure: backend::Failure) -> Self {
+        match failure {
+            backend::Failure::Unavailable(text) => Self::Unavailable(text),
+            backend::Failure::Refused(text) => Self::Refused(text),
+            backend::Failure::Misuse(text) => Self::Misuse(text),
+        }
+    }
+}
+
+impl State {
+    fn brokers(&self, grant: Option<&str>) -> Result<Brokers, Failure> {
+        let properties = granted(&self.grants.kafka, "kafka", grant, &self.place).map_err(Failure::Misuse)?;
+        Brokers::new(properties.0.clone()).map_err(|error| Failure::Misuse(error.message))
+    }
+}
+
+impl Host for State {
+    async fn ensure_topic(
+        &mut self,
+        grant: Option<String>,
+        topic: String,
+        replicas: Option<u16>,
+        settings: Vec<(String, String)>,
+    ) -> Outcome<()> {
+        Ok(match self.brokers(grant.as_deref()) {
+            Ok(brokers) => backend::ensure_topic(&brokers, &topic, replicas, &settings).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        })
+    }
+}
+
+impl HostProducer for State {
+    async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Producer>> {
+        let brokers = match self.brokers(grant.as_deref()) {
+            Ok(brokers) => brokers,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        match Producer::open(&brokers, &topic).await {
+            Ok(producer) => Ok(Ok(self.table.push(producer)?)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
+
+    async fn push(&mut self, producer: Resource<Producer>, messages: Vec<Vec<u8>>) -> Outcome<()> {
+        let producer = self.table.get_mut(&producer)?;
+        Ok(producer.push(&messages).await.map_err(Failure::from))
+    }
+
+    async fn flush(&mut self, producer: Resource<Producer>) -> Outcome<()> {
+        let producer = self.table.get_mut(&producer)?;
+        Ok(producer.flush().await.map_err(Failure::from))
+    }
+
+    async fn drop(&mut self, producer: Resource<Producer>) -> wasmtime::Result<()> {
+        self.table.delete(producer)?;
+        Ok(())
+    }
+}
+
+impl HostConsumer for State {
+    async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Consumer>> {
+        let brokers = match self.brokers(grant.as_deref()) {
+            Ok(brokers) => brokers,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        match Consumer::open(&brokers, &topic).await {
+            Ok(consumer) => Ok(Ok(self.table.push(consumer)?)),
+            Err(failure) => Ok(Err(failure.into())),
+        }
+    }
+
+    async fn seek(&mut self, consumer: Resource<Consumer>, offset: Option<u64>) -> Outcome<()> {
+        let consumer = self.table.get_mut(&consumer)?;
+        Ok(consumer.seek(offset).await.map_err(Failure::from))
+    }
+
+    async fn next(&mut self, consumer: Resource<Consumer>, max_messages: u32, max_wait_ms: u32) -> Outcome<Vec<Entry>> {
+        let consumer = self.table.get_mut(&consumer)?;
+        let entries = consumer.next(max_messages, Duration::from_millis(max_wait_ms.into())).await.map_err(Failure::from);
+        let entry = |backend::Entry { offset, message }| Entry { offset, message };
+        Ok(entries.map(|entries| entries.into_iter().map(entry).collect()))
+    }
+
+    async fn drop(&mut self, consumer: Resource<Consumer>) -> wasmtime::Result<()> {
+        self.table.delete(consumer)?;
+        Ok(())
+    }
+}
