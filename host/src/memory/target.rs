@@ -54,13 +54,26 @@ pub struct Target {
     faults: Arc<Faults>,
     /// What the open transaction made of the rows.
     open: Option<Rows>,
+    /// The state that this session saw or stored last.
+    state: Option<Vec<u8>>,
     loaded: BTreeSet<Table>,
 }
 
 impl Target {
     #[must_use]
     pub fn new(store: Arc<Store>, faults: Arc<Faults>) -> Self {
-        Self { store, faults, open: None, loaded: BTreeSet::new() }
+        Self { store, faults, open: None, state: None, loaded: BTreeSet::new() }
+    }
+
+    fn begin_batch(&mut self) -> Result<()> {
+        // As the lock on the state that a transaction takes first.
+        if self.store.state() != self.state {
+            return Err(overtaken());
+        }
+        match self.open.replace(self.store.rows()) {
+            None => Ok(()),
+            Some(_) => Err(Error::bug("begin inside a batch")),
+        }
     }
 
     fn put_rows(&mut self, chunk: Chunk) -> Result<()> {
@@ -82,11 +95,16 @@ impl Target {
         let rows = self.open.take().ok_or_else(|| Error::bug("commit without begin or load"))?;
         let mut inner = self.store.lock();
         if inner.state.as_deref() != expected {
-            return Err(Error::stop("the stored state is not the expected one: another worker is at work"));
+            return Err(overtaken());
         }
+        self.state = Some(state.to_vec());
         *inner = Inner { rows, state: Some(state.to_vec()), commits: inner.commits + 1 };
         Ok(())
     }
+}
+
+fn overtaken() -> Error {
+    Error::stop("the stored state is not the expected one: another worker is at work")
 }
 
 fn insert(rows: &mut BTreeMap<Key, Row>, relation: &Relation, row: Row) -> Result<()> {
@@ -123,7 +141,12 @@ impl ports::Target for Target {
 
     async fn load_state(&mut self) -> Result<Option<Vec<u8>>> {
         let faults = Arc::clone(&self.faults);
-        faults.around("target.load-state", || Ok(self.store.state())).await
+        faults
+            .around("target.load-state", || {
+                self.state = self.store.state();
+                Ok(self.state.clone())
+            })
+            .await
     }
 
     async fn load(&mut self, chunk: Chunk) -> Result<()> {
@@ -133,12 +156,7 @@ impl ports::Target for Target {
 
     async fn begin(&mut self, _batch: &Batch) -> Result<()> {
         let faults = Arc::clone(&self.faults);
-        faults
-            .around("target.begin", || match self.open.replace(self.store.rows()) {
-                None => Ok(()),
-                Some(_) => Err(Error::bug("begin inside a batch")),
-            })
-            .await
+        faults.around("target.begin", || self.begin_batch()).await
     }
 
     async fn apply(&mut self, mutations: Vec<Mutation>) -> Result<()> {

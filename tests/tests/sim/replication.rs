@@ -1,0 +1,55 @@
+//! The world of a simulation, as far as the worker sees it.
+
+use std::sync::Arc;
+
+use pgshovel::error::Result;
+use pgshovel::memory::{Faults, Loader, Log, Source, Store, Stream, Target, Transform};
+use pgshovel::replicate::{Origin, Plugins};
+use proto::interfaces::replication;
+
+pub const CLUSTER: &str = "cluster";
+pub const SET: &str = "set";
+
+/// Opens the ports of one worker.
+#[derive(Clone)]
+pub struct Memory {
+    pub source: Arc<Source>,
+    pub log: Arc<Log>,
+    pub store: Arc<Store>,
+    pub faults: Arc<Faults>,
+}
+
+impl Plugins for Memory {
+    type Stream = Stream;
+    type Loader = Loader;
+    type Target = Target;
+    type Transform = Transform;
+
+    async fn stream(&mut self) -> Result<Stream> {
+        self.faults.around("stream.open", || Ok(Stream::new(Arc::clone(&self.log), Arc::clone(&self.faults)))).await
+    }
+
+    async fn target(&mut self) -> Result<Target> {
+        self.faults.around("target.open", || Ok(Target::new(Arc::clone(&self.store), Arc::clone(&self.faults)))).await
+    }
+
+    async fn transforms(&mut self) -> Result<Vec<Transform>> {
+        self.faults.around("transform.open", || Ok(vec![Transform::new(Arc::clone(&self.faults))])).await
+    }
+
+    async fn loader(&mut self) -> Result<(Origin, Loader)> {
+        let open = || {
+            let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));
+            let source = replication::Source {
+                cluster: CLUSTER.into(),
+                set: SET.into(),
+                node: self.source.node().to_vec(),
+                system_identifier: 1,
+                timeline: 1,
+                database_oid: 1,
+            };
+            Ok((Origin { source, snapshot }, loader))
+        };
+        self.faults.around("loader.open", open).await
+    }
+}

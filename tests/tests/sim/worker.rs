@@ -1,0 +1,184 @@
+//! The worker, under a stream that relays wrote while they died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgshovel::error::Error;
+use pgshovel::memory::{Faults, Log, Rates, Source, Store};
+use pgshovel::replicate::progress::Progress;
+use pgshovel::replicate::{state, supervise};
+use pgshovel::stop::{self, Stop, Stopper};
+use proto::interfaces::replication::transaction_state::State as Ended;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::publisher::Relay;
+use super::replication::{CLUSTER, Memory, SET};
+use super::{SETTLE, seeds};
+
+const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+
+/// What happened in one run.
+#[derive(Default)]
+struct Outcome {
+    faults: [u64; 4],
+    commits: u64,
+    fenced: u64,
+    rows: usize,
+}
+
+/// A worker process, started again whenever it dies.
+struct Worker {
+    memory: Memory,
+    stop: Stop,
+    seed: u64,
+    bootstrap: bool,
+}
+
+impl Worker {
+    async fn run(self) -> Result<u64, Error> {
+        let mut random = StdRng::seed_from_u64(self.seed);
+        let mut fenced = 0;
+        loop {
+            let mut memory = self.memory.clone();
+            let assignment = supervise::Assignment {
+                cluster: CLUSTER.into(),
+                set: SET.into(),
+                bootstrap: self.bootstrap && fenced == 0,
+                reader: proto::batch::step::Options::default(),
+            };
+            let (mut stop, mut progress) = (self.stop.clone(), Progress::new(SET));
+            let process = supervise::supervise(&mut memory, assignment, &mut stop, &mut progress, || random.random());
+            let result = tokio::select! {
+                biased;
+                () = self.memory.faults.crashed() => continue,
+                result = process => result,
+            };
+            match result {
+                Ok(()) => return Ok(fenced),
+                // Fenced by the other one: an operator would start it again.
+                Err(error) if error.message.contains("another worker is at work") => fenced += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// One world: writers, a relay that dies, and one or two workers that die.
+struct World {
+    source: Arc<Source>,
+    log: Arc<Log>,
+    store: Arc<Store>,
+    relay: Relay,
+    random: StdRng,
+    seed: u64,
+    stopper: Stopper,
+    stop: Stop,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (source, log, store) = (Arc::new(Source::new([7; 16])), Arc::new(Log::default()), Arc::new(Store::default()));
+        let relay = Relay::new(Arc::clone(&source), Arc::clone(&log), seed);
+        let (stopper, stop) = stop::channel();
+        Self { source, log, store, relay, random: StdRng::seed_from_u64(!seed), seed, stopper, stop }
+    }
+
+    fn worker(&self, number: u64, rates: Rates) -> (Worker, Arc<Faults>) {
+        let seed = self.seed ^ (number << 32);
+        let faults = Arc::new(Faults::new(seed, rates));
+        let memory = Memory {
+            source: Arc::clone(&self.source),
+            log: Arc::clone(&self.log),
+            store: Arc::clone(&self.store),
+            faults: Arc::clone(&faults),
+        };
+        (Worker { memory, stop: self.stop.clone(), seed, bootstrap: false }, faults)
+    }
+
+    /// Writers write and relays relay, for a while.
+    async fn write(&mut self, actions: u32) {
+        for _ in 0..actions {
+            self.source.act(&mut self.random);
+            match self.random.random_range(0..12) {
+                0 => self.relay.live().await,
+                1 => tokio::time::sleep(Duration::from_millis(self.random.random_range(0..3000))).await,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Everything that was written is on the stream.
+    async fn finish(&mut self) {
+        self.source.settle(&mut self.random);
+        while self.source.batch(0).is_some() {
+            self.relay.deaths /= 2;
+            self.relay.live().await;
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let bytes = self.store.state().ok_or("the target has no state")?;
+        let state = state::decode(&bytes).map_err(|error| error.message)?;
+        let ended = state.stream_state.and_then(|stream| stream.transaction_state.state);
+        let last = self.source.last_tick();
+        match ended {
+            Some(Ended::Committed(ended)) if ended.end_tick == Some(last) => {}
+            ended => return Err(format!("the state does not end with tick {last} but with {ended:?}")),
+        }
+        match self.store.rows() == self.source.rows() {
+            true => Ok(()),
+            false => Err(format!("source and target differ:\n{:?}\n{:?}", self.source.rows(), self.store.rows())),
+        }
+    }
+}
+
+async fn replicate(seed: u64) -> Result<Outcome, String> {
+    let mut world = World::new(seed);
+    let workers = if seed % 4 == 0 { 2 } else { 1 };
+    let before = world.random.random_range(0..40);
+    world.write(before).await;
+    let (mut tasks, mut all_faults) = (Vec::new(), Vec::new());
+    for number in 1..=workers {
+        let (mut worker, faults) = world.worker(number, RATES);
+        worker.bootstrap = workers == 1 && seed % 5 == 0;
+        tasks.push(tokio::spawn(worker.run()));
+        all_faults.push(faults);
+    }
+    let during = world.random.random_range(20..150);
+    world.write(during).await;
+    world.finish().await;
+    // The first worker is spared from now on; a second one ends.
+    for faults in &all_faults {
+        faults.set(Rates::NONE);
+    }
+    tokio::time::sleep(SETTLE).await;
+    world.stopper.stop(Duration::from_secs(10));
+    let mut outcome = Outcome::default();
+    for task in tasks {
+        outcome.fenced += task.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+    }
+    world.check()?;
+    for faults in all_faults {
+        outcome.faults.iter_mut().zip(faults.drawn()).for_each(|(sum, drawn)| *sum += drawn);
+    }
+    outcome.commits = world.store.commits();
+    outcome.rows = world.source.rows().values().map(|rows| rows.len()).sum();
+    Ok(outcome)
+}
+
+#[test]
+fn whatever_dies_the_target_has_the_rows_of_the_source() {
+    let outcomes = seeds(3000, replicate);
+    if outcomes.len() == 1 {
+        return;
+    }
+    // The simulation is worth something only if all of this did happen.
+    let sum = |of: &dyn Fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    for kind in 0..4 {
+        assert!(sum(&|outcome| outcome.faults[kind]) > 1000, "faults of kind {kind}");
+    }
+    assert!(sum(&|outcome| outcome.commits) > 10_000);
+    assert!(sum(&|outcome| outcome.rows as u64) > 10_000);
+    assert!(sum(&|outcome| outcome.fenced) > 10, "no worker was fenced");
+}
