@@ -76,7 +76,28 @@ impl<'a> Fields<'a> {
         Self { rest: bytes }
     }
 
+    /// Most fields have a tag of one byte and a value or length of one byte.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
+        if let [tag @ 8..0x80, small @ ..0x80, rest @ ..] = self.rest {
+            let number = u32::from(*tag >> 3);
+            if *tag & 7 == 2
+                && let Some((content, rest)) = rest.split_at_checked(usize::from(*small))
+            {
+                self.rest = rest;
+                return Ok(Some((number, Field::Delimited(content))));
+            }
+            if *tag & 7 == 0 {
+                self.rest = rest;
+                return Ok(Some((number, Field::Varint(u64::from(*small)))));
+            }
+        } else if self.rest.is_empty() {
+            return Ok(None);
+        }
+        self.next_of_any()
+    }
+
+    fn next_of_any(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
         while !self.rest.is_empty() {
             let (number, wire_type) = self.tag()?;
             match wire_type {
@@ -148,15 +169,17 @@ pub(crate) fn varint(bytes: &[u8]) -> Result<(u64, &[u8]), Malformed> {
     {
         return Ok((u64::from(*first), rest));
     }
-    let mut value = 0;
-    for (index, byte) in bytes.iter().take(10).enumerate() {
-        if index == 9 && *byte > 1 {
+    let (mut value, mut shift, mut rest) = (0, 0, bytes);
+    while let Some((byte, after)) = rest.split_first() {
+        if shift == 63 && *byte > 1 {
             return Err(Malformed::Varint);
         }
-        value |= u64::from(byte & 0x7f) << (7 * index);
+        value |= u64::from(byte & 0x7f) << shift;
         if *byte < 0x80 {
-            return Ok((value, &bytes[index + 1..]));
+            return Ok((value, after));
         }
+        shift += 7;
+        rest = after;
     }
-    Err(if bytes.len() < 10 { Malformed::Truncated } else { Malformed::Varint })
+    Err(Malformed::Truncated)
 }

@@ -57,21 +57,27 @@ pub enum Problem {
     OtherTable,
 }
 
+/// Boxed while it is passed up: results that fit into registers are what makes
+/// decoding fast.
+pub(super) type Fault = Box<DecodeError>;
+
+#[cold]
+pub(super) fn fault(problem: Problem) -> Fault {
+    Box::new(DecodeError { path: String::new(), problem, size: 0 })
+}
+
+#[cold]
+pub(super) fn fault_at(field: impl fmt::Display, problem: Problem) -> Fault {
+    Box::new(DecodeError { path: field.to_string(), problem, size: 0 })
+}
+
 impl DecodeError {
-    pub(super) fn new(problem: Problem) -> Self {
-        Self { path: String::new(), problem, size: 0 }
+    pub(super) fn of_size(self, size: usize) -> Self {
+        Self { size, ..self }
     }
 
-    pub(super) fn at(field: impl fmt::Display, problem: Problem) -> Self {
-        Self::new(problem).inside(field)
-    }
-
-    pub(super) fn of_size(mut self, size: usize) -> Self {
-        self.size = size;
-        self
-    }
-
-    fn inside(mut self, field: impl fmt::Display) -> Self {
+    #[cold]
+    fn inside(mut self: Box<Self>, field: impl fmt::Display) -> Box<Self> {
         self.path = if self.path.is_empty() { field.to_string() } else { format!("{field}.{}", self.path) };
         self
     }
@@ -89,9 +95,9 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-impl From<Malformed> for DecodeError {
+impl From<Malformed> for Fault {
     fn from(malformed: Malformed) -> Self {
-        Self::new(match malformed {
+        fault(match malformed {
             Malformed::Truncated => Problem::Truncated,
             Malformed::Varint => Problem::Varint,
             Malformed::Tag => Problem::Tag,
@@ -102,11 +108,11 @@ impl From<Malformed> for DecodeError {
 
 /// Puts a field in front of an error's path.
 pub(super) trait Within<T> {
-    fn within(self, field: &str) -> Result<T, DecodeError>;
-    fn within_item(self, field: &str, index: usize) -> Result<T, DecodeError>;
+    fn within(self, field: &str) -> Result<T, Fault>;
+    fn within_item(self, field: &str, index: usize) -> Result<T, Fault>;
 }
 
-impl<T> Within<T> for Result<T, DecodeError> {
+impl<T> Within<T> for Result<T, Fault> {
     fn within(self, field: &str) -> Self {
         self.map_err(|error| error.inside(field))
     }

@@ -16,7 +16,7 @@ mod scalar;
 
 pub use error::{DecodeError, Problem};
 
-use self::error::Within as _;
+use self::error::{Fault, Within as _};
 use self::scalar::{id, need, once};
 use crate::batch::{Batch, Id};
 use crate::interfaces::common::Timestamp;
@@ -92,7 +92,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
     message(bytes).map_err(|error| error.of_size(bytes.len()))
 }
 
-fn message(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
+fn message(bytes: &[u8]) -> Result<Message<'_>, Fault> {
     let (mut header_seen, mut operation_seen) = (None, None);
     let mut fields = Fields::new(bytes);
     while let Some((number, field)) = fields.next()? {
@@ -107,7 +107,7 @@ fn message(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
     Ok(Message { header, batch, operation, digest: digest(bytes) })
 }
 
-fn header(bytes: &[u8]) -> Result<Header, DecodeError> {
+fn header(bytes: &[u8]) -> Result<Header, Fault> {
     let (mut publisher, mut sequence, mut timestamp, mut epoch) = (None, None, None, None);
     let mut fields = Fields::new(bytes);
     while let Some((number, field)) = fields.next()? {

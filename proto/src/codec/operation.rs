@@ -1,6 +1,6 @@
 //! The operations of a batch.
 
-use super::error::{DecodeError, Problem, Within as _};
+use super::error::{Fault, Problem, Within as _, fault, fault_at};
 use super::scalar::{bytes, id, micros, need, numbers, once, string, tick, uint32, uint64};
 use super::{BatchIdentifier, Change, Columns, Mutation, Operation};
 use crate::batch::Batch;
@@ -14,7 +14,7 @@ enum Body<'a> {
     Whole(Operation<'a>),
 }
 
-pub(super) fn batch_operation(content: &[u8]) -> Result<(BatchIdentifier, Operation<'_>), DecodeError> {
+pub(super) fn batch_operation(content: &[u8]) -> Result<(BatchIdentifier, Operation<'_>), Fault> {
     let (mut identifier, mut operation) = (None, None);
     let mut fields = Fields::new(content);
     while let Some((number, field)) = fields.next()? {
@@ -42,7 +42,7 @@ pub(super) fn batch_operation(content: &[u8]) -> Result<(BatchIdentifier, Operat
     ))
 }
 
-fn batch_identifier(field: Field<'_>) -> Result<BatchIdentifier, DecodeError> {
+fn batch_identifier(field: Field<'_>) -> Result<BatchIdentifier, Fault> {
     let (mut batch, mut node) = (None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -55,7 +55,7 @@ fn batch_identifier(field: Field<'_>) -> Result<BatchIdentifier, DecodeError> {
     Ok(BatchIdentifier { id: need(batch, "id")?, node: need(node, "node")? })
 }
 
-fn begin(field: Field<'_>) -> Result<Body<'_>, DecodeError> {
+fn begin(field: Field<'_>) -> Result<Body<'_>, Fault> {
     let (mut start, mut end) = (None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -67,19 +67,19 @@ fn begin(field: Field<'_>) -> Result<Body<'_>, DecodeError> {
     }
     let (start, end): (Tick, Tick) = (need(start, "start")?, need(end, "end")?);
     if start.id >= end.id {
-        return Err(DecodeError::at("end.id", Problem::Ticks { start: start.id, end: end.id }));
+        return Err(fault_at("end.id", Problem::Ticks { start: start.id, end: end.id }));
     }
     Ok(Body::Begin(start, end))
 }
 
 /// A message without fields of its own, read for what a later version may add.
-fn empty(field: Field<'_>) -> Result<(), DecodeError> {
+fn empty(field: Field<'_>) -> Result<(), Fault> {
     let mut fields = Fields::new(bytes(field)?);
     while fields.next()?.is_some() {}
     Ok(())
 }
 
-fn mutation(field: Field<'_>) -> Result<Body<'_>, DecodeError> {
+fn mutation(field: Field<'_>) -> Result<Body<'_>, Fault> {
     let (mut event, mut schema, mut table, mut operation, mut old, mut new) = (None, None, None, None, None, None);
     let (mut made, mut transaction, mut described, mut identity_columns) = (None, None, None, Vec::new());
     let mut fields = Fields::new(bytes(field)?);
@@ -112,7 +112,7 @@ fn mutation(field: Field<'_>) -> Result<Body<'_>, DecodeError> {
     finish(mutation)
 }
 
-fn truncate(field: Field<'_>) -> Result<Body<'_>, DecodeError> {
+fn truncate(field: Field<'_>) -> Result<Body<'_>, Fault> {
     let (mut event, mut schema, mut table, mut made, mut transaction, mut described) = (None, None, None, None, None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -138,28 +138,31 @@ fn truncate(field: Field<'_>) -> Result<Body<'_>, DecodeError> {
     })
 }
 
-fn finish(mutation: Mutation<'_>) -> Result<Body<'_>, DecodeError> {
+fn finish(mutation: Mutation<'_>) -> Result<Body<'_>, Fault> {
     if mutation.relation.as_ref().is_some_and(|relation| relation.schema != mutation.schema || relation.table != mutation.table) {
-        return Err(DecodeError::at("relation", Problem::OtherTable));
+        return Err(fault_at("relation", Problem::OtherTable));
     }
     Ok(Body::Whole(Operation::Mutation(Box::new(mutation))))
 }
 
-fn change<'a>(operation: u64, old: Option<Columns<'a>>, new: Option<Columns<'a>>) -> Result<Change<'a>, DecodeError> {
-    let unexpected = |field| DecodeError::at(field, Problem::Unexpected);
+fn change<'a>(operation: u64, old: Option<Columns<'a>>, new: Option<Columns<'a>>) -> Result<Change<'a>, Fault> {
+    let unexpected = |field| fault_at(field, Problem::Unexpected);
     match operation {
         1 if old.is_some() => Err(unexpected("old")),
         1 => Ok(Change::Insert(need(new, "new")?)),
         2 => Ok(Change::Update { before: need(old, "old")?, after: need(new, "new")? }),
         3 if new.is_some() => Err(unexpected("new")),
         3 => Ok(Change::Delete(need(old, "old")?)),
-        other => Err(DecodeError::at("operation", Problem::Operation(other))),
+        other => Err(fault_at("operation", Problem::Operation(other))),
     }
 }
 
-fn row(field: Field<'_>) -> Result<Columns<'_>, DecodeError> {
-    let mut columns = Columns::default();
-    let mut fields = Fields::new(bytes(field)?);
+fn row(field: Field<'_>) -> Result<Columns<'_>, Fault> {
+    let content = bytes(field)?;
+    // A guess that spares most rows a second allocation, and none much memory.
+    let guess = (content.len() / 16).clamp(1, 32);
+    let mut columns = Columns { names: Vec::with_capacity(guess), values: Vec::with_capacity(guess) };
+    let mut fields = Fields::new(content);
     while let Some((number, field)) = fields.next()? {
         if number == 1 {
             let (name, value) = column(field).within_item("columns", columns.names.len())?;
@@ -170,7 +173,7 @@ fn row(field: Field<'_>) -> Result<Columns<'_>, DecodeError> {
     Ok(columns)
 }
 
-fn column(field: Field<'_>) -> Result<(&str, Value), DecodeError> {
+fn column(field: Field<'_>) -> Result<(&str, Value), Fault> {
     let (mut name, mut value) = (None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -184,7 +187,7 @@ fn column(field: Field<'_>) -> Result<(&str, Value), DecodeError> {
 }
 
 /// The member `number` of the oneof `value` of `common.Column`.
-fn value(number: u32, field: Field<'_>) -> Result<Value, DecodeError> {
+fn value(number: u32, field: Field<'_>) -> Result<Value, Fault> {
     Ok(match (number, field) {
         (2, Field::Varint(boolean)) => Value::Boolean(boolean != 0),
         (3, Field::Varint(integer)) => Value::Integer(integer as i64),
@@ -192,11 +195,11 @@ fn value(number: u32, field: Field<'_>) -> Result<Value, DecodeError> {
         (5, text) => Value::Text(string(text)?.to_owned()),
         (6, Field::Fixed64(bits)) => Value::Float(f64::from_bits(bits)),
         (7, Field::Delimited(bytes)) => Value::Bytes(bytes.to_owned()),
-        _ => return Err(DecodeError::new(Problem::Type)),
+        _ => return Err(fault(Problem::Type)),
     })
 }
 
-fn relation(field: Field<'_>) -> Result<Relation, DecodeError> {
+fn relation(field: Field<'_>) -> Result<Relation, Fault> {
     let (mut schema, mut table, mut version, mut columns, mut identity) = (None, None, None, Vec::new(), Vec::new());
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -220,7 +223,7 @@ fn relation(field: Field<'_>) -> Result<Relation, DecodeError> {
     Ok(relation)
 }
 
-fn relation_column(field: Field<'_>) -> Result<Column, DecodeError> {
+fn relation_column(field: Field<'_>) -> Result<Column, Fault> {
     let (mut name, mut type_name, mut type_oid) = (None, None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -238,23 +241,23 @@ fn relation_column(field: Field<'_>) -> Result<Column, DecodeError> {
     })
 }
 
-fn indexes(identity: &[u64], columns: usize) -> Result<Vec<u32>, DecodeError> {
+fn indexes(identity: &[u64], columns: usize) -> Result<Vec<u32>, Fault> {
     if identity.is_empty() {
-        return Err(DecodeError::at("identity", Problem::NoIdentity));
+        return Err(fault_at("identity", Problem::NoIdentity));
     }
     let index = |number: &u64| {
-        let index = u32::try_from(*number).map_err(|_| DecodeError::at("identity", Problem::Range))?;
+        let index = u32::try_from(*number).map_err(|_| fault_at("identity", Problem::Range))?;
         let known = (index as usize) < columns;
-        if known { Ok(index) } else { Err(DecodeError::at("identity", Problem::Index { index, columns })) }
+        if known { Ok(index) } else { Err(fault_at("identity", Problem::Index { index, columns })) }
     };
     identity.iter().map(index).collect()
 }
 
-fn distinct(columns: &[Column]) -> Result<(), DecodeError> {
+fn distinct(columns: &[Column]) -> Result<(), Fault> {
     let mut names: Vec<(&str, usize)> = columns.iter().enumerate().map(|(index, column)| (column.name.as_str(), index)).collect();
     names.sort_unstable();
     match names.array_windows().find(|[a, b]| a.0 == b.0) {
         None => Ok(()),
-        Some([_, (_, index)]) => Err(DecodeError::new(Problem::SameName)).within_item("columns", *index),
+        Some([_, (_, index)]) => Err(fault(Problem::SameName)).within_item("columns", *index),
     }
 }

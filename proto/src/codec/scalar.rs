@@ -1,6 +1,6 @@
 //! One field: its type on the wire, its range, that it is there and is there once.
 
-use super::error::{DecodeError, Problem, Within as _};
+use super::error::{Fault, Problem, Within as _, fault, fault_at};
 use crate::batch::Id;
 use crate::interfaces::common::{Snapshot, Tick, Timestamp};
 use crate::wire::{Field, Fields, varint};
@@ -8,46 +8,46 @@ use crate::{snapshot, timestamp as time};
 
 /// No serializer writes a field twice that is not repeated; a decoder of
 /// protobuf would merge the two, and hide that the message is damaged.
-pub(super) fn once<T>(slot: &mut Option<T>, value: Result<T, DecodeError>) -> Result<(), DecodeError> {
+pub(super) fn once<T>(slot: &mut Option<T>, value: Result<T, Fault>) -> Result<(), Fault> {
     match slot.replace(value?) {
         None => Ok(()),
-        Some(_) => Err(DecodeError::new(Problem::Twice)),
+        Some(_) => Err(fault(Problem::Twice)),
     }
 }
 
-pub(super) fn need<T>(slot: Option<T>, field: &str) -> Result<T, DecodeError> {
-    slot.ok_or_else(|| DecodeError::at(field, Problem::Missing))
+pub(super) fn need<T>(slot: Option<T>, field: &str) -> Result<T, Fault> {
+    slot.ok_or_else(|| fault_at(field, Problem::Missing))
 }
 
-pub(super) fn uint64(field: Field<'_>) -> Result<u64, DecodeError> {
+pub(super) fn uint64(field: Field<'_>) -> Result<u64, Fault> {
     match field {
         Field::Varint(value) => Ok(value),
-        _ => Err(DecodeError::new(Problem::Type)),
+        _ => Err(fault(Problem::Type)),
     }
 }
 
-pub(super) fn uint32(field: Field<'_>) -> Result<u32, DecodeError> {
-    u32::try_from(uint64(field)?).map_err(|_| DecodeError::new(Problem::Range))
+pub(super) fn uint32(field: Field<'_>) -> Result<u32, Fault> {
+    u32::try_from(uint64(field)?).map_err(|_| fault(Problem::Range))
 }
 
-pub(super) fn bytes(field: Field<'_>) -> Result<&[u8], DecodeError> {
+pub(super) fn bytes(field: Field<'_>) -> Result<&[u8], Fault> {
     match field {
         Field::Delimited(bytes) => Ok(bytes),
-        _ => Err(DecodeError::new(Problem::Type)),
+        _ => Err(fault(Problem::Type)),
     }
 }
 
-pub(super) fn string(field: Field<'_>) -> Result<&str, DecodeError> {
-    std::str::from_utf8(bytes(field)?).map_err(|_| DecodeError::new(Problem::Utf8))
+pub(super) fn string(field: Field<'_>) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes(field)?).map_err(|_| fault(Problem::Utf8))
 }
 
-pub(super) fn id(field: Field<'_>) -> Result<Id, DecodeError> {
+pub(super) fn id(field: Field<'_>) -> Result<Id, Fault> {
     let bytes = bytes(field)?;
-    bytes.try_into().map_err(|_| DecodeError::new(Problem::Id(bytes.len())))
+    bytes.try_into().map_err(|_| fault(Problem::Id(bytes.len())))
 }
 
 /// A repeated number, which a writer may pack.
-pub(super) fn numbers(all: &mut Vec<u64>, field: Field<'_>) -> Result<(), DecodeError> {
+pub(super) fn numbers(all: &mut Vec<u64>, field: Field<'_>) -> Result<(), Fault> {
     match field {
         Field::Varint(number) => all.push(number),
         Field::Delimited(mut packed) => {
@@ -57,12 +57,12 @@ pub(super) fn numbers(all: &mut Vec<u64>, field: Field<'_>) -> Result<(), Decode
                 packed = rest;
             }
         }
-        Field::Fixed32(_) | Field::Fixed64(_) => return Err(DecodeError::new(Problem::Type)),
+        Field::Fixed32(_) | Field::Fixed64(_) => return Err(fault(Problem::Type)),
     }
     Ok(())
 }
 
-pub(super) fn timestamp(field: Field<'_>) -> Result<Timestamp, DecodeError> {
+pub(super) fn timestamp(field: Field<'_>) -> Result<Timestamp, Fault> {
     let (mut seconds, mut nanos) = (None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -74,15 +74,15 @@ pub(super) fn timestamp(field: Field<'_>) -> Result<Timestamp, DecodeError> {
     }
     let seconds = need(seconds, "seconds")? as i64;
     let nanos = i32::try_from(need(nanos, "nanos")?).ok().filter(|nanos| *nanos < 1_000_000_000);
-    Ok(Timestamp { seconds, nanos: nanos.ok_or_else(|| DecodeError::at("nanos", Problem::Nanos))? })
+    Ok(Timestamp { seconds, nanos: nanos.ok_or_else(|| fault_at("nanos", Problem::Nanos))? })
 }
 
 /// A timestamp in microseconds since 1970-01-01T00:00:00Z.
-pub(super) fn micros(field: Field<'_>) -> Result<i64, DecodeError> {
-    time::micros(&timestamp(field)?).ok_or_else(|| DecodeError::at("seconds", Problem::Range))
+pub(super) fn micros(field: Field<'_>) -> Result<i64, Fault> {
+    time::micros(&timestamp(field)?).ok_or_else(|| fault_at("seconds", Problem::Range))
 }
 
-pub(super) fn tick(field: Field<'_>) -> Result<Tick, DecodeError> {
+pub(super) fn tick(field: Field<'_>) -> Result<Tick, Fault> {
     let (mut id, mut snapshot, mut made) = (None, None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -96,7 +96,7 @@ pub(super) fn tick(field: Field<'_>) -> Result<Tick, DecodeError> {
     Ok(Tick { id: need(id, "id")?, snapshot: need(snapshot, "snapshot")?, timestamp: need(made, "timestamp")? })
 }
 
-fn snapshot(field: Field<'_>) -> Result<Snapshot, DecodeError> {
+fn snapshot(field: Field<'_>) -> Result<Snapshot, Fault> {
     let (mut min, mut max, mut active) = (None, None, Vec::new());
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
@@ -110,6 +110,6 @@ fn snapshot(field: Field<'_>) -> Result<Snapshot, DecodeError> {
     // PostgreSQL keeps them sorted; the definition of 2015 did not say so.
     active.sort_unstable();
     let snapshot = Snapshot { min: need(min, "min")?, max: need(max, "max")?, active };
-    snapshot::check(&snapshot).map_err(|problem| DecodeError::new(Problem::Snapshot(problem)))?;
+    snapshot::check(&snapshot).map_err(|problem| fault(Problem::Snapshot(problem)))?;
     Ok(snapshot)
 }
