@@ -8,6 +8,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::eventually;
 use crate::compare::compare;
+use crate::servers::postgres::client;
 
 /// Clones of rows take a moment to arrive; a machine that is busy, longer.
 const EQUAL_WITHIN: Duration = Duration::from_secs(120);
@@ -80,6 +81,15 @@ impl Database {
     pub async fn count(&self, table: &str) -> u64 {
         let count = self.value(&format!("SELECT count(*) FROM {table}")).await;
         count.and_then(|text| text.parse().ok()).expect("count(*) is a number")
+    }
+
+    /// Runs one of PostgreSQL's own client programs on this database to its end,
+    /// which must be success; returns what it printed.
+    pub async fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let mut command = tokio::process::Command::from(client(program, self.port, &self.name));
+        let output = command.args(arguments).kill_on_drop(true).output().await.unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Waits until `table` holds exactly the rows, all columns, that it holds in

@@ -83,19 +83,25 @@ impl Postgres {
         format!("host=127.0.0.1 port={} user=postgres dbname={database}", self.port)
     }
 
-    /// One of PostgreSQL's own client programs, told by its environment to
-    /// connect to `database` here.
+    /// See [`client`].
     #[must_use]
     pub fn client(&self, program: &str, database: &str) -> Command {
-        let mut command = Command::new(format!("{BINARIES}/{program}"));
-        command
-            .env("PGHOST", "127.0.0.1")
-            .env("PGPORT", self.port.to_string())
-            .env("PGUSER", "postgres")
-            .env("PGDATABASE", database)
-            .current_dir("/");
-        command
+        client(program, self.port, database)
     }
+}
+
+/// One of PostgreSQL's own client programs, told by its environment to connect to
+/// `database` of the cluster that listens on `port`.
+#[must_use]
+pub fn client(program: &str, port: u16, database: &str) -> Command {
+    let mut command = Command::new(format!("{BINARIES}/{program}"));
+    command
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", port.to_string())
+        .env("PGUSER", "postgres")
+        .env("PGDATABASE", database)
+        .current_dir("/");
+    command
 }
 
 fn root() -> Result<bool> {
