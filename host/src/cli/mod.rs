@@ -5,6 +5,7 @@ mod plugin;
 mod relay;
 mod replicate;
 mod set;
+mod signal;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -1,18 +1,131 @@
 //! `pgshovel replicate CONFIG SET`
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Common;
+use proto::batch::step::Options;
+use proto::interfaces::replication::Source;
+use uuid::Uuid;
+
+use super::plugin::Host;
+use super::{Common, signal};
+use crate::capabilities::origin::Snapshot;
+use crate::cluster::Cluster;
+use crate::config::{self, ReplicateConfiguration};
 use crate::error::{Error, Result};
+use crate::plugins::{Context, Engine, loader, stream, target, transform};
+use crate::replicate::lead::lead;
+use crate::replicate::progress::Progress;
+use crate::replicate::supervise::Assignment;
+use crate::replicate::{Origin, Plugins};
 
+/// Brings a replication set into the target of the section `target`, and keeps it
+/// there: loads the rows of its tables as of one snapshot, through the section
+/// `loader`, if the target has no state yet; then applies what the section `stream`
+/// brings, batch after batch, each with the state behind it.
+///
+/// One worker of a set works at a time; others that are started stand by and take
+/// over. Servers that are away are waited for. The command ends with 0 when it is
+/// asked to (SIGINT, SIGTERM). It goes on when the set is dropped, since the stream
+/// may still hold changes.
+///
+/// While it works it logs, at most every two seconds: "loaded" for a table, with the
+/// fields table, rows, estimated, rows_per_second and eta_seconds; "replicated", with
+/// the fields rows, mutations and batches (since its start), tick and lag_seconds. Both,
+/// and "phase" when it changes, have the field phase: bootstrap, catching-up, streaming.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The YAML file with the sections `stream`, `loader`, `target` and, optionally, `transforms`.
     pub configuration: PathBuf,
     /// The replication set.
     pub set: String,
+    /// Load the target anew, in place of what it holds, even if it has a state. Once: leave it out
+    /// the next time.
+    #[arg(long)]
+    pub bootstrap: bool,
+    /// Let the stream change, once, to this node: the UUID of a database that replaces the one
+    /// before as a logical copy of it.
+    #[arg(long, value_name = "UUID")]
+    pub allow_node: Option<Uuid>,
+    /// How many messages may pass before the first one that begins a batch, in a stream whose
+    /// oldest messages are no longer retained.
+    #[arg(long, env = "PGSHOVEL_PRIMING_MESSAGES", default_value_t = Options::default().priming_messages_max, value_name = "COUNT")]
+    pub priming_messages: u64,
+    /// How long the batch that is being applied may take to end once the worker is asked to stop;
+    /// after that it is rolled back, and applied again at the next start.
+    #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS")]
+    pub grace_period: u64,
+    #[command(flatten)]
+    pub plugins: Host,
 }
 
-pub async fn run(_common: &Common, _arguments: &Arguments) -> Result<()> {
-    Err(Error::stop("not built yet"))
+/// What the sections of the configuration name.
+struct Configured {
+    engine: Engine,
+    sections: ReplicateConfiguration,
+    context: Context,
+    zookeeper_hosts: String,
+}
+
+impl Plugins for Configured {
+    type Stream = stream::Stream;
+    type Loader = loader::Loader;
+    type Target = target::Target;
+    type Transform = transform::Transform;
+
+    async fn stream(&mut self) -> Result<stream::Stream> {
+        stream::open(&self.engine, &self.sections.stream, &self.context).await
+    }
+
+    async fn target(&mut self) -> Result<target::Target> {
+        target::open(&self.engine, &self.sections.target, &self.context).await
+    }
+
+    async fn transforms(&mut self) -> Result<Vec<transform::Transform>> {
+        let mut transforms = Vec::new();
+        for section in &self.sections.transforms {
+            transforms.push(transform::open(&self.engine, section, &self.context).await?);
+        }
+        Ok(transforms)
+    }
+
+    async fn loader(&mut self) -> Result<(Origin, loader::Loader)> {
+        let Context { cluster, set } = &self.context;
+        let stored = Cluster::connect(&self.zookeeper_hosts, cluster).await?.set(set).await?;
+        let snapshot = Snapshot::open(cluster, set, &stored.configuration).await?;
+        let origin = origin(cluster, set, &snapshot)?;
+        let loader = loader::open(&self.engine, &self.sections.loader, &self.context, Arc::new(snapshot)).await?;
+        Ok((origin, loader))
+    }
+}
+
+fn origin(cluster: &str, set: &str, snapshot: &Snapshot) -> Result<Origin> {
+    let state = snapshot.state();
+    let source = Source {
+        cluster: cluster.to_owned(),
+        set: set.to_owned(),
+        node: state.node.node.to_vec(),
+        system_identifier: state.node.system_identifier,
+        timeline: state.node.timeline,
+        database_oid: state.node.database_oid,
+    };
+    let snapshot = proto::snapshot::parse(&state.snapshot).map_err(|error| Error::bug(error.to_string()))?;
+    Ok(Origin { source, snapshot })
+}
+
+pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
+    let sections = config::replicate(&arguments.configuration)?;
+    let context = Context { cluster: common.cluster.clone(), set: arguments.set.clone() };
+    let engine = arguments.plugins.engine()?;
+    let mut plugins = Configured { engine, sections, context, zookeeper_hosts: common.zookeeper_hosts.clone() };
+    let mut assignment = Assignment {
+        cluster: common.cluster.clone(),
+        set: arguments.set.clone(),
+        bootstrap: arguments.bootstrap,
+        reader: Options { priming_messages_max: arguments.priming_messages, node_change: arguments.allow_node.map(Uuid::into_bytes) },
+    };
+    let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
+    let mut progress = Progress::new(&arguments.set);
+    lead(&common.zookeeper_hosts, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random).await
 }

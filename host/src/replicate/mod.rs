@@ -11,6 +11,7 @@
 
 mod ahead;
 pub mod bootstrap;
+pub mod lead;
 pub mod progress;
 mod reading;
 pub mod run;

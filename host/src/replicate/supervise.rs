@@ -9,8 +9,8 @@ use super::bootstrap::bootstrap;
 use super::progress::Progress;
 use super::run::run;
 use super::{Plugins, state};
-use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
+use crate::patience::Patience;
 use crate::ports::{Guarantee, Stream as _, Target as _};
 use crate::stop::Stop;
 
@@ -22,7 +22,7 @@ const CALL_GRACE: Duration = Duration::from_secs(10);
 pub struct Assignment {
     pub cluster: String,
     pub set: String,
-    /// Load the target even if it has a state; once.
+    /// Load the target even if it has a state. Turns false when that is done.
     pub bootstrap: bool,
     pub reader: Options,
 }
@@ -36,7 +36,7 @@ pub struct Assignment {
 /// commit. `random` spreads the waits.
 pub async fn supervise(
     plugins: &mut impl Plugins,
-    mut assignment: Assignment,
+    assignment: &mut Assignment,
     stop: &mut Stop,
     progress: &mut Progress,
     mut random: impl FnMut() -> u32 + Send,
@@ -44,7 +44,7 @@ pub async fn supervise(
     let mut patience = Patience::new(progress.commits());
     let mut overdue = stop.clone();
     while !stop.requested() {
-        let attempt = attempt(plugins, &mut assignment, stop, progress);
+        let attempt = attempt(plugins, assignment, stop, progress);
         let result = tokio::select! {
             biased;
             result = attempt => result,
@@ -96,75 +96,6 @@ fn announce(guarantee: Guarantee) {
         Guarantee::Idempotent => tracing::info!("the target is idempotent: every batch is visible exactly once"),
         Guarantee::AtLeastOnce => {
             tracing::info!("the target is neither transactional nor idempotent: a batch may be applied again after a crash")
-        }
-    }
-}
-
-/// How often to try again.
-#[derive(Debug)]
-struct Patience {
-    backoff: Backoff,
-    /// Commits when the last attempt failed.
-    commits: u64,
-    /// Commits when a plugin broke off last.
-    trapped: Option<u64>,
-}
-
-impl Patience {
-    fn new(commits: u64) -> Self {
-        Self { backoff: Backoff::DEFAULT, commits, trapped: None }
-    }
-
-    /// How long to wait before the next attempt, or that there is to be none.
-    fn judge(&mut self, error: Error, commits: u64, random: u32) -> Result<Duration> {
-        if commits > self.commits {
-            self.backoff.reset();
-        }
-        self.commits = commits;
-        match error.next {
-            Next::Retry => {
-                let wait = self.backoff.wait(random);
-                tracing::warn!(%error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
-                Ok(wait)
-            }
-            Next::Trap if self.trapped != Some(commits) => {
-                self.trapped = Some(commits);
-                tracing::warn!(%error, "a plugin broke off; it is opened anew and tried once more");
-                Ok(Duration::ZERO)
-            }
-            Next::Trap => Err(error.context("a plugin broke off twice at the same place")),
-            Next::Usage | Next::Configure | Next::Stop | Next::Bug => Err(error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_until_something_becomes_durable() {
-        let mut patience = Patience::new(0);
-        let mut wait = |commits| patience.judge(Error::retry("away"), commits, u32::MAX).unwrap().as_millis();
-        assert_eq!([wait(0), wait(0), wait(0), wait(1), wait(1)], [250, 500, 1000, 250, 500]);
-    }
-
-    #[test]
-    fn a_plugin_may_break_off_once_at_one_place() {
-        let mut patience = Patience::new(7);
-        let trap = || Error::trap("unreachable");
-        assert_eq!(patience.judge(trap(), 7, 0).unwrap(), Duration::ZERO);
-        assert_eq!(patience.judge(trap(), 8, 0).unwrap(), Duration::ZERO);
-        patience.judge(Error::retry("away"), 8, 0).unwrap();
-        let error = patience.judge(trap(), 8, 0).unwrap_err();
-        assert_eq!(error.message, "a plugin broke off twice at the same place: unreachable");
-    }
-
-    #[test]
-    fn what_waiting_does_not_mend_ends_it() {
-        for error in [Error::stop("x"), Error::configure("x"), Error::bug("x"), Error::usage("x")] {
-            let next = error.next;
-            assert_eq!(Patience::new(0).judge(error, 0, 0).unwrap_err().next, next);
         }
     }
 }

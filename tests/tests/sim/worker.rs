@@ -41,14 +41,14 @@ impl Worker {
         let mut fenced = 0;
         loop {
             let mut memory = self.memory.clone();
-            let assignment = supervise::Assignment {
+            let mut assignment = supervise::Assignment {
                 cluster: CLUSTER.into(),
                 set: SET.into(),
                 bootstrap: self.bootstrap && fenced == 0,
                 reader: proto::batch::step::Options::default(),
             };
             let (mut stop, mut progress) = (self.stop.clone(), Progress::new(SET));
-            let process = supervise::supervise(&mut memory, assignment, &mut stop, &mut progress, || random.random());
+            let process = supervise::supervise(&mut memory, &mut assignment, &mut stop, &mut progress, || random.random());
             let result = tokio::select! {
                 biased;
                 () = self.memory.faults.crashed() => continue,

@@ -1,0 +1,77 @@
+//! Whether to try again after an error, and when. Pure, but for the log.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::error::{Error, Next, Result};
+
+/// How often to try again.
+#[derive(Debug)]
+pub struct Patience {
+    backoff: Backoff,
+    /// Commits when the last attempt failed.
+    commits: u64,
+    /// Commits when a plugin broke off last.
+    trapped: Option<u64>,
+}
+
+impl Patience {
+    /// `commits`: how much became durable so far.
+    #[must_use]
+    pub fn new(commits: u64) -> Self {
+        Self { backoff: Backoff::DEFAULT, commits, trapped: None }
+    }
+
+    /// How long to wait before the next attempt, or that there is to be none.
+    pub fn judge(&mut self, error: Error, commits: u64, random: u32) -> Result<Duration> {
+        if commits > self.commits {
+            self.backoff.reset();
+        }
+        self.commits = commits;
+        match error.next {
+            Next::Retry => {
+                let wait = self.backoff.wait(random);
+                tracing::warn!(%error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
+                Ok(wait)
+            }
+            Next::Trap if self.trapped != Some(commits) => {
+                self.trapped = Some(commits);
+                tracing::warn!(%error, "a plugin broke off; it is opened anew and tried once more");
+                Ok(Duration::ZERO)
+            }
+            Next::Trap => Err(error.context("a plugin broke off twice at the same place")),
+            Next::Usage | Next::Configure | Next::Stop | Next::Bug => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_until_something_becomes_durable() {
+        let mut patience = Patience::new(0);
+        let mut wait = |commits| patience.judge(Error::retry("away"), commits, u32::MAX).unwrap().as_millis();
+        assert_eq!([wait(0), wait(0), wait(0), wait(1), wait(1)], [250, 500, 1000, 250, 500]);
+    }
+
+    #[test]
+    fn a_plugin_may_break_off_once_at_one_place() {
+        let mut patience = Patience::new(7);
+        let trap = || Error::trap("unreachable");
+        assert_eq!(patience.judge(trap(), 7, 0).unwrap(), Duration::ZERO);
+        assert_eq!(patience.judge(trap(), 8, 0).unwrap(), Duration::ZERO);
+        patience.judge(Error::retry("away"), 8, 0).unwrap();
+        let error = patience.judge(trap(), 8, 0).unwrap_err();
+        assert_eq!(error.message, "a plugin broke off twice at the same place: unreachable");
+    }
+
+    #[test]
+    fn what_waiting_does_not_mend_ends_it() {
+        for error in [Error::stop("x"), Error::configure("x"), Error::bug("x"), Error::usage("x")] {
+            let next = error.next;
+            assert_eq!(Patience::new(0).judge(error, 0, 0).unwrap_err().next, next);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! One worker per set: leadership, and the work for as long as it lasts.
+
+use std::time::Duration;
+
+use super::Plugins;
+use super::progress::Progress;
+use super::supervise::{Assignment, supervise};
+use crate::cluster::Cluster;
+use crate::cluster::lease::{Lease, Role};
+use crate::error::{Next, Result};
+use crate::patience::Patience;
+use crate::stop::Stop;
+
+/// How long leaving may take: a lease that is not given back ends with its session.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Waits until this process leads the set's workers, and replicates for as long
+/// as it does, until `stop` is requested, or an error that waiting does not mend.
+/// ZooKeeper is waited for. When leadership is lost the work is dropped at once,
+/// before anything else is done, and the process stands in line again.
+///
+/// The set has to exist at first. When it is dropped later, the worker goes on:
+/// the stream may still hold changes that the target does not have.
+pub async fn lead(
+    zookeeper_hosts: &str,
+    plugins: &mut impl Plugins,
+    assignment: &mut Assignment,
+    stop: &mut Stop,
+    progress: &mut Progress,
+    mut random: impl FnMut() -> u32 + Send,
+) -> Result<()> {
+    let mut patience = Patience::new(progress.commits());
+    let mut known = false;
+    while !stop.requested() {
+        let candidate = tokio::select! {
+            biased;
+            () = stop.wait() => return Ok(()),
+            candidate = stand(zookeeper_hosts, assignment, &mut known) => candidate,
+        };
+        let lease = match candidate {
+            Ok(lease) => lease,
+            Err(error) => {
+                let wait = patience.judge(error, progress.commits(), random())?;
+                tokio::select! {
+                    biased;
+                    () = stop.wait() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+                continue;
+            }
+        };
+        patience = Patience::new(progress.commits());
+        tokio::select! {
+            biased;
+            () = lease.lost() => tracing::warn!("this worker no longer leads: it stopped applying, and stands in line again"),
+            result = supervise(plugins, assignment, stop, progress, &mut random) => {
+                // If it fails, the end of the session does the same.
+                let _ = tokio::time::timeout(LEAVE_TIMEOUT, lease.release()).await;
+                return result;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits in line. `known`: whether the set was seen.
+async fn stand(zookeeper_hosts: &str, assignment: &Assignment, known: &mut bool) -> Result<Lease> {
+    let Assignment { cluster, set, .. } = assignment;
+    let cluster = Cluster::connect(zookeeper_hosts, cluster).await?;
+    cluster.configuration().await?;
+    match cluster.set(set).await {
+        Ok(_) => *known = true,
+        Err(error) if *known && error.next == Next::Configure => {}
+        Err(error) => return Err(error),
+    }
+    cluster.acquire(set, Role::Worker).await
+}
