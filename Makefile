@@ -7,7 +7,7 @@ STREAM ?= file
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
 
-.PHONY: help install build plugins test demo lint release clean
+.PHONY: help install build plugins test demo bench lint release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,6 +29,11 @@ test: plugins ## run all tests, against real servers too
 
 demo: ## replicate a running pgbench and compare; STREAM=kafka for a Kafka broker in between
 	@examples/pgbench/run.sh $(STREAM)
+
+bench: plugins ## measure speed and memory of the released program, with floors to reach
+	@cargo build --locked --release -p pgshovel
+	@cargo build --locked -p pgshovel-tests
+	@PGSHOVEL_BINARY=$(CARGO_TARGET_DIR)/release/pgshovel $(CARGO_TARGET_DIR)/debug/bench
 
 lint: install ## check the format, and clippy without a warning
 	@cargo fmt --all --check

@@ -2,6 +2,9 @@
 //! The demo and the benchmarks start the same servers.
 
 pub mod compare;
+pub mod figures;
 pub mod harness;
 pub mod paths;
+pub mod screen;
 pub mod servers;
+pub mod stage;

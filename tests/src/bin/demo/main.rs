@@ -3,21 +3,18 @@
 //!
 //! usage: demo FOLDER file|kafka, where FOLDER holds the example's files
 
-mod figures;
+mod example;
 mod run;
-mod screen;
-mod stage;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use pgshovel::error::{Error, Result};
+use tests::screen::Screen;
 use tests::servers::Fleet;
+use tests::stage::Stream;
 use tokio::signal::unix::{SignalKind, signal};
-
-use run::Stream;
-use screen::Screen;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use pgshovel::error::{Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tests::compare::{Comparison, compare};
+use tests::figures::{Log, Progress, Queue, Rate};
+use tests::screen::{Screen, grouped};
 use tests::servers::{Fleet, Process};
+use tests::stage::{Stage, Stream};
 
-use super::figures::{Log, Progress, Queue, Rate};
-use super::screen::{Screen, grouped};
-use super::stage::Stage;
+use super::example;
 
-pub const SET: &str = "pgbench";
+const SET: &str = "pgbench";
 const CLUSTER: &str = "default";
 const TABLES: [&str; 3] = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers"];
 /// pgbench's own script changes one row in each of the tables per transaction.
@@ -24,29 +25,6 @@ const CATCHES_UP_WITHIN: Duration = Duration::from_secs(300);
 /// How long relay and worker may take to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    File,
-    Kafka,
-}
-
-impl Stream {
-    /// Where the example keeps the files of this stream.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Self::File => ".",
-            Self::Kafka => "kafka",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::File => "a log in a folder",
-            Self::Kafka => "Apache Kafka",
-        }
-    }
-}
 
 /// The processes under watch, and what is known of them.
 struct Watch {
@@ -59,23 +37,27 @@ struct Watch {
     applied: Rate,
 }
 
-pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, example: &Path, stream: Stream) -> Result<()> {
+pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, folder: &Path, stream: Stream) -> Result<()> {
     let started = Instant::now();
     let scale = setting("PGSHOVEL_DEMO_SCALE", 5)?;
     let seconds = setting("PGSHOVEL_DEMO_SECONDS", 20)?;
-    screen.say(&format!("pgshovel: a pgbench database and its copy, through {}", stream.name()));
+    screen.say(match stream {
+        Stream::File => "pgshovel: a pgbench database and its copy, through a log in a folder",
+        Stream::Kafka => "pgshovel: a pgbench database and its copy, through Apache Kafka",
+    });
     screen.say("");
 
     screen.begin("starting private servers");
-    let stage = Stage::set(fleet, example, stream).await?;
+    let stage = Stage::set(fleet, stream).await?;
+    example::copy(&stage, folder, stream)?;
     screen.done(match stream {
         Stream::File => "source and target PostgreSQL, ZooKeeper started",
         Stream::Kafka => "source and target PostgreSQL, ZooKeeper, Kafka started",
     });
 
     screen.begin("pgbench -i");
-    stage.initialize(&stage.source, "source", "dtgp", scale).await?;
-    stage.initialize(&stage.target, "target", "dtp", scale).await?;
+    example::initialize(&stage.source, "source", "dtgp", scale).await?;
+    example::initialize(&stage.target, "target", "dtp", scale).await?;
     let rows = scale * (100_000 + 1 + 10);
     screen.done(&format!("pgbench tables: {} rows in the source, 0 in the target", grouped(rows)));
 
@@ -89,9 +71,9 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, example: &Path, stream
     let queue = connect(&stage.source.dsn("source"), "demo").await?;
     let queue = Queue::open(queue, &format!("pgshovel:{CLUSTER}:{SET}")).await?;
     screen.begin("starting relay, worker and load");
-    let relay = stage.follow("relay", "relay.yaml")?;
-    let worker = stage.follow("replicate", "replicate.yaml")?;
-    let mut load = stage.load(CLIENTS, seconds)?;
+    let relay = stage.follow("relay", "relay.yaml", SET)?;
+    let worker = stage.follow("replicate", "replicate.yaml", SET)?;
+    let mut load = example::load(&stage, CLIENTS, seconds)?;
     screen.done(&format!("relay, worker, and pgbench -c {CLIENTS} -T {seconds} started"));
     let (relay_log, worker_log) = (Log::new(relay.log()), Log::new(worker.log()));
     let mut watch = Watch { queue, relay, relay_log, worker, worker_log, relayed: Rate::default(), applied: Rate::default() };

@@ -12,6 +12,9 @@ use pgshovel::postgres::connect::explain;
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
+/// The consumer that `set create` registers for the relay.
+const CONSUMER: &str = "default";
+
 /// The set's queue, seen through PgQ.
 #[derive(Debug)]
 pub struct Queue {
@@ -37,10 +40,11 @@ impl Queue {
         // The sequence counts what is written, a tick remembers how far it was, and
         // a consumer which tick it has finished.
         let sql = format!(
-            "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END, t.tick_event_seq \
-             FROM {sequence} s, pgq.queue q \
-             JOIN pgq.subscription c ON c.sub_queue = q.queue_id \
-             JOIN pgq.tick t ON t.tick_queue = q.queue_id AND t.tick_id = c.sub_last_tick \
+            "SELECT CASE WHEN n.is_called THEN n.last_value ELSE 0 END, t.tick_event_seq \
+             FROM {sequence} n, pgq.queue q \
+             JOIN pgq.subscription s ON s.sub_queue = q.queue_id \
+             JOIN pgq.consumer c ON c.co_id = s.sub_consumer AND c.co_name = '{CONSUMER}' \
+             JOIN pgq.tick t ON t.tick_queue = q.queue_id AND t.tick_id = s.sub_last_tick \
              WHERE q.queue_name = '{name}'"
         );
         let mut queue = Self { client, sql, before: 0 };

@@ -1,4 +1,4 @@
-//! What the demo prints: phases with their durations, and one line that moves.
+//! What the demo and the benchmark print: phases with their durations, and one line that moves.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -23,7 +23,14 @@ pub struct Screen {
     moved: Option<Instant>,
 }
 
+impl Default for Screen {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Screen {
+    #[must_use]
     pub fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         let colours = terminal && std::env::var_os("NO_COLOR").is_none();
@@ -84,6 +91,7 @@ impl Screen {
 }
 
 /// `1234567` as `1,234,567`.
+#[must_use]
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
