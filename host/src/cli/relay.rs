@@ -1,10 +1,27 @@
 //! `pgshovel relay CONFIG SET`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::Common;
-use crate::error::{Error, Result};
+use super::plugin::Host;
+use super::{Common, signal};
+use crate::config::{self, Section};
+use crate::error::Result;
+use crate::plugins::{Context, Engine, writer};
+use crate::relay::progress::Progress;
+use crate::relay::supervise::{Assignment, Plugins, supervise};
 
+/// Reads the batches of the set's PgQ queue and publishes them through the writer
+/// of the section `stream`. One relay of a set works at a time; others that are
+/// started stand by and take over. Servers that are away are waited for. The
+/// command ends with 0 when it is asked to (SIGINT, SIGTERM) or the set is dropped.
+///
+/// The relay makes the queue's ticks and rotates its tables, for which the role in
+/// the set's connection string needs pgq_admin and pg_monitor. Leave the database
+/// out of pgqd's database_list: where pgqd serves it, the relay does neither.
+///
+/// While it works it logs a line "relayed" at most every two seconds, with the
+/// fields batches, mutations and bytes (since its start), tick and lag_seconds.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The YAML file with the section `stream`.
@@ -14,8 +31,45 @@ pub struct Arguments {
     /// The name of the consumer in PgQ.
     #[arg(long, env = "PGSHOVEL_CONSUMER_ID", default_value = "default", value_name = "NAME")]
     pub consumer_id: String,
+    /// How long the batch that is being published may take to end once the relay is asked to stop;
+    /// after that it is rolled back, and the next relay publishes it again.
+    #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS")]
+    pub grace_period: u64,
+    /// How often to rotate the queue's tables, which frees the space of what was relayed; 0: never.
+    #[arg(long, env = "PGSHOVEL_ROTATION_PERIOD", default_value_t = 7200, value_name = "SECONDS")]
+    pub rotation_period: u64,
+    #[command(flatten)]
+    pub plugins: Host,
 }
 
-pub async fn run(_common: &Common, _arguments: &Arguments) -> Result<()> {
-    Err(Error::stop("not built yet"))
+/// The writer of the section `stream`.
+struct Configured {
+    engine: Engine,
+    stream: Section,
+    context: Context,
+}
+
+impl Plugins for Configured {
+    type Writer = writer::Writer;
+
+    async fn writer(&mut self) -> Result<writer::Writer> {
+        writer::open(&self.engine, &self.stream, &self.context).await
+    }
+}
+
+pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
+    let configuration = config::relay(&arguments.configuration)?;
+    let context = Context { cluster: common.cluster.clone(), set: arguments.set.clone() };
+    let mut plugins = Configured { engine: arguments.plugins.engine()?, stream: configuration.stream, context };
+    let assignment = Assignment {
+        zookeeper_hosts: common.zookeeper_hosts.clone(),
+        cluster: common.cluster.clone(),
+        set: arguments.set.clone(),
+        consumer: arguments.consumer_id.clone(),
+        grace: Duration::from_secs(arguments.grace_period),
+        rotation_period: Duration::from_secs(arguments.rotation_period),
+    };
+    let mut stop = signal::stop_on_signals(assignment.grace)?;
+    let mut progress = Progress::new(&arguments.set);
+    supervise(&mut plugins, &assignment, &mut stop, &mut progress, rand::random).await
 }

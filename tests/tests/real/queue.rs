@@ -24,6 +24,8 @@ async fn set(world: &World) -> Database {
              CREATE SCHEMA pgshovel_c;
              CREATE TABLE pgshovel_c.relations (\"set\" text, version text, key text, schema text, \"table\" text, columns jsonb, identity text[],
                                                 PRIMARY KEY (\"set\", version, key));
+             CREATE TABLE pgshovel_c.configuration AS SELECT '07070707-0707-0707-0707-070707070707'::uuid AS node, system_identifier, oid AS database_oid
+               FROM pg_control_system(), pg_database WHERE datname = current_database();
              CREATE TABLE items (id int PRIMARY KEY, name text);
              INSERT INTO pgshovel_c.relations VALUES ('s', 'v1', 'public.items', 'public', 'items',
                  '[{{\"name\": \"id\", \"type\": \"integer\", \"oid\": 23, \"encoding\": \"json\"}},
@@ -39,7 +41,6 @@ fn settings(source: &Database) -> Settings {
         cluster: "c".to_owned(),
         set: "s".to_owned(),
         consumer: "default".to_owned(),
-        node: [7; 16],
         rotation_period: Duration::ZERO,
     }
 }

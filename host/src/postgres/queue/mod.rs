@@ -22,9 +22,10 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::cluster::name;
-use crate::error::{Error, Result};
+use crate::error::{Error, Next, Result};
 use crate::ports;
 use crate::postgres::connect::{self, Session};
+use crate::postgres::node;
 use keeper::Keeper;
 use reader::{Chunk, Reader};
 
@@ -41,8 +42,6 @@ pub struct Settings {
     pub cluster: String,
     pub set: String,
     pub consumer: String,
-    /// Who the database is, as `postgres::node` found it.
-    pub node: Id,
     /// How often to rotate the queue's tables; never if zero.
     pub rotation_period: Duration,
 }
@@ -64,6 +63,8 @@ pub struct Queue {
     /// Holds the consumer's lock.
     control: Arc<Session>,
     statements: Statements,
+    /// Of the database.
+    node: Id,
     queue_id: i32,
     reading: Reading,
     ticked: Arc<Notify>,
@@ -115,12 +116,13 @@ impl Queue {
     pub async fn open(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
         let control = Arc::new(session(&settings, "").await?);
+        let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
         lock(&control, &settings).await?;
         let queue_id = find(&control, &settings).await?;
         let statements = Statements::prepare(&control).await?;
         let ticked = Arc::new(Notify::new());
         let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&ticked));
-        Ok(Self { settings, control, statements, queue_id, reading: Reading::Idle(None), ticked, _keeper: keeper })
+        Ok(Self { settings, control, statements, node: identity.node, queue_id, reading: Reading::Idle(None), ticked, _keeper: keeper })
     }
 
     /// Begins to read `batch` in a task of its own.
@@ -150,8 +152,20 @@ impl Queue {
     }
 }
 
-impl ports::Queue for Queue {
-    async fn next(&mut self) -> Result<Option<Batch>> {
+impl Queue {
+    /// What is behind an error of the server: when a set is dropped, its queue
+    /// goes first.
+    async fn diagnose(&self, error: Error) -> Error {
+        if error.next != Next::Stop {
+            return error;
+        }
+        match find(&self.control, &self.settings).await {
+            Err(gone) if gone.next == Next::Configure => gone,
+            _ => error,
+        }
+    }
+
+    async fn open_batch(&self) -> Result<Option<Batch>> {
         let queue = self.settings.queue();
         let row = answer(self.control.query_one(&self.statements.next, &[&queue, &self.settings.consumer])).await?;
         let Some(id) = row.get::<_, Option<i64>>(0) else { return Ok(None) };
@@ -164,7 +178,22 @@ impl ports::Queue for Queue {
         };
         let (start, end) = (self.tick(start_row)?, self.tick(end_row)?);
         let id = u64::try_from(id).map_err(|_| Error::stop(format!("queue {queue:?}: batch {id} has a negative id")))?;
-        Ok(Some(Batch { id, node: self.settings.node, start, end }))
+        Ok(Some(Batch { id, node: self.node, start, end }))
+    }
+
+    /// Whether the batch was open.
+    async fn close_batch(&self, batch: &Batch) -> Result<bool> {
+        let row = answer(self.control.query_one(&self.statements.finish, &[&pgq_id(batch.id)?])).await?;
+        Ok(row.get::<_, i32>(0) == 1)
+    }
+}
+
+impl ports::Queue for Queue {
+    async fn next(&mut self) -> Result<Option<Batch>> {
+        match self.open_batch().await {
+            Err(error) => Err(self.diagnose(error).await),
+            batch => batch,
+        }
     }
 
     async fn wait(&mut self, at_most: Duration) -> Result<()> {
@@ -182,7 +211,7 @@ impl ports::Queue for Queue {
             Some(Chunk::Mutations(mutations)) => Ok(mutations),
             Some(Chunk::Failed(error)) => {
                 self.reading = Reading::Idle(None);
-                Err(error)
+                Err(self.diagnose(error).await)
             }
             // The reader ended, and gives its session back for the next batch.
             None => {
@@ -198,16 +227,20 @@ impl ports::Queue for Queue {
         if matches!(self.reading, Reading::Busy { .. }) {
             self.reading = Reading::Idle(None);
         }
-        let row = answer(self.control.query_one(&self.statements.finish, &[&pgq_id(batch.id)?])).await?;
-        match row.get::<_, i32>(0) {
-            1 => Ok(()),
-            _ => Err(Error::stop(format!(
-                "batch {} of queue {:?} was ended by somebody else: consumer {:?} must be read by this relay alone; find who else calls pgq.finish_batch or pgq.next_batch for it",
-                batch.id,
-                self.settings.queue(),
-                self.settings.consumer
-            ))),
+        let closed = match self.close_batch(batch).await {
+            Err(error) => return Err(self.diagnose(error).await),
+            Ok(closed) => closed,
+        };
+        if closed {
+            return Ok(());
         }
+        let error = Error::stop(format!(
+            "batch {} of queue {:?} was ended by somebody else: consumer {:?} must be read by this relay alone; find who else calls pgq.finish_batch or pgq.next_batch for it",
+            batch.id,
+            self.settings.queue(),
+            self.settings.consumer
+        ));
+        Err(self.diagnose(error).await)
     }
 }
 
@@ -226,8 +259,12 @@ async fn session(settings: &Settings, role: &str) -> Result<Session> {
 async fn answer<T>(statement: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
     match timeout(ANSWER_TIMEOUT, statement).await {
         Ok(answer) => answer.map_err(|error| connect::explain(&error)),
-        Err(_) => Err(Error::retry(format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))),
+        Err(_) => Err(unanswered()),
     }
+}
+
+fn unanswered() -> Error {
+    Error::retry(format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))
 }
 
 /// The second fence: whoever finishes batches of a consumer holds this lock, on
