@@ -3,6 +3,8 @@
 //! `cargo bench -p pgshovel-proto`: the best of many short rounds over batches of
 //! inserts and updates of eight columns.
 
+#![allow(clippy::expect_used)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;

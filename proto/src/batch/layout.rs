@@ -1,5 +1,6 @@
 //! What is the same in every mutation of a relation, as the bytes it is sent as.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -8,6 +9,56 @@ use crate::batch::publisher::Refusal;
 use crate::interfaces::common;
 use crate::row::{Class, Relation, Row, Value, oid};
 use crate::wire::{delimited_len, put_delimited, put_delimiter, put_varint_field, varint_len};
+
+/// The relations of the open batch.
+#[derive(Debug, Default)]
+pub(super) struct Layouts {
+    all: Vec<Layout>,
+    /// Index into `all` by the address of its relation, which it keeps alive.
+    by_address: HashMap<usize, usize>,
+    /// The one of the last mutation: the next is usually of the same.
+    last: usize,
+}
+
+impl Layouts {
+    /// A table whose relation changed is to be described again; one that is only
+    /// another copy of the same relation is not.
+    pub(super) fn of(&mut self, relation: &Arc<Relation>) -> Result<&mut Layout, Refusal> {
+        let is_last = self.all.get(self.last).is_some_and(|layout| Arc::ptr_eq(&layout.relation, relation));
+        if !is_last {
+            let address = Arc::as_ptr(relation) as usize;
+            self.last = match self.by_address.get(&address) {
+                Some(index) => *index,
+                None => self.add(relation)?,
+            };
+        }
+        // Nothing is ever removed, so an index that was found stays one.
+        Ok(&mut self.all[self.last])
+    }
+
+    fn add(&mut self, relation: &Arc<Relation>) -> Result<usize, Refusal> {
+        let same_table =
+            |(_, layout): &(usize, &mut Layout)| layout.relation.table == relation.table && layout.relation.schema == relation.schema;
+        let index = match self.all.iter_mut().enumerate().find(same_table) {
+            None => {
+                self.all.push(Layout::new(relation)?);
+                self.all.len() - 1
+            }
+            Some((index, known)) => {
+                let old_address = Arc::as_ptr(&known.relation) as usize;
+                if known.relation == *relation {
+                    known.relation = Arc::clone(relation);
+                } else {
+                    *known = Layout::new(relation)?;
+                }
+                self.by_address.remove(&old_address);
+                index
+            }
+        };
+        self.by_address.insert(Arc::as_ptr(relation) as usize, index);
+        Ok(index)
+    }
+}
 
 /// A relation of the open batch, ready to be written.
 #[derive(Debug)]

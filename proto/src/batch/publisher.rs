@@ -10,17 +10,14 @@
 //! Messages are written straight to wire bytes, into one buffer of the exact
 //! size; a property test holds them equal to what prost makes of the same message.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::layout::{Layout, Sizes};
+use super::layout::{Layout, Layouts, Sizes};
 use super::{Batch, Id};
 use crate::interfaces::common::{BatchIdentifier, Timestamp};
 use crate::interfaces::streams::{BeginOperation, CommitOperation, RollbackOperation};
-use crate::row::{Change, Class, Mutation, Relation};
+use crate::row::{Change, Class, Mutation};
 use crate::timestamp;
 use crate::wire::{delimited_len, put_delimited, put_delimiter, put_varint_field, varint_len};
 
@@ -74,11 +71,7 @@ struct Open {
     /// The field `batch_identifier` of `BatchOperation`.
     identifier: Vec<u8>,
     last_event: Option<u64>,
-    layouts: Vec<Layout>,
-    /// Index into `layouts` by the address of its relation, which it keeps alive.
-    by_address: HashMap<usize, usize>,
-    /// The one of the last mutation: the next is usually of the same.
-    last_layout: usize,
+    layouts: Layouts,
 }
 
 impl Publisher {
@@ -126,8 +119,7 @@ impl Publisher {
         if let Some(previous) = open.last_event.filter(|previous| *previous >= mutation.id) {
             return Err(Refusal::Order { id: mutation.id, previous });
         }
-        let index = open.layout(&mutation.relation)?;
-        let layout = &open.layouts[index];
+        let layout = open.layouts.of(&mutation.relation)?;
         let body = Body::measure(layout, mutation, &mut self.before, &mut self.after)?;
         let header = Header { publisher: self.id, sequence: self.sequence, timestamp: now, epoch: self.epoch };
         if body.size > MESSAGE_BYTES_MAX - ENVELOPE_BYTES_MAX {
@@ -136,7 +128,7 @@ impl Publisher {
         let mut message = header.message(&open.identifier, body.number(), body.size);
         body.put(&mut message, &self.before, &self.after);
         self.sequence += 1;
-        open.layouts[index].described = true;
+        layout.described = true;
         open.last_event = Some(mutation.id);
         Ok(message.into())
     }
@@ -166,41 +158,7 @@ impl Open {
         let content = BatchIdentifier { id: batch.id, node: batch.node.to_vec() }.encode_to_vec();
         let mut identifier = Vec::new();
         put_delimited(&mut identifier, 1, &content);
-        Self { batch: batch.id, identifier, last_event: None, layouts: Vec::new(), by_address: HashMap::new(), last_layout: 0 }
-    }
-
-    /// Index of the relation's layout. A table whose relation changed is to be
-    /// described again; one that is only another copy of the same is not.
-    fn layout(&mut self, relation: &Arc<Relation>) -> Result<usize, Refusal> {
-        if self.layouts.get(self.last_layout).is_some_and(|layout| Arc::ptr_eq(&layout.relation, relation)) {
-            return Ok(self.last_layout);
-        }
-        let address = Arc::as_ptr(relation) as usize;
-        if let Some(index) = self.by_address.get(&address) {
-            self.last_layout = *index;
-            return Ok(*index);
-        }
-        let same_table = |layout: &Layout| layout.relation.schema == relation.schema && layout.relation.table == relation.table;
-        let index = match self.layouts.iter().position(same_table) {
-            None => {
-                self.layouts.push(Layout::new(relation)?);
-                self.layouts.len() - 1
-            }
-            Some(index) => {
-                let known = &mut self.layouts[index];
-                let old_address = Arc::as_ptr(&known.relation) as usize;
-                if known.relation == *relation {
-                    known.relation = Arc::clone(relation);
-                } else {
-                    *known = Layout::new(relation)?;
-                }
-                self.by_address.remove(&old_address);
-                index
-            }
-        };
-        self.by_address.insert(address, index);
-        self.last_layout = index;
-        Ok(index)
+        Self { batch: batch.id, identifier, last_event: None, layouts: Layouts::default() }
     }
 }
 

@@ -435,6 +435,7 @@ impl Seen {
             self.first = sequence;
         }
         self.last = sequence;
+        // There are SEEN_MESSAGES of them, and a slot is below that.
         self.digests[slot(sequence)] = digest;
     }
 

@@ -138,6 +138,7 @@ fn digest(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let state = words.iter().fold(bytes.len() as u64 ^ FACTOR, |state, word| fold(state, u64::from_le_bytes(*word)));
     let mut last = [0; 8];
+    // What chunks of 8 leave is shorter than 8.
     last[..rest.len()].copy_from_slice(rest);
     fold(fold(state, u64::from_le_bytes(last)), FACTOR)
 }

@@ -89,6 +89,7 @@ impl<'a> Lexer<'a> {
         while self.rest.chars().next().is_some_and(&mut wanted) {
             self.bump();
         }
+        // What is left is the end of what there was.
         &start[..start.len() - self.rest.len()]
     }
 

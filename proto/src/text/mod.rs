@@ -104,3 +104,26 @@ fn print_character(character: char, out: &mut String) {
         other => out.push(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::{Kind, MessageDescriptor};
+
+    use super::*;
+
+    fn assert_strings_and_messages(descriptor: &MessageDescriptor) {
+        for field in descriptor.fields() {
+            match field.kind() {
+                Kind::String => {}
+                Kind::Message(inner) => assert_strings_and_messages(&inner),
+                other => panic!("{} is {other:?}", field.full_name()),
+            }
+        }
+    }
+
+    #[test]
+    fn configurations_are_strings_and_messages_through_and_through() {
+        assert_strings_and_messages(&reflect::descriptor::<ClusterConfiguration>());
+        assert_strings_and_messages(&reflect::descriptor::<ReplicationSetConfiguration>());
+    }
+}

@@ -1,5 +1,7 @@
 //! Tests of the protocol, from outside of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod damaged;
 mod exactly_once;
 mod independent;
