@@ -17,7 +17,8 @@ target=$(cd "$target" && pwd)
 
 declare -A examples=([history]=python-target [redact]=c-transform)
 names=("$@")
-[ $# -gt 0 ] || names=(file kafka postgresql history redact)
+# The probe is for the tests of the plugin host.
+[ $# -gt 0 ] || names=(file kafka postgresql history redact probe)
 
 # shellcheck source=plugins/toolchain.sh
 . "$here/toolchain.sh"
@@ -56,7 +57,7 @@ build_example() {
 rust=()
 others=()
 for name in "${names[@]}"; do
-    if [ -f "$here/$name/Cargo.toml" ]; then
+    if [ -f "$here/$name/Cargo.toml" ] || [ -f "$workspace/tests/fixtures/$name/Cargo.toml" ]; then
         rust+=("$name")
     elif [ -n "${examples[$name]:-}" ]; then
         others+=("$name")

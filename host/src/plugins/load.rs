@@ -129,7 +129,8 @@ pub(super) fn store(
         if Instant::now() >= store.data().deadline {
             return Err(TimeIsUp.into());
         }
-        Ok(UpdateDeadline::Yield(1))
+        // As a task of tokio yields, so that its timers and sockets are looked at.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     Ok(store)
 }

@@ -27,6 +27,9 @@ pub use imports::example;
 pub use locate::locate;
 pub use roles::{loader, stream, target, transform, writer};
 
+#[cfg(test)]
+mod tests;
+
 /// Where a plugin runs; it is told so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {

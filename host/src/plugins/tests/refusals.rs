@@ -1,0 +1,140 @@
+//! What is no plugin, or not this one, is refused with what to do about it.
+
+use expect_test::{Expect, expect};
+
+use super::super::load::load;
+use super::super::{Role, locate, target, writer};
+use super::*;
+use crate::capabilities::grants::Properties;
+use crate::error::Error;
+
+/// Loads `bytes` as `role`, with the test's own folder left out of the message.
+async fn refused(name: &str, bytes: &[u8], role: Role, change: impl FnOnce(&mut Section), expected: Expect) {
+    let folder = Folder::new(name);
+    std::fs::write(folder.0.join("a.wasm"), bytes).unwrap();
+    let mut section = section("target", "a.wasm", &folder.0);
+    change(&mut section);
+    let error = load(engine(), &section, role).await.err().unwrap();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    expected.assert_eq(&error.message.replace(&folder.0.display().to_string(), "conf"));
+}
+
+/// A component with these imports and exports and nothing inside.
+fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
+    let imports = imports.iter().map(|name| format!("(import \"{name}\" (instance))"));
+    let exports = exports.iter().map(|name| format!("(export \"{name}\" (instance $empty))"));
+    let body: String = imports.chain(["(instance $empty)".to_owned()]).chain(exports).collect();
+    wat::parse_str(format!("(component {body})")).unwrap()
+}
+
+const TARGET: &str = "pgshovel:plugin/target@0.1.0";
+
+#[tokio::test]
+async fn files_that_are_no_component() {
+    let module = wat::parse_str("(module)").unwrap();
+    refused("module", &module, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: this is a core WebAssembly module, not a component; make a component of it with `wasm-tools component new`, or build it with a toolchain that makes components"]).await;
+    refused(
+        "text",
+        b"(component)",
+        Role::Target,
+        |_| {},
+        expect![
+            "conf/app.yaml: target.path: conf/a.wasm: this is WebAssembly's text format; make a component of it with `wasm-tools parse`"
+        ],
+    )
+    .await;
+    refused("script", b"#!/bin/sh\n", Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: this is not WebAssembly; give the path of a component, a file that usually ends in .wasm"]).await;
+    refused(
+        "empty",
+        b"",
+        Role::Target,
+        |_| {},
+        expect!["conf/app.yaml: target.path: conf/a.wasm: the file is empty; build the plugin again"],
+    )
+    .await;
+    let whole = component(&[], &[TARGET]);
+    refused("cut", &whole[..whole.len() - 3], Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: this is damaged at byte 51: unexpected end-of-file; build or download the plugin again"]).await;
+}
+
+#[tokio::test]
+async fn files_that_are_not_there() {
+    let folder = Folder::new("missing");
+    let message = |path: &str| {
+        let error: Error = locate(&section("stream", path, &folder.0), &[PathBuf::from("/usr/lib/pgshovel/plugins")]).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        error.message.replace(&folder.0.display().to_string(), "conf")
+    };
+    expect!["conf/app.yaml: stream.path: no component kafca.wasm; looked for conf/kafca.wasm, /usr/lib/pgshovel/plugins/kafca.wasm; correct the path, or add the folder that holds it to --plugin-path"].assert_eq(&message("kafca.wasm"));
+    expect!["conf/app.yaml: stream.path: no component /nowhere/a.wasm; looked for /nowhere/a.wasm; correct the path, or add the folder that holds it to --plugin-path"].assert_eq(&message("/nowhere/a.wasm"));
+    expect!["conf/app.yaml: stream.path: no component .; looked for conf/., /usr/lib/pgshovel/plugins/.; conf/. is a folder, name the component in it"].assert_eq(&message("."));
+}
+
+#[tokio::test]
+async fn components_of_another_kind() {
+    refused("none", &component(&[], &["wasi:cli/run@0.2.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: no plugin of pgshovel: it exports none of its interfaces; a target exports pgshovel:plugin/target"]).await;
+    let pair = component(&[], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0", "pgshovel:plugin/extra@0.1.0"]);
+    refused(
+        "role",
+        &pair,
+        Role::Target,
+        |_| {},
+        expect![
+            "conf/app.yaml: target.path: conf/a.wasm: not a target; it is a writer and a stream: name it there, or another plugin here"
+        ],
+    )
+    .await;
+    refused("later", &component(&[], &["pgshovel:plugin/target@0.2.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/target@0.2.0, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    refused("import", &component(&["pgshovel:plugin/log@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/log@1.0.0, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+}
+
+/// Right by name, and nothing behind the name.
+#[tokio::test]
+async fn interfaces_that_are_hollow() {
+    let folder = Folder::new("hollow");
+    std::fs::write(folder.0.join("a.wasm"), component(&["wasi:io/poll@0.2.0"], &[TARGET])).unwrap();
+    let error = target::open(engine(), &section("target", "a.wasm", &folder.0), &context()).await.unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    expect!["target: a.wasm: its interface differs from this host's: instance export `pgshovel:plugin/target@0.1.0` does not have export `[static]session.open`; build the plugin again with the WIT of this version of pgshovel"].assert_eq(&error.message);
+}
+
+#[tokio::test]
+async fn imports_that_are_not_granted() {
+    let kafka = component(&["pgshovel:plugin/kafka@0.1.0"], &[TARGET]);
+    refused("kafka", &kafka, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/kafka@0.1.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092 }"]).await;
+    let postgres = component(&["pgshovel:plugin/postgres@0.1.0"], &[TARGET]);
+    let brokers = Properties([("bootstrap.servers".to_owned(), "a:1".to_owned())].into());
+    refused("postgres", &postgres, Role::Target, |section| section.grants.kafka = Resources::One(brokers), expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    let origin = component(&["pgshovel:plugin/origin@0.1.0"], &[TARGET]);
+    refused("origin", &origin, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/origin@0.1.0, which only a loader may use; use a target that does without"]).await;
+    refused("http", &component(&["wasi:http/types@0.2.3"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports wasi:http/types@0.2.3, which this host does not offer; build the plugin without it (componentize-js: disable the features http and fetch-event)"]).await;
+    refused("unknown", &component(&["acme:things/box@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it"]).await;
+}
+
+/// A component with several roles imports what any of them needs.
+#[test]
+fn what_another_role_needs_is_not_asked_of_this_one() {
+    let both = component(&["pgshovel:plugin/origin@0.1.0", "pgshovel:plugin/postgres@0.1.0"], &[TARGET, "pgshovel:plugin/loader@0.1.0"]);
+    let both = super::super::examine(&both).unwrap();
+    assert_eq!(both.roles, [Role::Loader, Role::Target]);
+    assert!(both.needs(Role::Target, "postgres") && !both.needs(Role::Target, "origin"));
+    assert!(both.needs(Role::Loader, "origin") && !both.needs(Role::Loader, "postgres"));
+}
+
+#[tokio::test]
+async fn content_that_is_not_the_pinned_one() {
+    refused("pin", &component(&[], &[TARGET]), Role::Target, |section| section.sha256 = Some([7; 32]), expect!["conf/app.yaml: target.path: conf/a.wasm: the file's SHA-256 is 3151a1441051740590b3a3c1e5f316511584410dad17681b4d5d1fcfe6e06592, not what `target.sha256` says; restore the file, or change the configuration if the new one is trusted"]).await;
+    let bytes = std::fs::read(built().join("probe.wasm")).unwrap();
+    let sha256 = Some(super::super::examine(&bytes).unwrap().sha256);
+    let section = Section { sha256, ..probe("stream", &serde_json::json!({})) };
+    assert!(writer::open(engine(), &section, &context()).await.is_ok());
+}
+
+#[tokio::test]
+async fn folders_that_cannot_be_opened() {
+    use crate::capabilities::grants::{Files, Mode};
+    let mut section = probe("stream", &serde_json::json!({}));
+    section.grants.files = Some(Files { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly });
+    let error = writer::open(engine(), &section, &context()).await.unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: No such file or directory (os error 2); name a folder that this user may read"].assert_eq(&error.message);
+}

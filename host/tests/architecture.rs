@@ -1,0 +1,117 @@
+//! The rules of `host/README.md` on who may use what, read from the sources.
+
+use std::path::{Path, PathBuf};
+
+/// A word that may stand in no source but those below `only`.
+const CLIENTS: [(&str, &[&str]); 7] = [
+    ("wasmtime", &["host/src/plugins"]),
+    ("wasmtime_wasi", &["host/src/plugins"]),
+    ("wasmparser", &["host/src/plugins"]),
+    ("rdkafka", &["host/src/capabilities"]),
+    ("zookeeper_client", &["host/src/cluster"]),
+    ("serde_yaml", &["host/src/config"]),
+    ("tokio_postgres", &["host/src/postgres", "host/src/capabilities"]),
+];
+
+/// Below the first folder, nothing of the others is used.
+const STRANGERS: [(&str, &[&str]); 9] = [
+    ("host/src/relay", &["crate::replicate", "crate::plugins", "crate::capabilities", "crate::cli"]),
+    ("host/src/replicate", &["crate::relay", "crate::plugins", "crate::cli"]),
+    ("host/src/plugins", &["crate::relay", "crate::replicate", "crate::cluster", "crate::cli"]),
+    ("host/src/capabilities", &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::cli"]),
+    ("host/src/postgres", &["crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
+    ("host/src/cluster", &["crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
+    ("host/src/config", &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::cli"]),
+    ("host/src/memory", &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::cli"]),
+    ("proto/src", &["pgshovel::", "tokio::", "std::fs", "std::net", "std::thread", "std::process", "Instant::now", "SystemTime::now"]),
+];
+
+struct Source {
+    /// From the root of the repository, with `/` between.
+    path: String,
+    text: String,
+}
+
+#[test]
+fn who_uses_what() {
+    let sources = sources();
+    assert!(sources.len() > 40, "only {} sources found", sources.len());
+    for (folder, _) in STRANGERS {
+        assert!(sources.iter().any(|source| source.path.starts_with(folder)), "no source below {folder}");
+    }
+    let found = violations(&sources);
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn violations_are_found() {
+    let source = |path: &str, text: &str| Source { path: path.into(), text: code(text) };
+    let sources = [
+        source("host/src/relay/run.rs", "use crate::{ports, replicate::Run};\nuse crate::ports::Queue;"),
+        source("host/src/cli/plugin.rs", "//! Runs wasmtime.\nuse wasmtime::Engine;"),
+        source("host/src/plugins/engine.rs", "use wasmtime::Engine;"),
+        source("proto/src/codec.rs", "let now = std::time::Instant::now();"),
+        source("host/src/memory/mod.rs", "// use crate::cli;\nlet wasmtimes = 1;"),
+    ];
+    assert_eq!(
+        violations(&sources),
+        ["host/src/cli/plugin.rs uses wasmtime", "host/src/relay/run.rs uses crate::replicate", "proto/src/codec.rs uses Instant::now"]
+    );
+}
+
+fn violations(sources: &[Source]) -> Vec<String> {
+    let mut found = Vec::new();
+    for Source { path, text } in sources {
+        let clients = CLIENTS.iter().filter(|(_, only)| !only.iter().any(|folder| below(path, folder))).map(|(client, _)| *client);
+        let strangers = STRANGERS.iter().filter(|(folder, _)| below(path, folder)).flat_map(|(_, strangers)| strangers.iter().copied());
+        let used = clients.chain(strangers).filter(|name| uses(text, name));
+        found.extend(used.map(|name| format!("{path} uses {name}")));
+    }
+    found.sort();
+    found
+}
+
+fn below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+}
+
+/// Whether the word stands in the code; `crate::x` also inside `use crate::{x, …}`.
+fn uses(text: &str, name: &str) -> bool {
+    let whole = |text: &str, word: &str| {
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        text.match_indices(word).any(|(at, _)| {
+            let after = &text[at + word.len()..];
+            !text[..at].ends_with(part) && (word.ends_with(':') || !after.starts_with(part))
+        })
+    };
+    let grouped = name.strip_prefix("crate::").is_some_and(|module| {
+        text.match_indices("crate::{").any(|(at, open)| {
+            let rest = &text[at + open.len()..];
+            whole(&rest[..rest.find(';').unwrap_or(rest.len())], module)
+        })
+    });
+    grouped || whole(text, name)
+}
+
+/// The text without comments of whole lines, which may speak of anything.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in a workspace");
+    let mut folders: Vec<PathBuf> = ["host/src", "proto/src"].map(|folder| root.join(folder)).into();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = code(&std::fs::read_to_string(&path).unwrap());
+                sources.push(Source { path: path.strip_prefix(root).unwrap().display().to_string(), text });
+            }
+        }
+    }
+    sources
+}
