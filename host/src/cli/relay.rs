@@ -7,7 +7,7 @@ use super::plugin::Host;
 use super::{Common, signal};
 use crate::config::{self, Section};
 use crate::error::Result;
-use crate::plugins::{Context, Engine, writer};
+use crate::plugins::{Context, Engine, Role, check, writer};
 use crate::relay::progress::Progress;
 use crate::relay::supervise::{Assignment, Plugins, supervise};
 
@@ -60,7 +60,9 @@ impl Plugins for Configured {
 pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     let configuration = config::relay(&arguments.configuration)?;
     let context = Context { cluster: common.cluster.clone(), set: arguments.set.clone() };
-    let mut plugins = Configured { engine: arguments.plugins.engine()?, stream: configuration.stream, context };
+    let engine = arguments.plugins.engine()?;
+    check(&engine, &configuration.stream, Role::Writer).await?;
+    let mut plugins = Configured { engine, stream: configuration.stream, context };
     let assignment = Assignment {
         zookeeper_hosts: common.zookeeper_hosts.clone(),
         cluster: common.cluster.clone(),

@@ -14,7 +14,7 @@ use crate::capabilities::origin::Snapshot;
 use crate::cluster::Cluster;
 use crate::config::{self, ReplicateConfiguration};
 use crate::error::{Error, Result};
-use crate::plugins::{Context, Engine, loader, stream, target, transform};
+use crate::plugins::{Context, Engine, Role, check, loader, stream, target, transform};
 use crate::replicate::lead::lead;
 use crate::replicate::progress::Progress;
 use crate::replicate::supervise::Assignment;
@@ -118,6 +118,12 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     let sections = config::replicate(&arguments.configuration)?;
     let context = Context { cluster: common.cluster.clone(), set: arguments.set.clone() };
     let engine = arguments.plugins.engine()?;
+    for (section, role) in [(&sections.stream, Role::Stream), (&sections.loader, Role::Loader), (&sections.target, Role::Target)] {
+        check(&engine, section, role).await?;
+    }
+    for section in &sections.transforms {
+        check(&engine, section, Role::Transform).await?;
+    }
     let mut plugins = Configured { engine, sections, context, zookeeper_hosts: common.zookeeper_hosts.clone() };
     let mut assignment = Assignment {
         cluster: common.cluster.clone(),

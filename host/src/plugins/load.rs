@@ -32,6 +32,12 @@ pub(super) struct Loaded {
     pub name: String,
 }
 
+/// Finds, checks and compiles the section's component, so that a mistake shows, and
+/// what takes long is done, before anything else happens.
+pub async fn check(engine: &Engine, section: &Section, role: Role) -> Result<()> {
+    load(engine, section, role).await.map(drop)
+}
+
 /// Finds, checks and compiles the section's component.
 pub(super) async fn load(engine: &Engine, section: &Section, role: Role) -> Result<Loaded> {
     let path = locate(section, engine.search())?;
@@ -40,7 +46,7 @@ pub(super) async fn load(engine: &Engine, section: &Section, role: Role) -> Resu
         |reason: String| Error::configure(format!("{}: {}.path: {}: {reason}", section.file.display(), section.name, path.display()));
     let bytes = read(&path).map_err(refuse)?;
     let examination = examine(&bytes).map_err(|reason| refuse(reason.to_string()))?;
-    check(&examination, section, role).map_err(refuse)?;
+    accept(&examination, section, role).map_err(refuse)?;
     let broken = |error: wasmtime::Error| refuse(format!("cannot be loaded: {error:#}; build the plugin again"));
     let component = engine.compile(&name, examination.sha256, bytes).await.map_err(broken)?;
     let pre = engine.linker().instantiate_pre(&component).map_err(broken)?;
@@ -57,7 +63,7 @@ fn read(path: &Path) -> std::result::Result<Vec<u8>, String> {
 }
 
 /// All that can be said of a component from outside. The error is the remedy too.
-fn check(examination: &Examination, section: &Section, role: Role) -> std::result::Result<(), String> {
+fn accept(examination: &Examination, section: &Section, role: Role) -> std::result::Result<(), String> {
     if section.sha256.is_some_and(|pinned| pinned != examination.sha256) {
         return Err(format!(
             "the file's SHA-256 is {}, not what `{}.sha256` says; restore the file, or change the configuration if the new one is trusted",

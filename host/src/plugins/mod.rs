@@ -24,6 +24,7 @@ mod state;
 pub use engine::{Engine, Options};
 pub use examine::{Examination, Interface, NoComponent, Offer, Role, VERSION, examine, hex, offer};
 pub use imports::example;
+pub use load::check;
 pub use locate::locate;
 pub use roles::{loader, stream, target, transform, writer};
 
