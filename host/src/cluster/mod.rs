@@ -3,10 +3,17 @@
 //!
 //! The only module that uses a ZooKeeper client.
 
+mod apply;
+pub mod change;
 pub mod lease;
 pub mod name;
+pub mod pending;
+pub mod plan;
+mod recover;
 pub mod set;
+pub mod validate;
 pub mod watch;
+mod znode;
 
 use std::time::Duration;
 

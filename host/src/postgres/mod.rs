@@ -1,9 +1,12 @@
 //! PostgreSQL: connections, node identity, the PgQ queue, trigger DDL.
 
+pub mod catalog;
 pub mod connect;
 pub mod event;
 pub mod node;
 pub mod queue;
+pub mod schema;
+pub mod trigger;
 
 /// An identifier as SQL takes it, whatever it contains.
 #[must_use]

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use proto::row::{Column, Relation};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::json;
 use super::value::{Encoding, Kind};
 
 /// One element of `pgshovel_CLUSTER.relations.columns`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct Described {
     pub name: String,
     #[serde(rename = "type")]

@@ -2,12 +2,12 @@
 //! the stream.
 
 use proto::row::{Class, Value};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::json::{Literal, Token};
 
 /// How the trigger wrote a column's values: see `pgshovel_CLUSTER.relations`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// As `row_to_json` prints them.

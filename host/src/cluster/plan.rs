@@ -1,0 +1,235 @@
+//! From what is to be captured and what a database holds to the statements that
+//! lead from one to the other. Pure: a change runs these steps, and `--dry-run`
+//! prints them.
+
+use std::collections::BTreeSet;
+
+use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfiguration};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::postgres::catalog::{Column, Facts, Table};
+use crate::postgres::event::relation::Described;
+use crate::postgres::quote;
+use crate::postgres::schema::{self, Description, Stamp};
+use crate::postgres::trigger::{self, Capture, Columns, Context, Event, Mode};
+
+use super::set;
+
+/// One step of a change inside a database's transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it does, for a person: "create the queue pgshovel:default:bank".
+    pub title: String,
+    pub sql: String,
+}
+
+impl Step {
+    fn new(title: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { title: title.into(), sql: sql.into() }
+    }
+}
+
+/// Whose change it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    pub cluster: &'a str,
+    /// `ClusterConfiguration.id`
+    pub cluster_id: &'a str,
+    /// `ClusterConfiguration.version`
+    pub version: &'a str,
+    pub set: &'a str,
+    pub stamp: Stamp<'a>,
+}
+
+/// Makes the database ready to capture the set: schema, node, queue. `node` is
+/// used if the database has none yet.
+#[must_use]
+pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let known = facts.managed.as_ref().and_then(|managed| managed.node.as_ref());
+    if known.is_none() {
+        steps.push(Step::new("create the cluster's schema", schema::create(scope.cluster)));
+    }
+    if known.is_none_or(|(_, _, version)| version != scope.version) {
+        let node = known.map_or(node, |(node, _, _)| *node);
+        steps.push(Step::new(format!("name this database node {node}"), schema::identify(scope.cluster, node, scope.cluster_id, scope.version)));
+    }
+    if facts.queue.is_none() {
+        let queue = super::name::queue(scope.cluster, scope.set);
+        steps.push(Step::new(
+            format!("create the queue {queue} with the consumer {:?}", schema::CONSUMER),
+            schema::create_queue(scope.cluster, scope.set),
+        ));
+    }
+    steps
+}
+
+/// Captures `configuration`, and nothing else of the set. `queue` is the id of
+/// the set's queue, if it exists. The configuration must have no problems.
+/// Tables are locked last, in the order of their names.
+pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, facts: &Facts, queue: Option<i32>) -> Result<Vec<Step>> {
+    let mut captures = configuration.tables.iter().map(|wanted| describe(wanted, facts)).collect::<Result<Vec<_>>>()?;
+    captures.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
+    let version = free_version(&set::version(configuration), facts, &captures);
+    let context = Context { cluster: scope.cluster, set: scope.set, version: &version, queue };
+    let mut steps = vec![Step::new(
+        format!("record version {version} of the set {:?}", scope.set),
+        schema::record_set(scope.cluster, scope.set, &version, scope.stamp),
+    )];
+    let mut wanted_functions = BTreeSet::new();
+    for (capture, description) in &captures {
+        let key = &capture.key;
+        steps.push(Step::new(format!("describe {key}"), schema::describe(scope.cluster, scope.set, &version, description)));
+        for event in capture.mode.events() {
+            wanted_functions.insert(trigger::function_path(&context, capture, *event));
+            steps.push(Step::new(format!("create the function for {event} of {key}"), trigger::create_function(&context, capture, *event)));
+        }
+    }
+    steps.extend(triggers(&context, facts, &captures));
+    let unwanted = facts.functions.iter().filter(|function| !wanted_functions.contains(*function));
+    steps.extend(unwanted.map(|function| drop_function(function)));
+    Ok(steps)
+}
+
+/// Triggers to drop and to create, table by table.
+fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Description)]) -> Vec<Step> {
+    let wanted = captures.iter().map(|(capture, _)| (capture.key.as_str(), Some(capture)));
+    let gone = facts.captured.keys().filter(|key| !captures.iter().any(|(capture, _)| capture.key == **key)).map(|key| (key.as_str(), None));
+    let mut tables: Vec<(&str, Option<&Capture>)> = wanted.chain(gone).collect();
+    tables.sort_by_key(|(key, _)| *key);
+    let mut steps = Vec::new();
+    for (key, capture) in tables {
+        let events = capture.map(|capture| capture.mode.events()).unwrap_or_default();
+        let names: Vec<String> = events.iter().map(|event| trigger::trigger_name(context.cluster, context.set, *event)).collect();
+        let present = facts.captured.get(key);
+        for name in present.iter().flat_map(|table| table.triggers.keys()).filter(|name| !names.contains(name)) {
+            steps.push(drop_trigger(key, name));
+        }
+        let Some(capture) = capture else { continue };
+        for (event, name) in events.iter().zip(&names) {
+            let function = trigger::function_name(context, capture, *event);
+            if present.and_then(|table| table.triggers.get(name)) != Some(&Some(function)) {
+                steps.push(Step::new(format!("create the trigger for {event} on {key}"), trigger::create_trigger(context, capture, *event)));
+            }
+        }
+    }
+    steps
+}
+
+/// Removes all and only what belongs to the set; with the last set of the
+/// database, the cluster's schema too.
+#[must_use]
+pub fn remove(scope: &Scope<'_>, facts: &Facts) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (key, captured) in &facts.captured {
+        steps.extend(captured.triggers.keys().map(|name| drop_trigger(key, name)));
+    }
+    steps.extend(facts.functions.iter().map(|function| drop_function(function)));
+    let Some(managed) = &facts.managed else { return steps };
+    if facts.queue.is_some() && managed.set.is_some() {
+        let queue = super::name::queue(scope.cluster, scope.set);
+        steps.push(Step::new(format!("drop the queue {queue}"), schema::drop_queue(scope.cluster, scope.set)));
+    }
+    if managed.sets.iter().all(|other| other == scope.set) {
+        steps.push(Step::new("drop the cluster's schema: this was its last set here", schema::drop(scope.cluster)));
+    } else {
+        steps.push(Step::new(format!("forget the set {:?}", scope.set), schema::forget_set(scope.cluster, scope.set)));
+    }
+    steps
+}
+
+fn drop_trigger(key: &str, name: &str) -> Step {
+    Step::new(format!("drop the trigger {name} on {key}"), format!("DROP TRIGGER {} ON {key};", quote(name)))
+}
+
+fn drop_function(function: &str) -> Step {
+    Step::new(format!("drop the function {function}"), format!("DROP FUNCTION {function}();"))
+}
+
+/// How a table is captured, and what its rows will be.
+fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Description)> {
+    let found = facts.tables.iter().find(|table| table.schema == wanted.schema() && table.name == wanted.name);
+    let table = found.ok_or_else(|| Error::stop(format!("the table {}.{} is gone", wanted.schema(), wanted.name)))?;
+    let every = wanted.columns.is_empty();
+    let chosen = |column: &&Column| {
+        let name = &column.described.name;
+        every || wanted.columns.contains(name) || wanted.primary_keys.contains(name)
+    };
+    let columns: Vec<&Column> = table.columns.iter().filter(chosen).collect();
+    let described: Vec<&Described> = columns.iter().map(|column| &column.described).collect();
+    let description = Description {
+        key: table.key.clone(),
+        schema: table.schema.clone(),
+        table: table.name.clone(),
+        columns: serde_json::to_string(&described).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?,
+        identity: wanted.primary_keys.clone(),
+    };
+    let column = |column: &&Column| trigger::Column {
+        name: column.described.name.clone(),
+        encoding: column.described.encoding,
+        output: column.output.clone(),
+    };
+    let columns = Columns { list: columns.iter().map(column).collect(), every };
+    let capture = Capture { schema: table.schema.clone(), table: table.name.clone(), key: table.key.clone(), mode: mode(table), columns };
+    Ok((capture, description))
+}
+
+/// See `postgres::trigger`.
+const fn mode(table: &Table) -> Mode {
+    if table.kind == 'p' || table.is_child || table.subscribed { Mode::Row } else { Mode::Statement }
+}
+
+/// Events under one version must all be read alike. The version is that of the
+/// configuration, unless the same configuration once meant other columns: the
+/// tables were altered since. Then a number is added.
+fn free_version(version: &str, facts: &Facts, captures: &[(Capture, Description)]) -> String {
+    let Some(managed) = &facts.managed else { return version.to_owned() };
+    let fits = |version: &str| {
+        captures.iter().all(|(capture, description)| match managed.relations.get(&(version.to_owned(), capture.key.clone())) {
+            None => true,
+            Some((columns, identity)) => *identity == description.identity && same_columns(columns, &description.columns),
+        })
+    };
+    let numbered = (2_u64..).map(|number| format!("{version}.{number}"));
+    std::iter::once(version.to_owned()).chain(numbered).find(|version| fits(version)).unwrap_or_else(|| version.to_owned())
+}
+
+/// Whether two descriptions are the same, however their JSON is written.
+fn same_columns(one: &str, other: &str) -> bool {
+    let read = |text: &str| serde_json::from_str::<Vec<Described>>(text).ok();
+    read(one) == read(other)
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+            Self::Row => "changes of rows",
+        })
+    }
+}
+
+/// Brings what belongs to a set to the version of `scope`: as `prepare` and
+/// `capture` would leave it.
+pub fn refresh(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, facts: &Facts) -> Result<Vec<Step>> {
+    let Some((node, owner, _)) = facts.managed.as_ref().and_then(|managed| managed.node.as_ref()) else {
+        return Err(Error::stop(format!("the database does not know the set {:?}; drop it with --force and create it again", scope.set)));
+    };
+    if owner != scope.cluster_id {
+        return Err(Error::stop(format!("the database belongs to another cluster of this name ({owner}, this one is {})", scope.cluster_id)));
+    }
+    let identify = schema::identify(scope.cluster, *node, scope.cluster_id, scope.version);
+    let mut steps = vec![
+        Step::new("complete the cluster's schema", schema::create(scope.cluster)),
+        Step::new(format!("record version {} of the cluster for node {node}", scope.version), identify),
+    ];
+    if facts.queue.is_none() {
+        steps.push(Step::new("create the queue, which is gone", schema::create_queue(scope.cluster, scope.set)));
+    }
+    steps.extend(capture(scope, configuration, facts, facts.queue.as_ref().map(|queue| queue.id))?);
+    Ok(steps)
+}

@@ -1,0 +1,77 @@
+//! Several writes to ZooKeeper as one.
+
+use zookeeper_client as zookeeper;
+use zookeeper::{CreateMode, MultiWriteError};
+
+use super::{ACLS, Cluster, explain};
+use crate::error::Error;
+
+/// One write, or one condition, of a [`Cluster::write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// The node exists in this version.
+    Check(String, i32),
+    /// There is no such node.
+    Absent(String),
+    Create(String, Vec<u8>),
+    /// Ends with this session.
+    CreateEphemeral(String),
+    /// In this version, or in any.
+    Set(String, Vec<u8>, Option<i32>),
+    Delete(String, Option<i32>),
+}
+
+/// Why nothing was written, or that nobody knows.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// A condition does not hold: nothing was written.
+    Refused,
+    /// The reply was lost: read again what became of it.
+    Unknown,
+    /// Nothing was written.
+    Failed(Error),
+}
+
+impl Cluster {
+    /// All of `writes`, or none.
+    pub(super) async fn write(&self, writes: &[Write]) -> Result<(), Failure> {
+        let mut writer = self.client.new_multi_writer();
+        for write in writes {
+            add(&mut writer, write).map_err(|error| Failure::Failed(explain(&error)))?;
+        }
+        match writer.commit().await {
+            Ok(_) => Ok(()),
+            Err(MultiWriteError::OperationFailed { source, .. }) => Err(match source {
+                zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists | zookeeper::Error::NotEmpty => {
+                    Failure::Refused
+                }
+                error => Failure::Failed(explain(&error)),
+            }),
+            Err(MultiWriteError::RequestFailed { source }) => Err(match source {
+                zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists => Failure::Refused,
+                error if explain(&error).next == crate::error::Next::Retry => Failure::Unknown,
+                error => Failure::Failed(explain(&error)),
+            }),
+        }
+    }
+
+    /// What was written before by anybody is seen by the reads that follow.
+    pub(super) async fn catch_up(&self) -> crate::error::Result<()> {
+        self.client.sync(&self.path()).await.map_err(|error| explain(&error))
+    }
+}
+
+fn add(writer: &mut zookeeper::MultiWriter<'_>, write: &Write) -> Result<(), zookeeper::Error> {
+    let persistent = CreateMode::Persistent.with_acls(ACLS);
+    match write {
+        Write::Check(path, version) => writer.add_check_version(path, *version),
+        Write::Absent(path) => {
+            writer.add_create(path, &[], &persistent)?;
+            writer.add_delete(path, None)
+        }
+        Write::Create(path, data) => writer.add_create(path, data, &persistent),
+        Write::CreateEphemeral(path) => writer.add_create(path, &[], &CreateMode::Ephemeral.with_acls(ACLS)),
+        Write::Set(path, data, version) => writer.add_set_data(path, data, *version),
+        Write::Delete(path, version) => writer.add_delete(path, *version),
+    }
+}

@@ -1,0 +1,356 @@
+//! What a database says of itself, for plans and validation: one reading, a few
+//! queries, whatever the number of tables.
+
+use std::collections::BTreeMap;
+
+use proto::interfaces::configurations::ReplicationSetConfiguration;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Oid;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use super::connect::explain;
+use super::event::relation::Described;
+use super::event::value::Encoding;
+use super::quote;
+use super::trigger;
+use crate::cluster::name;
+use crate::error::{Error, Result};
+
+/// How many tables are read for "did you mean".
+const KNOWN_MAX: i64 = 10_000;
+
+/// Everything a plan for one set in one database depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// 150018 for 15.18.
+    pub server_version: i32,
+    pub role: String,
+    pub database: String,
+    pub in_recovery: bool,
+    /// May create a schema in the database.
+    pub may_create: bool,
+    /// `None`: PgQ is not installed.
+    pub pgq: Option<Pgq>,
+    /// `None`: the cluster has no schema here.
+    pub managed: Option<Managed>,
+    pub queue: Option<Queue>,
+    /// Tables that have triggers of the set, by their key.
+    pub captured: BTreeMap<String, Captured>,
+    /// The functions of the set, as `trigger::function_path` names them.
+    pub functions: Vec<String>,
+    /// The tables that were asked for and exist.
+    pub tables: Vec<Table>,
+    /// Schema and name of every table, for advice.
+    pub known: Vec<(String, String)>,
+    /// Of transactions that are prepared at a time; 0: none may be.
+    pub prepared_max: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pgq {
+    /// May create queues, register consumers and insert into event tables.
+    pub may_use: bool,
+}
+
+/// What the cluster's schema holds of the database and the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    pub may_use: bool,
+    /// Node, cluster id and version; `None`: the schema is there, but empty.
+    pub node: Option<(Uuid, String, String)>,
+    /// The stored system identifier and database are those of this server.
+    pub same_server: bool,
+    /// Of the set: version, change, epoch.
+    pub set: Option<(String, String, i64)>,
+    /// All sets that the schema knows.
+    pub sets: Vec<String>,
+    /// Of the set: (version, key) to columns and identity.
+    pub relations: BTreeMap<(String, String), (String, Vec<String>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    pub id: i32,
+    pub tables: i32,
+    pub consumers: Vec<String>,
+}
+
+/// A table with triggers of the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// Name, and the name of the function if the trigger fires always; those
+    /// on clones in partitions are not listed.
+    pub triggers: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
+    pub key: String,
+    /// `pg_class.relkind` and `relpersistence`.
+    pub kind: char,
+    pub persistence: char,
+    pub is_partition: bool,
+    /// Inherits from other tables: partitions do too.
+    pub is_child: bool,
+    pub has_children: bool,
+    /// A subscription writes to it.
+    pub subscribed: bool,
+    pub owned: bool,
+    /// The partitioned tables above it: schema and name.
+    pub ancestors: Vec<(String, String)>,
+    pub columns: Vec<Column>,
+    pub unique: Vec<Unique>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub described: Described,
+    pub not_null: bool,
+    pub output: Option<(String, u32)>,
+}
+
+/// A valid, unconditional unique index over plain columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unique {
+    pub name: String,
+    pub columns: Vec<String>,
+    /// Checked at once, not at the end of a transaction.
+    pub immediate: bool,
+}
+
+/// Reads what a plan needs to know of `set`, and of the tables that
+/// `configuration` names. Runs inside the caller's transaction, if there is one.
+pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Option<&ReplicationSetConfiguration>) -> Result<Facts> {
+    let reading = |error: tokio_postgres::Error| explain(&error).context("cannot read the database's catalog");
+    let row = client.query_one(SERVER, &[]).await.map_err(reading)?;
+    let mut facts = Facts {
+        server_version: row.get(0),
+        role: row.get(1),
+        database: row.get(2),
+        in_recovery: row.get(3),
+        may_create: row.get(4),
+        pgq: row.get::<_, bool>(5).then_some(Pgq { may_use: false }),
+        prepared_max: row.get(7),
+        ..Facts::default()
+    };
+    if let Some(pgq) = &mut facts.pgq {
+        pgq.may_use = client.query_one(PGQ, &[]).await.map_err(reading)?.get(0);
+        facts.queue = client.query_opt(QUEUE, &[&name::queue(cluster, set)]).await.map_err(reading)?.map(|row| Queue {
+            id: row.get(0),
+            tables: row.get(1),
+            consumers: row.get(2),
+        });
+    }
+    let schema = name::schema(cluster);
+    let exists: bool = client.query_one("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL", &[&schema]).await.map_err(reading)?.get(0);
+    if exists {
+        facts.managed = Some(managed(client, &schema, set).await?);
+    }
+    let comment = trigger::comment(set);
+    for row in client.query(CAPTURED, &[&schema, &comment]).await.map_err(reading)? {
+        facts.captured.entry(row.get(0)).or_default().triggers.insert(row.get(1), row.get(2));
+    }
+    facts.functions = client.query(FUNCTIONS, &[&schema, &comment]).await.map_err(reading)?.iter().map(|row| format!("{}.{}", quote(row.get(0)), quote(row.get(1)))).collect();
+    if let Some(configuration) = configuration {
+        facts.tables = tables(client, configuration).await?;
+        facts.known = client.query(KNOWN, &[&KNOWN_MAX]).await.map_err(reading)?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    }
+    Ok(facts)
+}
+
+async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
+    let quoted = quote(schema);
+    let reading = |error: tokio_postgres::Error| explain(&error).context(format!("cannot read the schema {schema}"));
+    let may_use = client
+        .query_one("SELECT pg_catalog.has_schema_privilege($1, 'USAGE') AND pg_catalog.has_schema_privilege($1, 'CREATE')", &[&schema])
+        .await
+        .map_err(reading)?
+        .get(0);
+    let mut managed = Managed { may_use, ..Managed::default() };
+    if !may_use {
+        return Ok(managed);
+    }
+    let present = client.query_one("SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname IN ('configuration', 'sets', 'relations')", &[&schema]).await.map_err(reading)?;
+    match present.get::<_, i64>(0) {
+        0 => return Ok(managed),
+        3 => {}
+        _ => {
+            return Err(Error::configure(format!(
+                "the schema {schema:?} is not one of this pgshovel: some of its tables are missing; if it is left from pgshovel 2015, drop it with its queues, then create the set"
+            )));
+        }
+    }
+    let node = format!(
+        "SELECT c.node, c.cluster, c.version, c.system_identifier = s.system_identifier AND c.database_oid = d.oid
+         FROM {quoted}.configuration c, pg_catalog.pg_control_system() s, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"
+    );
+    match client.query_opt(&node, &[]).await {
+        Ok(Some(row)) => {
+            managed.node = Some((row.get(0), row.get(1), row.get(2)));
+            managed.same_server = row.get(3);
+        }
+        Ok(None) => managed.same_server = true,
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+            return Err(Error::configure(format!(
+                "the schema {schema:?} is not one of this pgshovel; if it is left from pgshovel 2015, drop it with its queues, then create the set"
+            )));
+        }
+        Err(error) => return Err(reading(error)),
+    }
+    for row in client.query(&format!("SELECT name, version, change, epoch FROM {quoted}.sets ORDER BY name"), &[]).await.map_err(reading)? {
+        let name: String = row.get(0);
+        if name == set {
+            managed.set = Some((row.get(1), row.get(2), row.get(3)));
+        }
+        managed.sets.push(name);
+    }
+    let relations = format!("SELECT version, key, columns::text, identity FROM {quoted}.relations WHERE set = $1");
+    for row in client.query(&relations, &[&set]).await.map_err(reading)? {
+        managed.relations.insert((row.get(0), row.get(1)), (row.get(2), row.get(3)));
+    }
+    Ok(managed)
+}
+
+async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) -> Result<Vec<Table>> {
+    let reading = |error: tokio_postgres::Error| explain(&error).context("cannot read the definitions of the tables");
+    let schemas: Vec<&str> = configuration.tables.iter().map(|table| table.schema()).collect();
+    let names: Vec<&str> = configuration.tables.iter().map(|table| table.name.as_str()).collect();
+    let mut tables: BTreeMap<Oid, Table> = BTreeMap::new();
+    for row in client.query(TABLES, &[&schemas, &names]).await.map_err(reading)? {
+        tables.insert(row.get(0), table(&row));
+    }
+    let oids: Vec<Oid> = tables.keys().copied().collect();
+    for row in client.query(COLUMNS, &[&oids]).await.map_err(reading)? {
+        if let Some(table) = tables.get_mut(&row.get(0)) {
+            table.columns.push(column(&row));
+        }
+    }
+    for row in client.query(INDEXES, &[&oids]).await.map_err(reading)? {
+        if let Some(table) = tables.get_mut(&row.get(0)) {
+            table.unique.push(Unique { name: row.get(1), columns: row.get(2), immediate: row.get(3) });
+        }
+    }
+    for row in client.query(ANCESTORS, &[&oids]).await.map_err(reading)? {
+        if let Some(table) = tables.get_mut(&row.get(0)) {
+            table.ancestors.push((row.get(1), row.get(2)));
+        }
+    }
+    Ok(tables.into_values().collect())
+}
+
+fn table(row: &Row) -> Table {
+    let letter = |index: usize| char::from(row.get::<_, i8>(index).cast_unsigned());
+    Table {
+        schema: row.get(1),
+        name: row.get(2),
+        key: row.get(3),
+        kind: letter(4),
+        persistence: letter(5),
+        is_partition: row.get(6),
+        is_child: row.get(7),
+        has_children: row.get(8),
+        subscribed: row.get(9),
+        owned: row.get(10),
+        ancestors: Vec::new(),
+        columns: Vec::new(),
+        unique: Vec::new(),
+    }
+}
+
+fn column(row: &Row) -> Column {
+    let encoding = if row.get(4) { Encoding::Json } else { Encoding::Text };
+    let oid = row.get(3);
+    let output: Option<String> = row.get(6);
+    Column {
+        described: Described { name: row.get(1), type_name: row.get(2), oid, encoding },
+        not_null: row.get(5),
+        output: output.map(|function| (function, oid)),
+    }
+}
+
+const SERVER: &str = "\
+SELECT pg_catalog.current_setting('server_version_num')::int4, current_user::text, pg_catalog.current_database()::text,
+       pg_catalog.pg_is_in_recovery(), pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
+       pg_catalog.to_regclass('pgq.queue') IS NOT NULL AND pg_catalog.to_regclass('pgq.event_template') IS NOT NULL,
+       pg_catalog.current_setting('server_version'), pg_catalog.current_setting('max_prepared_transactions')::int4";
+
+const PGQ: &str = "\
+SELECT pg_catalog.has_schema_privilege('pgq', 'USAGE')
+   AND pg_catalog.has_table_privilege('pgq.event_template', 'INSERT')
+   AND pg_catalog.has_table_privilege('pgq.queue', 'SELECT')
+   AND pg_catalog.has_function_privilege('pgq.create_queue(text)', 'EXECUTE')";
+
+const QUEUE: &str = "\
+SELECT q.queue_id, q.queue_ntables,
+       ARRAY(SELECT c.co_name FROM pgq.subscription s JOIN pgq.consumer c ON c.co_id = s.sub_consumer WHERE s.sub_queue = q.queue_id ORDER BY 1)
+FROM pgq.queue q WHERE q.queue_name = $1";
+
+/// A clone of a trigger on a partition goes with the trigger it was cloned from.
+const CAPTURED: &str = "\
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), t.tgname::text,
+       CASE WHEN t.tgenabled = 'A' THEN p.proname::text END
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pn.nspname = $1 AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 AND NOT t.tgisinternal AND t.tgparentid = 0
+ORDER BY 1, 2";
+
+const FUNCTIONS: &str = "\
+SELECT n.nspname::text, p.proname::text
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = $1 AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 ORDER BY 2";
+
+const KNOWN: &str = "\
+SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname <> 'pgq' AND n.nspname !~ '^(pg_|pgshovel_)'
+ORDER BY 1, 2 LIMIT $1";
+
+const TABLES: &str = "\
+SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
+       c.relkind, c.relpersistence, c.relispartition,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
+       EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid),
+       pg_catalog.pg_has_role(c.relowner, 'USAGE')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind NOT IN ('i', 'I', 'S', 't')
+  AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))";
+
+/// The fifth: `row_to_json` prints the type as its own text output, or in a way
+/// that is turned back exactly: built-in scalars, and enums that have no cast to
+/// json of their own. The seventh: see `trigger::Column::output`.
+const COLUMNS: &str = "\
+SELECT a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,
+       t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802)
+         OR t.typtype IN ('r', 'm') AND t.oid < 16384
+         OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114),
+       a.attnotnull,
+       CASE WHEN t.typtype = 'd' THEN (SELECT p.proname::text FROM pg_catalog.pg_proc p WHERE p.oid = t.typoutput AND p.pronamespace = 'pg_catalog'::regnamespace) END
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum";
+
+/// Not those over expressions or some rows only, nor those that are not valid.
+const INDEXES: &str = "\
+SELECT i.indrelid, c.relname::text,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k (number, position)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+             WHERE k.position <= i.indnkeyatts ORDER BY k.position),
+       i.indimmediate
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = ANY ($1) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY i.indrelid, i.indisprimary DESC, c.relname";
+
+const ANCESTORS: &str = "\
+WITH RECURSIVE above (oid, parent) AS (
+  SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = ANY ($1)
+  UNION SELECT above.oid, i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.parent
+)
+SELECT above.oid, n.nspname::text, c.relname::text FROM above
+JOIN pg_catalog.pg_class c ON c.oid = above.parent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p' ORDER BY 1, 2, 3";

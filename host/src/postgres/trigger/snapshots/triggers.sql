@@ -1,0 +1,14 @@
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:i" AFTER INSERT ON public.accounts REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:i"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:i";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:u" AFTER UPDATE ON public.accounts REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:u"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:u";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:d" AFTER DELETE ON public.accounts REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:d"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:d";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:t" AFTER TRUNCATE ON public.accounts FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:t"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:t";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:r" AFTER INSERT OR UPDATE OR DELETE ON public.accounts FOR EACH ROW EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:r"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:r";

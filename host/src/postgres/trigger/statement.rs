@@ -1,0 +1,89 @@
+//! Functions of statement triggers: one INSERT for all rows of the statement.
+
+use super::columns::ROW;
+use super::{Capture, Context, insert_into, insert_into_current, prologue};
+use crate::postgres::literal;
+
+pub(super) fn insert(context: &Context<'_>, capture: &Capture) -> String {
+    function(context, capture, |select| format!("SELECT 'I' AS kind, {} AS new, NULL::text AS old FROM {}", data(), rows("new_rows", select)))
+}
+
+pub(super) fn delete(context: &Context<'_>, capture: &Capture) -> String {
+    function(context, capture, |select| format!("SELECT 'D' AS kind, NULL::text AS new, {} AS old FROM {}", data(), rows("old_rows", select)))
+}
+
+/// PostgreSQL appends the old and the new version of a row to the two tables
+/// together, so position pairs them, whatever happened to the key. The join may
+/// reorder them when it spills, hence the sort; the ids are drawn after it.
+/// Should the tables ever differ in length, the rest is deletes and inserts.
+pub(super) fn update(context: &Context<'_>, capture: &Capture) -> String {
+    let filter = if capture.columns.every { "" } else { "\nWHERE n.data IS DISTINCT FROM o.data" };
+    function(context, capture, |select| {
+        let side = |table| format!("SELECT row_number() OVER () AS number, {} AS data FROM {}", data(), rows(table, select));
+        format!(
+            "SELECT CASE WHEN o.number IS NULL THEN 'I' WHEN n.number IS NULL THEN 'D' ELSE 'U' END AS kind, n.data AS new, o.data AS old
+FROM ({}) AS o
+FULL JOIN ({}) AS n ON n.number = o.number{filter}
+ORDER BY coalesce(o.number, n.number), n.number NULLS FIRST",
+            side("old_rows"),
+            side("new_rows")
+        )
+    })
+}
+
+pub(super) fn truncate(context: &Context<'_>, capture: &Capture) -> String {
+    let insert = insert_into_current(context, capture, "SELECT 'T' AS kind, NULL::text AS new, NULL::text AS old");
+    format!("{}{insert}  RETURN NULL;\nEND\n", prologue(context, ""))
+}
+
+/// `query` takes what to select of a row, or nothing for the whole row.
+fn function(context: &Context<'_>, capture: &Capture, query: impl Fn(Option<&str>) -> String) -> String {
+    let columns = &capture.columns;
+    if columns.whole_row() {
+        let insert = insert_into_current(context, capture, &query(None));
+        return format!("{}{insert}  RETURN NULL;\nEND\n", prologue(context, ""));
+    }
+    let insert = insert_into_current(context, capture, &query(Some(&columns.select(ROW))));
+    let built = concatenation(&insert_into(context, capture, SLOT, &query(Some(COLUMNS))));
+    format!(
+        "{prologue}  IF NOT {check} THEN
+  {look_up}  EXECUTE {built};
+  RETURN NULL;
+  END IF;
+{insert}  RETURN NULL;
+END
+",
+        prologue = prologue(context, "  pgshovel_columns text;\n"),
+        check = columns.check(),
+        look_up = columns.look_up(),
+    )
+}
+
+/// Places in a statement that the function fills in; no name in PostgreSQL holds
+/// a zero.
+const SLOT: &str = "\0slot\0";
+const COLUMNS: &str = "\0columns\0";
+
+/// The expression that gives `template` with its places filled in.
+fn concatenation(template: &str) -> String {
+    let parts: Vec<String> = template
+        .split('\0')
+        .map(|part| match part {
+            "slot" => "pgshovel_slot::text".to_owned(),
+            "columns" => "pgshovel_columns".to_owned(),
+            _ => literal(part),
+        })
+        .collect();
+    parts.join(" || ")
+}
+
+fn data() -> String {
+    format!("row_to_json({ROW})::text")
+}
+
+fn rows(table: &str, select: Option<&str>) -> String {
+    match select {
+        None => format!("{table} AS {ROW}"),
+        Some(select) => format!("(SELECT {select} FROM {table} AS {ROW}) AS {ROW}"),
+    }
+}
