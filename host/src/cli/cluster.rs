@@ -1,16 +1,156 @@
 //! `pgshovel cluster …`
 
 use clap::Subcommand;
+use proto::interfaces::configurations::ClusterConfiguration;
+use uuid::Uuid;
 
 use super::Common;
+use crate::cluster::change::{Changer, Unobserved};
+use crate::cluster::{Cluster, VERSION, admin};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create the cluster in ZooKeeper.
-    Initialize,
+    /// Create the cluster in ZooKeeper, and the chroot it is in.
+    ///
+    /// Does nothing if the cluster exists. Databases are not touched: each is made
+    /// ready when the first set is created in it.
+    #[command(after_help = "Example:\n  pgshovel --zookeeper-hosts zk1:2181,zk2:2181/pgshovel cluster initialize")]
+    Initialize {
+        /// Print what would be done, and do nothing.
+        #[arg(long, env = "PGSHOVEL_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
+        dry_run: bool,
+    },
+    /// Bring the cluster, and what it has in its databases, to the version of this program.
+    ///
+    /// All databases change together, or none does. Relays and workers of another
+    /// series of versions stop; start those of this one afterwards.
+    #[command(after_help = "Example:\n  pgshovel cluster upgrade --dry-run")]
+    Upgrade {
+        /// Also from a later version to an earlier one, and again to the same one; accepts a database that pg_upgrade has given a new identity.
+        #[arg(long, env = "PGSHOVEL_FORCE", value_parser = clap::builder::FalseyValueParser::new())]
+        force: bool,
+        /// Print the steps and their SQL, and take none.
+        #[arg(long, env = "PGSHOVEL_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
+        dry_run: bool,
+    },
+    /// Finish or undo what commands left behind that died, and say what was done.
+    ///
+    /// Every command that changes a set does this for the set by itself first.
+    Recover,
 }
 
-pub async fn run(_common: &Common, _command: &Command) -> Result<()> {
-    Err(Error::stop("not built yet"))
+pub async fn run(common: &Common, command: &Command) -> Result<()> {
+    match command {
+        Command::Initialize { dry_run } => initialize(common, *dry_run).await,
+        Command::Upgrade { force, dry_run } => upgrade(common, *force, *dry_run).await,
+        Command::Recover => recover(common).await,
+    }
+}
+
+/// The cluster and its configuration, for a command that changes something.
+pub(super) async fn open(common: &Common) -> Result<(Cluster, ClusterConfiguration)> {
+    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let configuration = cluster.configuration().await?;
+    if configuration.id.is_none() {
+        return Err(Error::configure(format!("the cluster {:?} was made by pgshovel 2015; run `cluster upgrade`", common.cluster)));
+    }
+    Ok((cluster, configuration))
+}
+
+async fn initialize(common: &Common, dry_run: bool) -> Result<()> {
+    let (name, hosts) = (&common.cluster, &common.zookeeper_hosts);
+    if dry_run {
+        crate::cluster::name::check_cluster(name)?;
+        println!("-- in ZooKeeper at {hosts}, as far as they are missing: create the chroot, /{name} and /{name}/sets");
+        return Ok(());
+    }
+    let (_, configuration, created) = Cluster::initialize(hosts, name).await?;
+    if created {
+        println!("created the cluster {name:?} of version {} in ZooKeeper at {hosts}", configuration.version);
+    } else {
+        println!("the cluster {name:?} of version {} exists in ZooKeeper at {hosts}", configuration.version);
+    }
+    Ok(())
+}
+
+async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
+    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let revision = cluster.cluster_revision().await?;
+    let configuration = cluster.configuration_of_any_version().await?;
+    if configuration.version == VERSION && configuration.id.is_some() && !force {
+        println!("the cluster {:?} is of version {VERSION} already", common.cluster);
+        return Ok(());
+    }
+    if later(&configuration.version, VERSION) && !force {
+        return Err(Error::configure(format!(
+            "the cluster {:?} is of version {}, which is later than this pgshovel {VERSION}; run that one, or go back with --force",
+            common.cluster, configuration.version
+        )));
+    }
+    if configuration.id.is_none() {
+        return adopt(&cluster, configuration, revision, dry_run).await;
+    }
+    let changer = Changer::new(&cluster, &configuration, &Unobserved);
+    changer.settle(crate::cluster::pending::WHOLE_CLUSTER).await?;
+    let databases = admin::databases(&changer).await?;
+    if dry_run {
+        print!("{}", admin::upgrade_script(&changer, VERSION, &databases).await?);
+        return Ok(());
+    }
+    let count = databases.len();
+    changer.upgrade(VERSION, revision, databases).await?;
+    println!("the cluster {:?} and its {count} databases are of version {VERSION}", common.cluster);
+    Ok(())
+}
+
+/// A cluster of pgshovel 2015 has no id. Its sets are captured in another way, and
+/// cannot be taken over.
+async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, revision: i32, dry_run: bool) -> Result<()> {
+    let sets = cluster.set_names().await?;
+    if !sets.is_empty() {
+        return Err(Error::configure(format!(
+            "the cluster {:?} was made by pgshovel 2015 and has the sets {}; save them with `set inspect`, drop them with that pgshovel, upgrade the cluster, then create them again",
+            cluster.name(),
+            sets.join(", ")
+        )));
+    }
+    if dry_run {
+        println!("-- in ZooKeeper: set /{} to version {VERSION} and give it an id", cluster.name());
+        return Ok(());
+    }
+    configuration.id = Some(Uuid::new_v4().to_string());
+    VERSION.clone_into(&mut configuration.version);
+    cluster.set_configuration(&configuration, revision).await?;
+    println!("the cluster {:?} is of version {VERSION}", cluster.name());
+    Ok(())
+}
+
+async fn recover(common: &Common) -> Result<()> {
+    let (cluster, configuration) = open(common).await?;
+    let report = Changer::new(&cluster, &configuration, &Unobserved).recover().await?;
+    for line in &report {
+        println!("{line}");
+    }
+    if report.is_empty() {
+        println!("nothing was left behind");
+    }
+    Ok(())
+}
+
+/// Whether the version `one` comes after `other`, number by number.
+fn later(one: &str, other: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u32> { version.split(['.', '-', '+']).map_while(|number| number.parse().ok()).collect() };
+    numbers(one) > numbers(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_have_an_order() {
+        assert!(later("0.10.0", "0.9.1") && later("1.0.0", "0.9.1"));
+        assert!(!later("0.1.0", "0.1.0") && !later("0.1.0-dev", "0.1.0") && !later("x", "0.1.0"));
+    }
 }

@@ -1,16 +1,286 @@
 //! `pgshovel set …`
 
-use clap::Subcommand;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
-use super::Common;
+use clap::builder::FalseyValueParser;
+use clap::{Args, Subcommand, ValueEnum};
+use proto::interfaces::configurations::ReplicationSetConfiguration;
+use serde_json::json;
+
+use super::{Common, cluster};
+use crate::cluster::admin::Ready;
+use crate::cluster::change::{Changer, Unobserved};
+use crate::cluster::{Cluster, StoredSet};
 use crate::error::{Error, Result};
+use crate::postgres::{connect, secret};
+
+/// How many bytes a configuration may have: what ZooKeeper takes, with room to spare.
+const CONFIGURATION_BYTES_MAX: u64 = 512 * 1024;
+
+const EXAMPLE: &str = "\
+Example of a configuration:
+  database {
+    dsn: \"host=localhost dbname=app user=app\"
+  }
+  tables {
+    name: \"accounts\"
+    primary_keys: \"id\"
+  }
+  tables {
+    schema: \"sales\"
+    name: \"orders\"
+    primary_keys: \"shop\"
+    primary_keys: \"number\"
+    columns: \"total\"
+  }
+
+A table without `columns` is captured with every column, also with those added
+later. A password can be left out of the dsn: PGPASSWORD and password files
+(PGPASSFILE, ~/.pgpass) are asked for it where it is needed.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the replication sets.
-    List,
+    /// Create a replication set: from here on every change of its tables is captured.
+    #[command(after_help = EXAMPLE)]
+    Create {
+        /// The name of the new set.
+        name: String,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// List the replication sets. Passwords are not printed.
+    List {
+        /// As what.
+        #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "table", value_name = "FORMAT")]
+        format: ListFormat,
+    },
+    /// Print the configuration of a set, and its version on standard error.
+    #[command(after_help = "Example, to change a set:\n  pgshovel set inspect app --show-secrets > app.pgshovel\n  $EDITOR app.pgshovel\n  pgshovel set update app app.pgshovel")]
+    Inspect {
+        /// The set; NAME@VERSION fails if it is of another version.
+        name: String,
+        /// As what: `text` is what `set update` reads.
+        #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "text", value_name = "FORMAT")]
+        format: InspectFormat,
+        /// Print passwords too, instead of ********.
+        #[arg(long, env = "PGSHOVEL_SHOW_SECRETS", value_parser = FalseyValueParser::new())]
+        show_secrets: bool,
+    },
+    /// Change a set: its tables, their columns, its database.
+    ///
+    /// No change of a row is lost, whatever writes to the tables meanwhile. A set
+    /// whose database is another one moves there.
+    #[command(after_help = EXAMPLE)]
+    Update {
+        /// The set; NAME@VERSION fails if it was changed since it was of that version.
+        name: String,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Drop a set: its triggers, functions and queue, and nothing else.
+    Drop {
+        /// The set; NAME@VERSION fails if it was changed since it was of that version.
+        name: String,
+        /// Also if its database is gone: only ZooKeeper is changed then.
+        #[arg(long, env = "PGSHOVEL_FORCE", value_parser = FalseyValueParser::new())]
+        force: bool,
+        /// Print the steps and their SQL, and take none.
+        #[arg(long, env = "PGSHOVEL_DRY_RUN", value_parser = FalseyValueParser::new())]
+        dry_run: bool,
+    },
 }
 
-pub async fn run(_common: &Common, _command: &Command) -> Result<()> {
-    Err(Error::stop("not built yet"))
+/// Where a configuration comes from, and what is done with it.
+#[derive(Args, Debug)]
+pub struct Source {
+    /// The configuration, in protobuf text format; - is standard input.
+    #[arg(default_value = "-", value_name = "FILE")]
+    file: PathBuf,
+    /// Print the steps and their SQL, and take none.
+    #[arg(long, env = "PGSHOVEL_DRY_RUN", value_parser = FalseyValueParser::new())]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ListFormat {
+    /// For a person.
+    Table,
+    /// An array of objects.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum InspectFormat {
+    /// Protobuf text format.
+    Text,
+    /// For a person.
+    Table,
+    /// One object.
+    Json,
+}
+
+pub async fn run(common: &Common, command: &Command) -> Result<()> {
+    match command {
+        Command::Create { name, source } => {
+            crate::cluster::name::check_set(name)?;
+            let wanted = read(&source.file)?;
+            let version = crate::cluster::set::version(&wanted);
+            let (cluster, configuration) = cluster::open(common).await?;
+            let changer = Changer::new(&cluster, &configuration, &Unobserved);
+            let ready = changer.create(name, wanted).await?;
+            carry_out(&changer, ready, source.dry_run, &format!("created the set {name:?}, version {version}")).await
+        }
+        Command::Update { name, source } => {
+            let (name, expected) = split(name);
+            let wanted = read(&source.file)?;
+            let version = crate::cluster::set::version(&wanted);
+            let (cluster, configuration) = cluster::open(common).await?;
+            let changer = Changer::new(&cluster, &configuration, &Unobserved);
+            let ready = changer.update(name, expected, wanted).await?;
+            carry_out(&changer, ready, source.dry_run, &format!("updated the set {name:?}, version {version}")).await
+        }
+        Command::Drop { name, force, dry_run } => {
+            let (name, expected) = split(name);
+            let (cluster, configuration) = cluster::open(common).await?;
+            let changer = Changer::new(&cluster, &configuration, &Unobserved);
+            let ready = changer.drop(name, expected, *force).await?;
+            carry_out(&changer, ready, *dry_run, &format!("dropped the set {name:?}")).await
+        }
+        Command::List { format } => list(common, *format).await,
+        Command::Inspect { name, format, show_secrets } => inspect(common, name, *format, *show_secrets).await,
+    }
+}
+
+async fn carry_out(changer: &Changer<'_>, ready: Ready, dry_run: bool, done: &str) -> Result<()> {
+    if dry_run {
+        print!("{}", changer.script(&ready)?);
+        return Ok(());
+    }
+    changer.run(ready).await?;
+    println!("{done}");
+    Ok(())
+}
+
+/// NAME or NAME@VERSION.
+fn split(name: &str) -> (&str, Option<&str>) {
+    name.split_once('@').map_or((name, None), |(name, version)| (name, Some(version)))
+}
+
+fn read(file: &Path) -> Result<ReplicationSetConfiguration> {
+    let stdin = file == Path::new("-");
+    let shown = if stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let unreadable = |error: std::io::Error| Error::configure(format!("cannot read {shown}: {error}"));
+    let mut text = String::new();
+    let limit = CONFIGURATION_BYTES_MAX + 1;
+    let length = if stdin {
+        std::io::stdin().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(limit).read_to_string(&mut text))
+    };
+    if length.map_err(unreadable)? as u64 >= limit {
+        return Err(Error::configure(format!("{shown} is larger than {CONFIGURATION_BYTES_MAX} bytes, which no configuration is")));
+    }
+    if text.trim().is_empty() {
+        return Err(Error::configure(format!("{shown} is empty; it takes a configuration such as `pgshovel set create --help` shows")));
+    }
+    proto::text::parse(&text).map_err(|error| Error::configure(format!("{shown}, {error}")))
+}
+
+async fn list(common: &Common, format: ListFormat) -> Result<()> {
+    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    cluster.configuration().await?;
+    let mut sets = Vec::new();
+    for name in cluster.set_names().await? {
+        sets.extend(cluster.find_set(&name).await?);
+    }
+    match format {
+        ListFormat::Json => print_json(&sets.iter().map(as_json).collect::<Vec<_>>()),
+        ListFormat::Table => {
+            let header = ["SET", "VERSION", "DATABASE", "TABLES"].map(str::to_owned).to_vec();
+            let rows = sets.iter().map(|set| {
+                vec![set.name.clone(), set.version.clone(), place(&set.configuration), tables(&set.configuration).join(", ")]
+            });
+            print_table(std::iter::once(header).chain(rows).collect());
+            Ok(())
+        }
+    }
+}
+
+async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secrets: bool) -> Result<()> {
+    let (name, expected) = split(name);
+    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    cluster.configuration().await?;
+    let mut set = cluster.set(name).await?;
+    if let Some(expected) = expected.filter(|expected| *expected != set.version) {
+        return Err(Error::stop(format!("the set {name:?} is of version {}, not {expected}", set.version)));
+    }
+    if !show_secrets {
+        set.configuration.database.dsn = secret::mask(&set.configuration.database.dsn);
+    }
+    match format {
+        InspectFormat::Text => {
+            eprintln!("version: {}", set.version);
+            print!("{}", proto::text::print(&set.configuration));
+            Ok(())
+        }
+        InspectFormat::Json => print_json(&as_json(&set)),
+        InspectFormat::Table => {
+            println!("set:      {}\nversion:  {}\ndatabase: {}\n", set.name, set.version, set.configuration.database.dsn);
+            let header = ["TABLE", "IDENTITY", "COLUMNS"].map(str::to_owned).to_vec();
+            let rows = set.configuration.tables.iter().zip(tables(&set.configuration)).map(|(table, name)| {
+                let columns = if table.columns.is_empty() { "all".to_owned() } else { table.columns.join(", ") };
+                vec![name, table.primary_keys.join(", "), columns]
+            });
+            print_table(std::iter::once(header).chain(rows).collect());
+            Ok(())
+        }
+    }
+}
+
+/// Passwords stay only if the caller left them in.
+fn as_json(set: &StoredSet) -> serde_json::Value {
+    let tables: Vec<serde_json::Value> = set
+        .configuration
+        .tables
+        .iter()
+        .map(|table| json!({"schema": table.schema(), "name": table.name, "primary_keys": table.primary_keys, "columns": table.columns}))
+        .collect();
+    json!({"name": set.name, "version": set.version, "database": {"dsn": set.configuration.database.dsn}, "tables": tables})
+}
+
+fn tables(configuration: &ReplicationSetConfiguration) -> Vec<String> {
+    configuration.tables.iter().map(|table| format!("{}.{}", table.schema(), table.name)).collect()
+}
+
+fn place(configuration: &ReplicationSetConfiguration) -> String {
+    connect::parse(&configuration.database.dsn).map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Columns as wide as their widest cell; the first row is the header.
+fn print_table(rows: Vec<Vec<String>>) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_follows_an_at() {
+        assert_eq!(split("app"), ("app", None));
+        assert_eq!(split("app@0123"), ("app", Some("0123")));
+    }
 }

@@ -22,7 +22,7 @@ use crate::postgres::{catalog, literal, schema};
 
 /// How long one statement of a change waits for a lock; writers that queue behind
 /// it wait as long.
-const LOCK_TIMEOUT_MS: u32 = 2_000;
+pub(super) const LOCK_TIMEOUT_MS: u32 = 2_000;
 
 /// How often the whole transaction is tried while locks are in its way.
 const ATTEMPTS_MAX: u32 = 8;

@@ -125,6 +125,21 @@ impl<'a> Changer<'a> {
         }
     }
 
+    /// Drops a set from ZooKeeper alone, with what is in flight of it: its database
+    /// is gone.
+    pub(super) async fn forget(&self, name: &str) -> Result<()> {
+        let set = self.cluster.find_set(name).await?;
+        let change = match self.cluster.find_in_flight(name).await? {
+            Some(change) if change.owned => {
+                return Err(Error::retry(format!("another command is changing {name:?}; wait for it, or end it, then try again")));
+            }
+            Some(change) => change,
+            None => self.begin(name, State::Intended, set.as_ref(), None, Vec::new()).await?,
+        };
+        let delete = set.map(|set| Write::Delete(self.cluster.set_path(name), Some(set.revision.version)));
+        self.cluster.finish(&change, delete.into_iter().collect()).await
+    }
+
     async fn begin(
         &self,
         name: &str,

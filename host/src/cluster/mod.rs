@@ -3,6 +3,7 @@
 //!
 //! The only module that uses a ZooKeeper client.
 
+pub mod admin;
 mod apply;
 pub mod change;
 pub mod lease;
@@ -25,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::nearest::advice;
 
 pub use set::{Revision, StoredSet};
+use znode::{Failure, Write};
 
 /// What a session is asked to survive without a word between us and ZooKeeper;
 /// the server may grant less or more.
@@ -73,9 +75,52 @@ impl Cluster {
         Ok(Self { client, name: name.to_owned(), hosts: hosts.to_owned() })
     }
 
+    /// Creates the chroot in `hosts` and the cluster, as far as they are missing.
+    /// Returns its configuration, and whether it was created now.
+    pub async fn initialize(hosts: &str, name: &str) -> Result<(Self, ClusterConfiguration, bool)> {
+        if let Some((servers, chroot)) = hosts.split_once('/').filter(|(_, chroot)| !chroot.is_empty()) {
+            Self::connect(servers, name).await?.ensure(&format!("/{chroot}")).await?;
+        }
+        let cluster = Self::connect(hosts, name).await?;
+        let configuration = ClusterConfiguration { version: VERSION.to_owned(), id: Some(uuid::Uuid::new_v4().to_string()) };
+        let writes = [
+            Write::Create(cluster.path(), configuration.encode_to_vec()),
+            Write::Create(cluster.sets_path(), Vec::new()),
+        ];
+        match cluster.write(&writes).await {
+            Ok(()) | Err(Failure::Refused | Failure::Unknown) => {}
+            Err(Failure::Failed(error)) => return Err(error),
+        }
+        let found = cluster.configuration_of_any_version().await?;
+        cluster.ensure(&cluster.sets_path()).await?;
+        let created = found.id == configuration.id;
+        Ok((cluster, found, created))
+    }
+
+    /// The version of the cluster's node, for a change that starts from it.
+    pub async fn cluster_revision(&self) -> Result<i32> {
+        Ok(self.read(&self.path()).await?.ok_or_else(|| self.absent())?.1.version)
+    }
+
+    /// Replaces the cluster's configuration, if its node is still of this version.
+    pub async fn set_configuration(&self, configuration: &ClusterConfiguration, revision: i32) -> Result<()> {
+        match self.write(&[Write::Set(self.path(), configuration.encode_to_vec(), Some(revision))]).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Failed(error)) => Err(error),
+            Err(Failure::Refused | Failure::Unknown) if self.configuration_of_any_version().await? == *configuration => Ok(()),
+            Err(_) => Err(Error::retry("the cluster was changed by another command meanwhile; try again")),
+        }
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The address that this session was made with.
+    #[must_use]
+    pub fn hosts(&self) -> &str {
+        &self.hosts
     }
 
     /// The cluster's configuration. `Configure` if the cluster was not

@@ -6,6 +6,7 @@ pub mod event;
 pub mod node;
 pub mod queue;
 pub mod schema;
+pub mod secret;
 pub mod trigger;
 
 /// An identifier as SQL takes it, whatever it contains.

@@ -1,0 +1,290 @@
+//! What the commands on sets do: look, refuse or get ready, then show the steps
+//! or take them.
+
+use proto::interfaces::configurations::ReplicationSetConfiguration;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::apply::{self, LOCK_TIMEOUT_MS};
+use super::change::{Changer, Database};
+use super::pending::WHOLE_CLUSTER;
+use super::plan::{self, Scope, Step};
+use super::{Cluster, StoredSet, name, set, validate};
+use crate::error::{Error, Result};
+use crate::postgres::catalog::{self, Facts};
+use crate::postgres::schema::{self, Stamp};
+use crate::postgres::{connect, node, secret};
+
+/// A change that was looked at, found possible, and not begun.
+#[derive(Debug)]
+pub struct Ready {
+    name: String,
+    before: Option<StoredSet>,
+    after: Option<ReplicationSetConfiguration>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    One(Site),
+    /// From the first database to the second.
+    Move(Site, Site),
+    /// The database is gone: only ZooKeeper changes.
+    Nowhere,
+}
+
+#[derive(Debug)]
+struct Site {
+    dsn: String,
+    client: Client,
+    facts: Facts,
+}
+
+impl Changer<'_> {
+    /// Gets ready to create a set. Changes nothing, except that it ends what a
+    /// command that died left of the set.
+    pub async fn create(&self, name: &str, after: ReplicationSetConfiguration) -> Result<Ready> {
+        name::check_set(name)?;
+        refuse_mask(&after)?;
+        self.settle(name).await?;
+        if self.cluster.find_set(name).await?.is_some() {
+            return Err(Error::configure(format!("the set {name:?} exists already; see `set inspect {name}`, change it with `set update {name}`")));
+        }
+        let site = self.site(name, &after.database.dsn, Some(&after)).await?;
+        self.check(name, &after, &site)?;
+        Ok(Ready { name: name.to_owned(), before: None, after: Some(after), place: Place::One(site) })
+    }
+
+    /// Gets ready to change a set. `version` is the one it must have now.
+    pub async fn update(&self, name: &str, version: Option<&str>, after: ReplicationSetConfiguration) -> Result<Ready> {
+        refuse_mask(&after)?;
+        let before = self.current(name, version).await?;
+        let site = self.site(name, &after.database.dsn, Some(&after)).await?;
+        self.check(name, &after, &site)?;
+        let place = if before.configuration.database.dsn == after.database.dsn || holds(&site) {
+            Place::One(site)
+        } else {
+            let old = self.site(name, &before.configuration.database.dsn, None).await.map_err(|error| {
+                error.context(format!("the set {name:?} would move to another database, and the one it is in must take part"))
+            })?;
+            if node::server(&old.client).await? == node::server(&site.client).await? {
+                Place::One(site)
+            } else {
+                for site in [&old, &site] {
+                    check_prepared(site)?;
+                }
+                Place::Move(old, site)
+            }
+        };
+        Ok(Ready { name: name.to_owned(), before: Some(before), after: Some(after), place })
+    }
+
+    /// Gets ready to drop a set. With `force`, also if its database is gone.
+    pub async fn drop(&self, name: &str, version: Option<&str>, force: bool) -> Result<Ready> {
+        if force {
+            let before = self.find_current(name, version).await?;
+            let site = match &before {
+                Some(set) => self.site(name, &set.configuration.database.dsn, None).await,
+                None => return Err(Error::configure(format!("the set {name:?} does not exist, nor is a change of it in flight"))),
+            };
+            return match site {
+                Ok(site) => {
+                    self.settle(name).await?;
+                    let before = Some(self.current(name, version).await?);
+                    Ok(Ready { name: name.to_owned(), before, after: None, place: Place::One(site) })
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the set is dropped without its database");
+                    Ok(Ready { name: name.to_owned(), before, after: None, place: Place::Nowhere })
+                }
+            };
+        }
+        let before = self.current(name, version).await?;
+        let site = self.site(name, &before.configuration.database.dsn, None).await.map_err(|error| Error {
+            next: error.next,
+            message: format!("{error}; if the database is gone for good, run `set drop {name} --force`"),
+        })?;
+        Ok(Ready { name: name.to_owned(), before: Some(before), after: None, place: Place::One(site) })
+    }
+
+    /// Takes the steps.
+    pub async fn run(&self, ready: Ready) -> Result<()> {
+        let Ready { name, before, after, place } = ready;
+        match (place, before, &after) {
+            (Place::One(site), before, after) => self.change_one(site.client, &site.dsn, &name, before.as_ref(), after.as_ref()).await?,
+            (Place::Move(old, new), Some(before), Some(after)) => self.move_set(&before, after, old.client, new.client).await?,
+            (Place::Nowhere, Some(_), None) => self.forget(&name).await?,
+            _ => return Err(Error::bug("a change without a set")),
+        }
+        if after.is_none() {
+            self.cluster.remove_leaders(&name).await;
+        }
+        Ok(())
+    }
+
+    /// The set as it is, after what was left of other changes is ended.
+    async fn current(&self, name: &str, version: Option<&str>) -> Result<StoredSet> {
+        name::check_set(name)?;
+        self.settle(name).await?;
+        check_version(self.cluster.set(name).await?, version)
+    }
+
+    /// The set as it is, or as it was before a change that is in flight.
+    async fn find_current(&self, name: &str, version: Option<&str>) -> Result<Option<StoredSet>> {
+        name::check_set(name)?;
+        if let Some(found) = self.cluster.find_set(name).await? {
+            return check_version(found, version).map(Some);
+        }
+        let Some(change) = self.cluster.find_in_flight(name).await? else { return Ok(None) };
+        let Some(configuration) = change.pending.after else { return Ok(None) };
+        let revision = super::Revision { created: 0, version: 0 };
+        Ok(Some(StoredSet { name: name.to_owned(), version: set::version(&configuration), configuration, revision }))
+    }
+
+    async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Site> {
+        let client = apply::connect(dsn).await?;
+        for gid in self.roll_back_orphans(&client).await? {
+            tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
+        }
+        let facts = catalog::read(&client, self.cluster.name(), name, wanted).await?;
+        Ok(Site { dsn: dsn.to_owned(), client, facts })
+    }
+
+    fn check(&self, name: &str, wanted: &ReplicationSetConfiguration, site: &Site) -> Result<()> {
+        let problems = validate::problems(name, self.cluster_id(), wanted, &site.facts);
+        if problems.is_empty() { Ok(()) } else { Err(validate::refuse(name, &problems)) }
+    }
+
+    /// The steps of `ready`, as text: SQL that could be run by hand, and comments.
+    pub fn script(&self, ready: &Ready) -> Result<String> {
+        let Ready { name, before, after, place } = ready;
+        let pending = self.cluster.pending_path(name);
+        let path = self.cluster.set_path(name);
+        let last = match (before, after) {
+            (None, _) => format!("create {path}"),
+            (Some(_), Some(_)) => format!("set {path}"),
+            (Some(_), None) => format!("delete {path}"),
+        };
+        let cluster = self.cluster.name();
+        let stamp = Stamp { change: "CHANGE_ID", epoch: 0 };
+        let scope = Scope { cluster, cluster_id: self.cluster_id(), version: &self.configuration.version, set: name, stamp };
+        let mut text = format!("-- in ZooKeeper: create {pending}\n");
+        match (place, after) {
+            (Place::Nowhere, _) => {}
+            (Place::One(site), Some(after)) => text.push_str(&script(&site.dsn, cluster, &capture_steps(&scope, after, &site.facts)?, "COMMIT")?),
+            (Place::One(site), None) => text.push_str(&script(&site.dsn, cluster, &plan::remove(&scope, &site.facts), "COMMIT")?),
+            (Place::Move(old, new), Some(after)) => {
+                let gid = |index| format!("PREPARE TRANSACTION 'pgshovel:{}:{name}:CHANGE_ID:{index}'", self.cluster_id());
+                text.push_str(&script(&new.dsn, cluster, &capture_steps(&scope, after, &new.facts)?, &gid(0))?);
+                text.push_str(&script(&old.dsn, cluster, &plan::remove(&scope, &old.facts), &gid(1))?);
+                text.push_str(&format!("\n-- in ZooKeeper, in one write: set {pending} to committed, {last}\n-- then COMMIT PREPARED in each database\n-- in ZooKeeper: delete {pending}\n"));
+                return Ok(text);
+            }
+            (Place::Move(..), None) => return Err(Error::bug("a set cannot move and be dropped")),
+        }
+        text.push_str(&format!("\n-- in ZooKeeper, in one write: {last}, delete {pending}\n"));
+        Ok(text)
+    }
+}
+
+fn capture_steps(scope: &Scope<'_>, after: &ReplicationSetConfiguration, facts: &Facts) -> Result<Vec<Step>> {
+    let mut steps = plan::prepare(scope, facts, Uuid::nil());
+    steps.extend(plan::capture(scope, after, facts, facts.queue.as_ref().map(|queue| queue.id))?);
+    Ok(steps)
+}
+
+/// One transaction, as text.
+fn script(dsn: &str, cluster: &str, steps: &[Step], end: &str) -> Result<String> {
+    let place = connect::describe(&connect::parse(dsn)?);
+    let lock = schema::lock(cluster);
+    let mut text = format!("\n-- in PostgreSQL at {place}\nBEGIN;\nSET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\n{lock}\n");
+    for Step { title, sql } in steps {
+        text.push_str(&format!("\n-- {title}\n{sql}\n"));
+    }
+    text.push_str(&format!("\n{end};\n"));
+    Ok(text)
+}
+
+/// The set is captured in the database: it is the one it was created in, whatever
+/// it is called now.
+fn holds(site: &Site) -> bool {
+    site.facts.managed.as_ref().is_some_and(|managed| managed.set.is_some())
+}
+
+fn check_prepared(site: &Site) -> Result<()> {
+    if site.facts.prepared_max > 0 {
+        return Ok(());
+    }
+    let place = connect::describe(&connect::parse(&site.dsn)?);
+    Err(Error::configure(format!(
+        "a set moves from database to database by two-phase commit, and the server at {place} allows none: set max_prepared_transactions to 1 or more and restart it, or drop the set and create it again"
+    )))
+}
+
+fn check_version(found: StoredSet, wanted: Option<&str>) -> Result<StoredSet> {
+    match wanted {
+        Some(wanted) if wanted != found.version => Err(Error::stop(format!(
+            "the set {:?} is of version {}, not {wanted}: it was changed meanwhile; look at it again with `set inspect {}`",
+            found.name, found.version, found.name
+        ))),
+        _ => Ok(found),
+    }
+}
+
+fn refuse_mask(configuration: &ReplicationSetConfiguration) -> Result<()> {
+    if secret::is_masked(&configuration.database.dsn) {
+        return Err(Error::configure(format!(
+            "database.dsn: the password is the mask {}, which `set inspect` prints in its place; print it with --show-secrets, or leave the password to PGPASSWORD or a password file",
+            secret::MASK
+        )));
+    }
+    Ok(())
+}
+
+impl Cluster {
+    /// The nodes of sets' leaders go with their set; a standby's goes with its session.
+    async fn remove_leaders(&self, set: &str) {
+        if let Err(error) = self.client.delete(&self.leaders_path(set), None).await {
+            tracing::debug!(%error, "the leaders' node stays");
+        }
+    }
+}
+
+/// The databases of all sets, each once, whatever their connection strings say.
+pub async fn databases(changer: &Changer<'_>) -> Result<Vec<Database>> {
+    let mut databases: Vec<(node::Server, Database)> = Vec::new();
+    for (name, configuration) in changer.all_sets().await? {
+        let dsn = configuration.database.dsn.clone();
+        if let Some((_, database)) = databases.iter_mut().find(|(_, database)| database.dsn == dsn) {
+            database.sets.push((name, configuration));
+            continue;
+        }
+        let client = apply::connect(&dsn).await.map_err(|error| error.context(format!("the set {name:?}")))?;
+        let server = node::server(&client).await?;
+        match databases.iter_mut().find(|(other, _)| *other == server) {
+            Some((_, database)) => database.sets.push((name, configuration)),
+            None => databases.push((server, Database { dsn, client, sets: vec![(name, configuration)] })),
+        }
+    }
+    Ok(databases.into_iter().map(|(_, database)| database).collect())
+}
+
+/// The steps of an upgrade, as text.
+pub async fn upgrade_script(changer: &Changer<'_>, version: &str, databases: &[Database]) -> Result<String> {
+    let cluster = changer.cluster;
+    let pending = cluster.pending_path(WHOLE_CLUSTER);
+    let mut text = format!("-- in ZooKeeper: create {pending}\n");
+    for database in databases {
+        let mut steps = Vec::new();
+        for (set, configuration) in &database.sets {
+            let stamp = Stamp { change: "CHANGE_ID", epoch: 0 };
+            let scope = Scope { cluster: cluster.name(), cluster_id: changer.cluster_id(), version, set, stamp };
+            let facts = catalog::read(&database.client, cluster.name(), set, Some(configuration)).await?;
+            steps.extend(plan::refresh(&scope, configuration, &facts)?);
+        }
+        let end = if databases.len() == 1 { "COMMIT".to_owned() } else { format!("PREPARE TRANSACTION 'pgshovel:{}::CHANGE_ID:…'", changer.cluster_id()) };
+        text.push_str(&script(&database.dsn, cluster.name(), &steps, &end)?);
+    }
+    text.push_str(&format!("\n-- in ZooKeeper: set {} to version {version}, delete {pending}\n", cluster.path()));
+    Ok(text)
+}
