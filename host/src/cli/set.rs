@@ -56,7 +56,9 @@ pub enum Command {
         format: ListFormat,
     },
     /// Print the configuration of a set, and its version on standard error.
-    #[command(after_help = "Example, to change a set:\n  pgshovel set inspect app --show-secrets > app.pgshovel\n  $EDITOR app.pgshovel\n  pgshovel set update app app.pgshovel")]
+    #[command(
+        after_help = "Example, to change a set:\n  pgshovel set inspect app --show-secrets > app.pgshovel\n  $EDITOR app.pgshovel\n  pgshovel set update app app.pgshovel"
+    )]
     Inspect {
         /// The set; NAME@VERSION fails if it is of another version.
         name: String,
@@ -198,9 +200,9 @@ async fn list(common: &Common, format: ListFormat) -> Result<()> {
         ListFormat::Json => print_json(&sets.iter().map(as_json).collect::<Vec<_>>()),
         ListFormat::Table => {
             let header = ["SET", "VERSION", "DATABASE", "TABLES"].map(str::to_owned).to_vec();
-            let rows = sets.iter().map(|set| {
-                vec![set.name.clone(), set.version.clone(), place(&set.configuration), tables(&set.configuration).join(", ")]
-            });
+            let rows = sets
+                .iter()
+                .map(|set| vec![set.name.clone(), set.version.clone(), place(&set.configuration), tables(&set.configuration).join(", ")]);
             print_table(std::iter::once(header).chain(rows).collect());
             Ok(())
         }
@@ -254,7 +256,8 @@ fn tables(configuration: &ReplicationSetConfiguration) -> Vec<String> {
 }
 
 fn place(configuration: &ReplicationSetConfiguration) -> String {
-    connect::parse(&configuration.database.dsn).map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
+    connect::parse(&configuration.database.dsn)
+        .map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {

@@ -48,7 +48,9 @@ impl Changer<'_> {
         refuse_mask(&after)?;
         self.settle(name).await?;
         if self.cluster.find_set(name).await?.is_some() {
-            return Err(Error::configure(format!("the set {name:?} exists already; see `set inspect {name}`, change it with `set update {name}`")));
+            return Err(Error::configure(format!(
+                "the set {name:?} exists already; see `set inspect {name}`, change it with `set update {name}`"
+            )));
         }
         let site = self.site(name, &after.database.dsn, Some(&after)).await?;
         self.check(name, &after, &site)?;
@@ -171,7 +173,9 @@ impl Changer<'_> {
         let mut text = format!("-- in ZooKeeper: create {pending}\n");
         match (place, after) {
             (Place::Nowhere, _) => {}
-            (Place::One(site), Some(after)) => text.push_str(&script(&site.dsn, cluster, &capture_steps(&scope, after, &site.facts)?, "COMMIT")?),
+            (Place::One(site), Some(after)) => {
+                text.push_str(&script(&site.dsn, cluster, &capture_steps(&scope, after, &site.facts)?, "COMMIT")?)
+            }
             (Place::One(site), None) => text.push_str(&script(&site.dsn, cluster, &plan::remove(&scope, &site.facts), "COMMIT")?),
             (Place::Move(old, new), Some(after)) => {
                 let gid = |index| format!("PREPARE TRANSACTION 'pgshovel:{}:{name}:CHANGE_ID:{index}'", self.cluster_id());
@@ -282,7 +286,11 @@ pub async fn upgrade_script(changer: &Changer<'_>, version: &str, databases: &[D
             let facts = catalog::read(&database.client, cluster.name(), set, Some(configuration)).await?;
             steps.extend(plan::refresh(&scope, configuration, &facts)?);
         }
-        let end = if databases.len() == 1 { "COMMIT".to_owned() } else { format!("PREPARE TRANSACTION 'pgshovel:{}::CHANGE_ID:…'", changer.cluster_id()) };
+        let end = if databases.len() == 1 {
+            "COMMIT".to_owned()
+        } else {
+            format!("PREPARE TRANSACTION 'pgshovel:{}::CHANGE_ID:…'", changer.cluster_id())
+        };
         text.push_str(&script(&database.dsn, cluster.name(), &steps, &end)?);
     }
     text.push_str(&format!("\n-- in ZooKeeper: set {} to version {version}, delete {pending}\n", cluster.path()));

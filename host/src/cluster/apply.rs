@@ -86,7 +86,10 @@ async fn attempt(
     task: Task<'_>,
     end: End<'_>,
 ) -> Result<Outcome> {
-    let begin = format!("BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL client_min_messages = warning; {}", schema::lock(&cluster.name));
+    let begin = format!(
+        "BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL client_min_messages = warning; {}",
+        schema::lock(&cluster.name)
+    );
     let result = match client.batch_execute(&begin).await {
         Ok(()) => inside(client, cluster, configuration, change, task).await,
         Err(error) => Err(lock_error(&error, "waiting for another command that changes this cluster's sets in the database")),
@@ -103,7 +106,13 @@ async fn attempt(
     }
 }
 
-async fn inside(client: &Client, cluster: &Cluster, configuration: &ClusterConfiguration, change: &InFlight, task: Task<'_>) -> Result<Outcome> {
+async fn inside(
+    client: &Client,
+    cluster: &Cluster,
+    configuration: &ClusterConfiguration,
+    change: &InFlight,
+    task: Task<'_>,
+) -> Result<Outcome> {
     if !cluster.is_in_flight(change).await? {
         return Ok(Outcome::Over);
     }
@@ -118,7 +127,9 @@ async fn inside(client: &Client, cluster: &Cluster, configuration: &ClusterConfi
             let known = facts.managed.as_ref().and_then(|managed| managed.node.as_ref());
             match known {
                 Some((_, owner, _)) if owner != cluster_id => {
-                    return Err(Error::stop(format!("the database belongs to another cluster of this name ({owner}, this one is {cluster_id}); nothing was removed from it")));
+                    return Err(Error::stop(format!(
+                        "the database belongs to another cluster of this name ({owner}, this one is {cluster_id}); nothing was removed from it"
+                    )));
                 }
                 _ => run(client, &plan::remove(&scope(set), &facts)).await?,
             }
@@ -178,7 +189,9 @@ fn lock_error(error: &tokio_postgres::Error, doing: &str) -> Error {
     let blocked = error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE);
     let explained = explain(error).context(doing);
     if blocked {
-        Error::retry(format!("{explained}; another session holds a lock for longer than {LOCK_TIMEOUT_MS} ms: see pg_stat_activity and pg_blocking_pids(), and try again"))
+        Error::retry(format!(
+            "{explained}; another session holds a lock for longer than {LOCK_TIMEOUT_MS} ms: see pg_stat_activity and pg_blocking_pids(), and try again"
+        ))
     } else {
         explained
     }
@@ -188,7 +201,9 @@ fn lock_error(error: &tokio_postgres::Error, doing: &str) -> Error {
 pub(super) async fn connect(dsn: &str) -> Result<Client> {
     let client = connect::connect(dsn, "pgshovel admin").await?;
     client
-        .batch_execute("SET statement_timeout = '5min'; SET idle_in_transaction_session_timeout = '5min'; SET search_path = pg_catalog, pg_temp")
+        .batch_execute(
+            "SET statement_timeout = '5min'; SET idle_in_transaction_session_timeout = '5min'; SET search_path = pg_catalog, pg_temp",
+        )
         .await
         .map_err(|error| explain(&error))?;
     Ok(client)

@@ -114,7 +114,8 @@ impl<'a> Changer<'a> {
         let change = self.begin_pending(WHOLE_CLUSTER, pending, None).await?;
         self.observer.reached("intended").await;
         let (clients, sets): (Vec<Client>, Vec<_>) = databases.into_iter().map(|database| (database.client, database.sets)).unzip();
-        let mut tasks: Vec<(Client, Task<'_>)> = clients.into_iter().zip(&sets).map(|(client, sets)| (client, Task::Refresh(sets))).collect();
+        let mut tasks: Vec<(Client, Task<'_>)> =
+            clients.into_iter().zip(&sets).map(|(client, sets)| (client, Task::Refresh(sets))).collect();
         match tasks.pop() {
             Some((client, _)) if one => self.carry_out(client, &change).await,
             last => {
@@ -173,7 +174,9 @@ impl<'a> Changer<'a> {
                     self.settle(name).await?;
                 }
                 Err(NotBegun::Moved) => {
-                    return Err(Error::stop(format!("{name:?} was changed by another command meanwhile; look at it again with `set inspect`")));
+                    return Err(Error::stop(format!(
+                        "{name:?} was changed by another command meanwhile; look at it again with `set inspect`"
+                    )));
                 }
                 Err(NotBegun::Failed(error)) => return Err(error),
             }
@@ -241,7 +244,9 @@ impl<'a> Changer<'a> {
         client.batch_execute(&begin).await.map_err(|error| explain(&error).context("cannot give the change up"))?;
         let facts = crate::postgres::catalog::read(client, &self.cluster.name, &change.name, None).await;
         let done = match &facts {
-            Ok(facts) => facts.managed.as_ref().and_then(|managed| managed.set.as_ref()).is_some_and(|(_, id, _)| *id == change.pending.change),
+            Ok(facts) => {
+                facts.managed.as_ref().and_then(|managed| managed.set.as_ref()).is_some_and(|(_, id, _)| *id == change.pending.change)
+            }
             Err(error) => {
                 tracing::debug!(%error, "nothing is known of the set in the database");
                 false
@@ -371,7 +376,8 @@ impl<'a> Changer<'a> {
             return Ok(Vec::new());
         }
         self.cluster.catch_up().await?;
-        let alive: Vec<String> = self.cluster.in_flight().await?.into_iter().flat_map(|change| change.pending.participants).map(|one| one.gid).collect();
+        let alive: Vec<String> =
+            self.cluster.in_flight().await?.into_iter().flat_map(|change| change.pending.participants).map(|one| one.gid).collect();
         let mut rolled_back = Vec::new();
         for gid in rows.iter().map(|row| row.get::<_, String>(0)).filter(|gid| !alive.contains(gid)) {
             end_prepared(client, "ROLLBACK PREPARED", &gid).await?;
@@ -397,5 +403,7 @@ async fn end_prepared(client: &Client, verb: &str, gid: &str) -> Result<()> {
 
 pub(super) fn first_dsn(change: &InFlight) -> Result<&str> {
     let first = change.pending.participants.first();
-    first.map(|participant| participant.dsn.as_str()).ok_or_else(|| Error::bug(format!("the change of {:?} names no database", change.name)))
+    first
+        .map(|participant| participant.dsn.as_str())
+        .ok_or_else(|| Error::bug(format!("the change of {:?} names no database", change.name)))
 }

@@ -83,10 +83,7 @@ impl Cluster {
         }
         let cluster = Self::connect(hosts, name).await?;
         let configuration = ClusterConfiguration { version: VERSION.to_owned(), id: Some(uuid::Uuid::new_v4().to_string()) };
-        let writes = [
-            Write::Create(cluster.path(), configuration.encode_to_vec()),
-            Write::Create(cluster.sets_path(), Vec::new()),
-        ];
+        let writes = [Write::Create(cluster.path(), configuration.encode_to_vec()), Write::Create(cluster.sets_path(), Vec::new())];
         match cluster.write(&writes).await {
             Ok(()) | Err(Failure::Refused | Failure::Unknown) => {}
             Err(Failure::Failed(error)) => return Err(error),

@@ -130,8 +130,9 @@ impl Cluster {
     /// The change of `name` that is in flight, if one is.
     pub async fn find_in_flight(&self, name: &str) -> Result<Option<InFlight>> {
         let Some((data, stat)) = self.read(&self.pending_path(name)).await? else { return Ok(None) };
-        let pending = Pending::decode(data.as_slice())
-            .map_err(|error| Error::stop(format!("what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel")))?;
+        let pending = Pending::decode(data.as_slice()).map_err(|error| {
+            Error::stop(format!("what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel"))
+        })?;
         let owned = self.read(&self.owner_path(name)).await?.is_some();
         Ok(Some(InFlight { name: name.to_owned(), pending, epoch: stat.czxid, version: stat.version, owned }))
     }
@@ -233,7 +234,11 @@ impl Cluster {
                     if let Some(again) = self.find_in_flight(&change.name).await?
                         && again == found
                     {
-                        return Err(Error::stop(format!("the {} of {:?} cannot end: what it was made from has changed", found.pending.verb(), found.name)));
+                        return Err(Error::stop(format!(
+                            "the {} of {:?} cannot end: what it was made from has changed",
+                            found.pending.verb(),
+                            found.name
+                        )));
                     }
                 }
                 Err(Failure::Failed(error)) => return Err(error),

@@ -53,7 +53,10 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
     }
     if known.is_none_or(|(_, _, version)| version != scope.version) {
         let node = known.map_or(node, |(node, _, _)| *node);
-        steps.push(Step::new(format!("name this database node {node}"), schema::identify(scope.cluster, node, scope.cluster_id, scope.version)));
+        steps.push(Step::new(
+            format!("name this database node {node}"),
+            schema::identify(scope.cluster, node, scope.cluster_id, scope.version),
+        ));
     }
     if facts.queue.is_none() {
         let queue = super::name::queue(scope.cluster, scope.set);
@@ -95,7 +98,8 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
 /// Triggers to drop and to create, table by table.
 fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Description)]) -> Vec<Step> {
     let wanted = captures.iter().map(|(capture, _)| (capture.key.as_str(), Some(capture)));
-    let gone = facts.captured.keys().filter(|key| !captures.iter().any(|(capture, _)| capture.key == **key)).map(|key| (key.as_str(), None));
+    let gone =
+        facts.captured.keys().filter(|key| !captures.iter().any(|(capture, _)| capture.key == **key)).map(|key| (key.as_str(), None));
     let mut tables: Vec<(&str, Option<&Capture>)> = wanted.chain(gone).collect();
     tables.sort_by_key(|(key, _)| *key);
     let mut steps = Vec::new();
@@ -110,7 +114,8 @@ fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Descript
         for (event, name) in events.iter().zip(&names) {
             let function = trigger::function_name(context, capture, *event);
             if present.and_then(|table| table.triggers.get(name)) != Some(&Some(function)) {
-                steps.push(Step::new(format!("create the trigger for {event} on {key}"), trigger::create_trigger(context, capture, *event)));
+                steps
+                    .push(Step::new(format!("create the trigger for {event} on {key}"), trigger::create_trigger(context, capture, *event)));
             }
         }
     }
@@ -220,7 +225,10 @@ pub fn refresh(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
         return Err(Error::stop(format!("the database does not know the set {:?}; drop it with --force and create it again", scope.set)));
     };
     if owner != scope.cluster_id {
-        return Err(Error::stop(format!("the database belongs to another cluster of this name ({owner}, this one is {})", scope.cluster_id)));
+        return Err(Error::stop(format!(
+            "the database belongs to another cluster of this name ({owner}, this one is {})",
+            scope.cluster_id
+        )));
     }
     let identify = schema::identify(scope.cluster, *node, scope.cluster_id, scope.version);
     let mut steps = vec![

@@ -55,7 +55,9 @@ impl Changer<'_> {
                 Err(error) => Err(error),
             };
             match rolled_back {
-                Ok(gids) => report.extend(gids.iter().map(|gid| format!("rolled back the prepared transaction {gid}, whose change is over"))),
+                Ok(gids) => {
+                    report.extend(gids.iter().map(|gid| format!("rolled back the prepared transaction {gid}, whose change is over")))
+                }
                 Err(error) => fail(error),
             }
         }

@@ -99,10 +99,14 @@ fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts)
     }
     match &facts.managed {
         None if !facts.may_create => {
-            problems.add(field, format!("the role {role:?} may not create a schema; run `GRANT CREATE ON DATABASE {database:?} TO {role:?}`"));
+            problems
+                .add(field, format!("the role {role:?} may not create a schema; run `GRANT CREATE ON DATABASE {database:?} TO {role:?}`"));
         }
         Some(managed) if !managed.may_use => {
-            problems.add(field, format!("the role {role:?} may not use the schema that another role created for this cluster; connect as that role"));
+            problems.add(
+                field,
+                format!("the role {role:?} may not use the schema that another role created for this cluster; connect as that role"),
+            );
         }
         Some(managed) => {
             if let Some((node, owner, _)) = &managed.node {
@@ -119,7 +123,13 @@ fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts)
         if facts.managed.as_ref().is_none_or(|managed| managed.set.is_none()) {
             problems.add(field, format!("PgQ has a queue of the name that the set {set:?} would have, and it is not ours; drop it with pgq.drop_queue, or choose another name"));
         } else if queue.tables != EVENT_TABLES {
-            problems.add(field, format!("the queue of the set has {} event tables, {EVENT_TABLES} are needed; drop the set and create it again", queue.tables));
+            problems.add(
+                field,
+                format!(
+                    "the queue of the set has {} event tables, {EVENT_TABLES} are needed; drop the set and create it again",
+                    queue.tables
+                ),
+            );
         }
     }
 }
@@ -137,14 +147,27 @@ fn missing(wanted: &TableConfiguration, facts: &Facts) -> String {
     format!("the table {} does not exist; {}", shown(wanted), advice(&wanted.name, tables))
 }
 
-fn table(problems: &mut Problems, field: &str, wanted: &TableConfiguration, found: &Table, configuration: &ReplicationSetConfiguration, facts: &Facts) {
+fn table(
+    problems: &mut Problems,
+    field: &str,
+    wanted: &TableConfiguration,
+    found: &Table,
+    configuration: &ReplicationSetConfiguration,
+    facts: &Facts,
+) {
     let name = shown(wanted);
     if let Some(reason) = unsupported(found) {
         problems.add(format!("{field}.name"), format!("{name} {reason}"));
         return;
     }
     if !found.owned {
-        problems.add(format!("{field}.name"), format!("the role {:?} does not own {name}, which triggers need; connect as its owner, or run `GRANT` of the owner's role to it", facts.role));
+        problems.add(
+            format!("{field}.name"),
+            format!(
+                "the role {:?} does not own {name}, which triggers need; connect as its owner, or run `GRANT` of the owner's role to it",
+                facts.role
+            ),
+        );
     }
     for (schema, table) in &found.ancestors {
         if configuration.tables.iter().any(|other| other.schema() == schema && other.name == *table) {
@@ -171,13 +194,17 @@ fn unsupported(table: &Table) -> Option<&'static str> {
         ('f', _) => Some("is a foreign table: its rows change where no trigger fires, capture them there"),
         ('c', _) => Some("is a composite type, not a table"),
         (_, 't') => Some("is a temporary table: it ends with its session"),
-        (_, 'u') => Some("is an unlogged table: a crash of the server empties it, and no trigger would say so; run `ALTER TABLE … SET LOGGED`"),
-        ('r', _) if matches!(table.schema.as_str(), "pg_catalog" | "information_schema" | "pgq") || table.schema.starts_with("pgshovel_") => {
+        (_, 'u') => {
+            Some("is an unlogged table: a crash of the server empties it, and no trigger would say so; run `ALTER TABLE … SET LOGGED`")
+        }
+        ('r', _)
+            if matches!(table.schema.as_str(), "pg_catalog" | "information_schema" | "pgq") || table.schema.starts_with("pgshovel_") =>
+        {
             Some("belongs to the system, or to the queue itself")
         }
-        ('r', _) if table.has_children => {
-            Some("has tables that inherit from it: a write to one of them does not fire its triggers; capture those tables, each by its own name")
-        }
+        ('r', _) if table.has_children => Some(
+            "has tables that inherit from it: a write to one of them does not fire its triggers; capture those tables, each by its own name",
+        ),
         ('r' | 'p', _) => None,
         _ => Some("is of a kind that has no rows"),
     }
@@ -221,7 +248,12 @@ fn identity(problems: &mut Problems, field: &str, wanted: &TableConfiguration, f
 /// Unique indexes over columns that are not null: name and columns.
 fn usable_keys(table: &Table) -> Vec<(&str, &[String])> {
     let not_null = |name: &String| table.columns.iter().any(|column| column.not_null && column.described.name == *name);
-    table.unique.iter().filter(|index| index.columns.iter().all(not_null)).map(|index| (index.name.as_str(), index.columns.as_slice())).collect()
+    table
+        .unique
+        .iter()
+        .filter(|index| index.columns.iter().all(not_null))
+        .map(|index| (index.name.as_str(), index.columns.as_slice()))
+        .collect()
 }
 
 fn shown(table: &TableConfiguration) -> String {
@@ -263,7 +295,16 @@ mod tests {
 
     fn facts(tables: Vec<Table>) -> Facts {
         let known = tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
-        Facts { server_version: 150_018, role: "app".into(), database: "shop".into(), may_create: true, pgq: Some(Pgq { may_use: true }), tables, known, ..Facts::default() }
+        Facts {
+            server_version: 150_018,
+            role: "app".into(),
+            database: "shop".into(),
+            may_create: true,
+            pgq: Some(Pgq { may_use: true }),
+            tables,
+            known,
+            ..Facts::default()
+        }
     }
 
     fn wanted(name: &str, keys: &[&str], columns: &[&str]) -> TableConfiguration {

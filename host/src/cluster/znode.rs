@@ -1,7 +1,7 @@
 //! Several writes to ZooKeeper as one.
 
-use zookeeper_client as zookeeper;
 use zookeeper::{CreateMode, MultiWriteError};
+use zookeeper_client as zookeeper;
 
 use super::{ACLS, Cluster, explain};
 use crate::error::Error;

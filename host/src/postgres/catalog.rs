@@ -145,7 +145,11 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         });
     }
     let schema = name::schema(cluster);
-    let exists: bool = client.query_one("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL", &[&schema]).await.map_err(reading)?.get(0);
+    let exists: bool = client
+        .query_one("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL", &[&schema])
+        .await
+        .map_err(reading)?
+        .get(0);
     if exists {
         facts.managed = Some(managed(client, &schema, set).await?);
     }
@@ -153,7 +157,13 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
     for row in client.query(CAPTURED, &[&schema, &comment]).await.map_err(reading)? {
         facts.captured.entry(row.get(0)).or_default().triggers.insert(row.get(1), row.get(2));
     }
-    facts.functions = client.query(FUNCTIONS, &[&schema, &comment]).await.map_err(reading)?.iter().map(|row| format!("{}.{}", quote(row.get(0)), quote(row.get(1)))).collect();
+    facts.functions = client
+        .query(FUNCTIONS, &[&schema, &comment])
+        .await
+        .map_err(reading)?
+        .iter()
+        .map(|row| format!("{}.{}", quote(row.get(0)), quote(row.get(1))))
+        .collect();
     if let Some(configuration) = configuration {
         facts.tables = tables(client, configuration).await?;
         facts.known = client.query(KNOWN, &[&KNOWN_MAX]).await.map_err(reading)?.iter().map(|row| (row.get(0), row.get(1))).collect();

@@ -185,7 +185,9 @@ pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event) ->
         Event::Truncate => format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT"),
         Event::Row => format!("AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW"),
     };
-    format!("CREATE OR REPLACE TRIGGER {trigger} {firing} EXECUTE FUNCTION {function}();\nALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};")
+    format!(
+        "CREATE OR REPLACE TRIGGER {trigger} {firing} EXECUTE FUNCTION {function}();\nALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};"
+    )
 }
 
 /// The beginning of every function: which event table is current. A queue that

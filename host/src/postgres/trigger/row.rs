@@ -17,7 +17,8 @@ pub(super) fn any(context: &Context<'_>, capture: &Capture) -> String {
         let read = format!("{}{}", side("INSERT", "NEW", whole), side("DELETE", "OLD", whole));
         return format!("{}{read}{unchanged}{insert}  RETURN NULL;\nEND\n", prologue(context, variables));
     }
-    let named = |row: &str, into: &str| format!("SELECT row_to_json({ROW})::text INTO {into} FROM (SELECT {}) AS {ROW};", columns.select(row));
+    let named =
+        |row: &str, into: &str| format!("SELECT row_to_json({ROW})::text INTO {into} FROM (SELECT {}) AS {ROW};", columns.select(row));
     format!(
         "{prologue}  IF {check} THEN
 {read}  ELSE

@@ -5,11 +5,15 @@ use super::{Capture, Context, insert_into, insert_into_current, prologue};
 use crate::postgres::literal;
 
 pub(super) fn insert(context: &Context<'_>, capture: &Capture) -> String {
-    function(context, capture, |select| format!("SELECT 'I' AS kind, {} AS new, NULL::text AS old FROM {}", data(), rows("new_rows", select)))
+    function(context, capture, |select| {
+        format!("SELECT 'I' AS kind, {} AS new, NULL::text AS old FROM {}", data(), rows("new_rows", select))
+    })
 }
 
 pub(super) fn delete(context: &Context<'_>, capture: &Capture) -> String {
-    function(context, capture, |select| format!("SELECT 'D' AS kind, NULL::text AS new, {} AS old FROM {}", data(), rows("old_rows", select)))
+    function(context, capture, |select| {
+        format!("SELECT 'D' AS kind, NULL::text AS new, {} AS old FROM {}", data(), rows("old_rows", select))
+    })
 }
 
 /// PostgreSQL appends the old and the new version of a row to the two tables

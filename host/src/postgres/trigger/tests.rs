@@ -30,12 +30,20 @@ fn odd() -> Columns {
 
 #[test]
 fn update_of_a_table_of_scalars() {
-    expect_test::expect_file!["snapshots/update_whole.sql"].assert_eq(&create_function(&CONTEXT, &capture(Mode::Statement, scalars()), Event::Update));
+    expect_test::expect_file!["snapshots/update_whole.sql"].assert_eq(&create_function(
+        &CONTEXT,
+        &capture(Mode::Statement, scalars()),
+        Event::Update,
+    ));
 }
 
 #[test]
 fn update_of_named_columns() {
-    expect_test::expect_file!["snapshots/update_named.sql"].assert_eq(&create_function(&CONTEXT, &capture(Mode::Statement, odd()), Event::Update));
+    expect_test::expect_file!["snapshots/update_named.sql"].assert_eq(&create_function(
+        &CONTEXT,
+        &capture(Mode::Statement, odd()),
+        Event::Update,
+    ));
 }
 
 #[test]
