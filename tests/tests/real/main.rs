@@ -4,3 +4,4 @@
 
 mod queue;
 mod servers;
+mod store;

@@ -31,6 +31,7 @@ pub struct Cursor {
     left: VecDeque<Row>,
     ended: bool,
     reader: JoinHandle<()>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl fmt::Debug for Cursor {
@@ -48,9 +49,8 @@ impl Cursor {
             let end = end.map_err(|error| error.context(format!("cannot read the table {}.{}", relation.schema, relation.table)));
             // Nobody listens when the cursor was dropped.
             let _ = sender.send(end).await;
-            drop(permit);
         });
-        Self { blocks, left: VecDeque::new(), ended: false, reader }
+        Self { blocks, left: VecDeque::new(), ended: false, reader, _permit: permit }
     }
 
     /// The next rows, at most `max_rows` and about 256 KiB of them; empty at the end.
