@@ -7,15 +7,19 @@
 mod faults;
 mod loader;
 mod log;
+mod queue;
 mod source;
 mod stream;
 mod target;
 mod transform;
+mod writer;
 
 pub use faults::{Faults, Rates};
 pub use loader::Loader;
 pub use log::Log;
+pub use queue::Queue;
 pub use source::{Key, Rows, Source, Table};
 pub use stream::Stream;
 pub use target::{Store, Target};
 pub use transform::Transform;
+pub use writer::{Broker, Writer};

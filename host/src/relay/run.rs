@@ -47,7 +47,7 @@ pub async fn run(
     while !stop.requested() {
         match queue.next().await? {
             Some(batch) => {
-                let ended = Attempt { queue, writer, publisher, batch: &batch, progress }.relay(stop).await?;
+                let ended = Attempt::new(queue, writer, publisher, &batch, progress).relay(stop).await?;
                 if ended == Ended::GivenUp {
                     return Ok(());
                 }
@@ -76,9 +76,17 @@ struct Attempt<'a, Q, W> {
     publisher: &'a mut Publisher,
     batch: &'a Batch,
     progress: &'a mut Progress,
+    /// Numbered by the publisher, not yet pushed.
+    outgoing: Outgoing,
+    /// Whether the stream has, or will have, all that was pushed so far.
+    intact: bool,
 }
 
-impl<Q: Queue, W: Writer> Attempt<'_, Q, W> {
+impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
+    fn new(queue: &'a mut Q, writer: &'a mut W, publisher: &'a mut Publisher, batch: &'a Batch, progress: &'a mut Progress) -> Self {
+        Self { queue, writer, publisher, batch, progress, outgoing: Outgoing::default(), intact: true }
+    }
+
     async fn relay(mut self, stop: &Stop) -> Result<Ended> {
         match self.publish(stop).await {
             Ok(Ended::Finished) => {
@@ -107,39 +115,52 @@ impl<Q: Queue, W: Writer> Attempt<'_, Q, W> {
     /// Puts the batch onto the stream; durable on return, if finished.
     async fn publish(&mut self, stop: &Stop) -> Result<Ended> {
         let begin = self.publisher.begin(self.batch, now()).map_err(refused)?;
-        let mut outgoing = Outgoing::default();
-        outgoing.add(begin);
+        self.outgoing.add(begin);
         let mut mutations = self.queue.read(self.batch).await?;
         while !mutations.is_empty() {
             if stop.overdue() {
                 return Ok(Ended::GivenUp);
             }
-            outgoing.encode(self.publisher, mutations)?;
-            mutations = if outgoing.is_full() {
-                let push = push(self.writer, self.batch, outgoing.take(), self.progress);
-                // The next events are read while these are stored.
-                let (pushed, read) = tokio::join!(push, self.queue.read(self.batch));
-                pushed?;
-                read?
-            } else {
-                self.queue.read(self.batch).await?
-            };
+            self.outgoing.encode(self.publisher, mutations)?;
+            mutations = if self.outgoing.is_full() { self.push_and_read().await? } else { self.queue.read(self.batch).await? };
         }
-        outgoing.add(self.publisher.commit(now()).map_err(refused)?);
-        push(self.writer, self.batch, outgoing.take(), self.progress).await?;
-        self.writer.flush().await?;
+        self.outgoing.add(self.publisher.commit(now()).map_err(refused)?);
+        self.push_and_flush().await?;
         Ok(Ended::Finished)
     }
 
+    /// Pushes what is ready, and reads the next events meanwhile.
+    async fn push_and_read(&mut self) -> Result<Vec<Mutation>> {
+        let outgoing = std::mem::take(&mut self.outgoing);
+        let (mutations, bytes) = (outgoing.mutations, outgoing.bytes);
+        self.intact = false;
+        let (pushed, read) = tokio::join!(self.writer.push(self.batch, outgoing.messages), self.queue.read(self.batch));
+        pushed?;
+        self.intact = true;
+        self.progress.pushed(self.batch, mutations, bytes as u64);
+        read
+    }
+
+    async fn push_and_flush(&mut self) -> Result<()> {
+        let outgoing = std::mem::take(&mut self.outgoing);
+        self.intact = false;
+        self.writer.push(self.batch, outgoing.messages).await?;
+        self.writer.flush().await?;
+        self.intact = true;
+        self.progress.pushed(self.batch, outgoing.mutations, outgoing.bytes as u64);
+        Ok(())
+    }
+
     /// Tells the readers that the batch ends here. Best effort: a reader that
-    /// does not get it learns the same from the next Begin.
+    /// does not get it learns the same from the next Begin. Never after a push
+    /// that failed, since the rollback's number would follow one that is missing.
     async fn roll_back(&mut self) {
+        if !self.intact {
+            return;
+        }
         let Ok(rollback) = self.publisher.rollback(now()) else { return };
-        let said = timeout(ROLLBACK_TIMEOUT, async {
-            self.writer.push(self.batch, vec![rollback]).await?;
-            self.writer.flush().await
-        });
-        if !matches!(said.await, Ok(Ok(()))) {
+        self.outgoing.add(rollback);
+        if !matches!(timeout(ROLLBACK_TIMEOUT, self.push_and_flush()).await, Ok(Ok(()))) {
             tracing::debug!(batch = self.batch.id, "the rollback could not be published");
         }
     }
@@ -173,16 +194,6 @@ impl Outgoing {
     fn is_full(&self) -> bool {
         self.bytes >= PUSH_BYTES || self.messages.len() >= PUSH_MESSAGES
     }
-
-    fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-}
-
-async fn push(writer: &mut impl Writer, batch: &Batch, outgoing: Outgoing, progress: &mut Progress) -> Result<()> {
-    writer.push(batch, outgoing.messages).await?;
-    progress.pushed(batch, outgoing.mutations, outgoing.bytes as u64);
-    Ok(())
 }
 
 /// The queue holds what no reader of the stream would accept.

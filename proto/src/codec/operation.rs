@@ -33,10 +33,9 @@ pub(super) fn batch_operation(content: &[u8]) -> Result<(BatchIdentifier, Operat
         once(&mut operation, body).within(name)?;
     }
     let identifier: BatchIdentifier = need(identifier, "batch_identifier")?;
-    let operation = operation.ok_or_else(|| fault_at("operation", Problem::NoOperation))?;
     Ok((
         identifier,
-        match operation {
+        match need(operation, "operation")? {
             Body::Whole(operation) => operation,
             Body::Begin(start, end) => Operation::Begin(Box::new(Batch { id: identifier.id, node: identifier.node, start, end })),
         },

@@ -4,6 +4,7 @@
 //! `PGSHOVEL_SEED=n` runs that seed alone, with its log.
 
 mod publisher;
+mod relay;
 mod replication;
 mod worker;
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Row, Statement};
 
-use super::tick::{Reading, Ticker};
+use super::tick::{self, Reading};
 use super::{Abort, Settings, answer, session, sql};
 use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
@@ -80,7 +80,6 @@ struct Watch<'a> {
     /// Whether the role may tick and rotate.
     may_own: bool,
     rotates: bool,
-    ticker: Ticker,
     surveyed: Option<Instant>,
 }
 
@@ -95,7 +94,7 @@ impl<'a> Watch<'a> {
         let may_own: bool = answer(session.query_one(sql::MAY_OWN, &[])).await?.get(0);
         let reads = answer(session.prepare(sql::READING)).await?;
         let (queue, rotates) = (settings.queue(), wanted && sees);
-        Ok(Self { settings, queue, session, mode: None, reads, may_own, rotates, ticker: Ticker::default(), surveyed: None })
+        Ok(Self { settings, queue, session, mode: None, reads, may_own, rotates, surveyed: None })
     }
 
     /// Runs until something fails.
@@ -125,7 +124,7 @@ impl<'a> Watch<'a> {
         let row = row.ok_or_else(|| Error::configure(format!("queue {:?} or its consumer is gone", self.queue)))?;
         let reading = reading(&row)?;
         let (paused, external): (bool, bool) = (row.get(6), row.get(7));
-        let due = self.ticker.due(&reading);
+        let due = tick::due(&reading);
         if due && !paused && !external && self.mode == Some(Mode::Own) {
             return self.tick().await.map(|ticked| ticked || reading.behind);
         }
@@ -217,10 +216,13 @@ impl<'a> Watch<'a> {
 
 fn reading(row: &Row) -> Result<Reading> {
     let (last_tick, consumer_tick): (i64, Option<i64>) = (row.get(1), row.get(5));
+    let tick_snapshot = snapshot(row, 2)?;
+    let ticker = u32::try_from(row.get::<_, i64>(9)).map_err(|_| Error::bug("a transaction id does not fit 32 bits"))?;
     Ok(Reading {
         snapshot: snapshot(row, 0)?,
+        ticker: tick::full_transaction(ticker, tick_snapshot.max),
         event_sequence: row.get(8),
-        tick_snapshot: snapshot(row, 2)?,
+        tick_snapshot,
         tick_event_sequence: row.get(3),
         tick_age: Duration::try_from_secs_f64(row.get::<_, f64>(4)).unwrap_or_default(),
         behind: consumer_tick.is_some_and(|consumer| consumer < last_tick),

@@ -81,16 +81,16 @@ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attty
   FROM pg_catalog.pg_attribute a
  WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)";
 
-/// One reading of the queue $1 and its consumer $2 for [`tick::Ticker`](super::tick::Ticker).
+/// One reading of the queue $1 and its consumer $2 for [`tick::due`](super::tick::due).
 pub const READING: &str = "
 SELECT pg_catalog.txid_current_snapshot()::text, t.tick_id, t.tick_snapshot::text, t.tick_event_seq,
        extract(epoch FROM pg_catalog.clock_timestamp() - t.tick_time)::float8,
        s.sub_last_tick, q.queue_ticker_paused, q.queue_external_ticker,
-       pgq.seq_getval(q.queue_event_seq)
+       pgq.seq_getval(q.queue_event_seq), t.ticker
   FROM pgq.queue q
   JOIN pgq.subscription s ON s.sub_queue = q.queue_id
   JOIN pgq.consumer c ON c.co_id = s.sub_consumer AND c.co_name = $2,
-       LATERAL (SELECT * FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
+       LATERAL (SELECT tick_id, tick_snapshot, tick_event_seq, tick_time, xmin::text::bigint AS ticker FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
  WHERE q.queue_name = $1";
 
 /// The ticker's lock is held to the end of its transaction: $1 queue.

@@ -20,7 +20,7 @@ pub const BEHIND: Duration = Duration::from_secs(1);
 /// What is seen of a queue at one moment.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Of the transaction that reads, taken before the rest was read.
+    /// Of the transaction that reads.
     pub snapshot: Snapshot,
     /// The last event id that was drawn from the queue's sequence.
     pub event_sequence: i64,
@@ -28,49 +28,38 @@ pub struct Reading {
     pub tick_snapshot: Snapshot,
     pub tick_event_sequence: i64,
     pub tick_age: Duration,
+    /// The transaction that made the tick. It began after the sequence had the
+    /// value `tick_event_sequence`, so those that had drawn an event id by then
+    /// are below it. (A snapshot's `max` does not say that: transactions under
+    /// way can be above it.)
+    pub ticker: u64,
     /// Whether the consumer has ticks before it that it has not finished.
     pub behind: bool,
 }
 
-/// Remembers what one reading cannot know.
-#[derive(Clone, Debug, Default)]
-pub struct Ticker {
-    drawn: Option<Drawn>,
+/// Whether to tick now.
+#[must_use]
+pub fn due(reading: &Reading) -> bool {
+    let events = reading.event_sequence != reading.tick_event_sequence || finished(reading);
+    reading.tick_age >= IDLE || (events && (!reading.behind || reading.tick_age >= BEHIND))
 }
 
-/// About the event ids that were drawn so far.
-#[derive(Clone, Copy, Debug)]
-struct Drawn {
-    event_sequence: i64,
-    /// Transactions that drew one of them are below it. Known from the first
-    /// reading whose snapshot was taken after the sequence had that value.
-    horizon: Option<u64>,
-}
-
-impl Ticker {
-    /// Whether to tick now. To be asked about every reading, in their order.
-    pub fn due(&mut self, reading: &Reading) -> bool {
-        let drawn = match self.drawn {
-            Some(drawn) if drawn.event_sequence == reading.event_sequence => {
-                Drawn { horizon: drawn.horizon.or(Some(reading.snapshot.max)), ..drawn }
-            }
-            _ => Drawn { event_sequence: reading.event_sequence, horizon: None },
-        };
-        self.drawn = Some(drawn);
-        if reading.tick_age >= IDLE {
-            return true;
-        }
-        let events = drawn.event_sequence != reading.tick_event_sequence || drawn.horizon.is_some_and(|horizon| finished(reading, horizon));
-        events && (!reading.behind || reading.tick_age >= BEHIND)
-    }
-}
-
-/// Whether a transaction below `horizon` has finished since the last tick.
-fn finished(reading: &Reading, horizon: u64) -> bool {
+/// Whether a transaction that may have drawn an event id before the last tick has
+/// finished since.
+fn finished(reading: &Reading) -> bool {
     let tick = &reading.tick_snapshot;
-    let in_progress = tick.active.iter().copied().filter(|transaction| *transaction < horizon);
-    // Between the tick and the moment that set the horizon few transactions began.
-    in_progress.chain(tick.max..horizon).any(|transaction| snapshot::visible(&reading.snapshot, transaction))
+    // Between the snapshot's end and its own transaction there are few.
+    let mut in_progress = tick.active.iter().copied().chain(tick.max..reading.ticker);
+    in_progress.any(|transaction| snapshot::visible(&reading.snapshot, transaction))
+}
+
+/// The transaction whose last 32 bits are `short`, of those that follow `before`
+/// within half of all that 32 bits can tell apart.
+#[must_use]
+pub fn full_transaction(short: u32, before: u64) -> u64 {
+    // The low half alone: what the cast is for.
+    let distance = short.wrapping_sub(before as u32);
+    if distance > u32::MAX / 2 { before } else { before + u64::from(distance) }
 }
 
 #[cfg(test)]
@@ -81,6 +70,7 @@ mod tests {
         proto::snapshot::parse(text).unwrap()
     }
 
+    /// The tick's own transaction is 20.
     fn reading(now: &str, events: i64, tick: &str, tick_events: i64) -> Reading {
         Reading {
             snapshot: snapshot(now),
@@ -88,66 +78,61 @@ mod tests {
             tick_snapshot: snapshot(tick),
             tick_event_sequence: tick_events,
             tick_age: Duration::from_millis(500),
+            ticker: 20,
             behind: false,
         }
     }
 
     #[test]
     fn a_new_event_ticks() {
-        assert!(Ticker::default().due(&reading("20:20:", 5, "10:10:", 4)));
+        assert!(due(&reading("30:30:", 5, "10:10:", 4)));
     }
 
     #[test]
     fn an_idle_queue_ticks_once_a_minute_and_not_before() {
-        let mut ticker = Ticker::default();
-        let idle = reading("10:10:", 4, "10:10:", 4);
-        assert!(!ticker.due(&idle));
-        assert!(!ticker.due(&idle));
-        assert!(ticker.due(&Reading { tick_age: IDLE, ..idle }));
+        let idle = reading("21:21:", 4, "20:20:", 4);
+        assert!(!due(&idle));
+        assert!(due(&Reading { tick_age: IDLE, ..idle }));
     }
 
     #[test]
     fn an_event_drawn_before_the_tick_and_committed_after_it_ticks() {
         // Transaction 12 drew event 5; the tick came before it committed.
-        let mut ticker = Ticker::default();
-        assert!(!ticker.due(&reading("12:15:12", 5, "12:15:12", 5)));
-        assert!(!ticker.due(&reading("12:15:12", 5, "12:15:12", 5)));
-        assert!(ticker.due(&reading("16:16:", 5, "12:15:12", 5)));
-        // After that tick nothing is left, however many others write elsewhere.
-        assert!(!ticker.due(&reading("17:17:", 5, "16:16:", 5)));
-        assert!(!ticker.due(&reading("90:95:91", 5, "16:16:", 5)));
+        assert!(!due(&reading("12:21:12", 5, "12:20:12", 5)));
+        assert!(due(&reading("21:21:", 5, "12:20:12", 5)));
+        // No transaction had ended yet that began after 12, so the tick's snapshot ends at it.
+        assert!(!due(&reading("12:21:12", 5, "12:12:", 5).among(13)));
+        assert!(due(&reading("21:21:", 5, "12:12:", 5).among(13)));
     }
 
-    #[test]
-    fn a_transaction_that_begins_between_snapshot_and_sequence_is_not_missed() {
-        // The tick's snapshot ends at 15; transaction 15 drew event 5 right
-        // after it, before the ticker read the sequence.
-        let mut ticker = Ticker::default();
-        assert!(!ticker.due(&reading("15:15:", 5, "15:15:", 5)));
-        assert!(!ticker.due(&reading("15:16:15", 5, "15:15:", 5)));
-        assert!(ticker.due(&reading("16:16:", 5, "15:15:", 5)));
-    }
-
-    #[test]
-    fn others_that_write_elsewhere_do_not_tick_forever() {
-        let mut ticker = Ticker::default();
-        let mut ticks = 0;
-        let mut tick = "100:100:".to_owned();
-        // One long transaction, 101; new ones come and go all the time.
-        for now in 102..1000 {
-            let current = format!("101:{now}:101");
-            if ticker.due(&reading(&current, 5, &tick, 5)) {
-                ticks += 1;
-                tick = current;
-            }
+    impl Reading {
+        fn among(self, ticker: u64) -> Self {
+            Self { ticker, ..self }
         }
-        assert!(ticks <= 2, "{ticks}");
+    }
+
+    #[test]
+    fn transactions_that_began_later_do_not_tick() {
+        // 12 stays open for long; 21 and up come and go, and write elsewhere.
+        for now in 22..1000 {
+            assert!(!due(&reading(&format!("12:{now}:12"), 5, "12:20:12", 5)), "{now}");
+        }
     }
 
     #[test]
     fn while_batches_wait_ticks_are_a_second_apart() {
-        let behind = Reading { behind: true, ..reading("20:20:", 5, "10:10:", 4) };
-        assert!(!Ticker::default().due(&behind));
-        assert!(Ticker::default().due(&Reading { tick_age: BEHIND, ..behind }));
+        let behind = Reading { behind: true, ..reading("30:30:", 5, "10:10:", 4) };
+        assert!(!due(&behind));
+        assert!(due(&Reading { tick_age: BEHIND, ..behind }));
+    }
+
+    #[test]
+    fn transactions_have_64_bits() {
+        assert_eq!(full_transaction(7, 5), 7);
+        assert_eq!(full_transaction(5, 5), 5);
+        assert_eq!(full_transaction(3, (1 << 32) - 2), (1 << 32) + 3);
+        assert_eq!(full_transaction(9, (7 << 32) + 2), (7 << 32) + 9);
+        // Its own transaction may be below the snapshot's end.
+        assert_eq!(full_transaction(4, (7 << 32) + 9), (7 << 32) + 9);
     }
 }

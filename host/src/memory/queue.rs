@@ -1,0 +1,76 @@
+//! The queue of a [`Source`], as its one consumer sees it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::batch::Batch;
+use proto::row::Mutation;
+
+use super::{Faults, Source};
+use crate::error::{Error, Result};
+use crate::ports;
+
+/// Small, so that a batch takes several calls.
+const CHUNK: usize = 3;
+
+/// How soon a tick is noticed.
+const POLL: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub struct Queue {
+    source: Arc<Source>,
+    faults: Arc<Faults>,
+    /// PgQ's id for the open batch.
+    id: u64,
+    /// What is still to be read, and of which batch.
+    reading: Option<(u64, VecDeque<Mutation>)>,
+}
+
+impl Queue {
+    /// `id` is PgQ's for the batch that is open or comes next: after a crash it
+    /// may be another one for the same batch.
+    #[must_use]
+    pub fn new(source: Arc<Source>, faults: Arc<Faults>, id: u64) -> Self {
+        Self { source, faults, id, reading: None }
+    }
+
+    fn take(&mut self, batch: &Batch) -> Vec<Mutation> {
+        let open = self.reading.take().filter(|(id, _)| *id == batch.id);
+        let (_, mut rest) = open.unwrap_or_else(|| (batch.id, self.source.events(batch).into()));
+        let chunk: Vec<Mutation> = rest.drain(..CHUNK.min(rest.len())).collect();
+        if !chunk.is_empty() {
+            self.reading = Some((batch.id, rest));
+        }
+        chunk
+    }
+}
+
+impl ports::Queue for Queue {
+    async fn next(&mut self) -> Result<Option<Batch>> {
+        self.faults.around("queue.next", || Ok(self.source.batch(self.id))).await
+    }
+
+    async fn wait(&mut self, at_most: Duration) -> Result<()> {
+        tokio::time::sleep(at_most.min(POLL)).await;
+        self.faults.around("queue.wait", || Ok(())).await
+    }
+
+    async fn read(&mut self, batch: &Batch) -> Result<Vec<Mutation>> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("queue.read", || Ok(self.take(batch))).await
+    }
+
+    async fn finish(&mut self, batch: &Batch) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        let finish = || {
+            if !self.source.finish(batch) {
+                return Err(Error::stop("the batch was ended by somebody else"));
+            }
+            self.id += 1;
+            self.reading = None;
+            Ok(())
+        };
+        faults.around("queue.finish", finish).await
+    }
+}

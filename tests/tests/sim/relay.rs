@@ -1,0 +1,310 @@
+//! The relay's loop, and the whole way from source to target: relays die at every
+//! call, their broker keeps what they sent and brings it when it likes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgshovel::error::{Error, Next};
+use pgshovel::memory::{Broker, Faults, Log, Queue, Rates, Rows, Source, Store, Writer};
+use pgshovel::relay;
+use pgshovel::replicate;
+use pgshovel::stop::{self, Stop};
+use proto::batch::Id;
+use proto::batch::publisher::Publisher;
+use proto::batch::step::{Action, Options, Reader, Skip};
+use proto::row::{Change, Mutation, Row};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::replication::{CLUSTER, Memory, SET};
+use super::{SETTLE, seeds};
+
+const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+
+/// What happened in one run.
+#[derive(Default)]
+struct Outcome {
+    faults: [u64; 4],
+    batches: u64,
+    rollbacks: u64,
+    discarded: u64,
+    repeated: u64,
+    fenced: u64,
+    late: u64,
+    rows: usize,
+}
+
+/// A relay's process, started again whenever it dies or fails.
+struct Relay {
+    source: Arc<Source>,
+    broker: Arc<Broker>,
+    faults: Arc<Faults>,
+    stop: Stop,
+    first_epoch: u64,
+    seed: u64,
+}
+
+impl Relay {
+    async fn run(self) -> Result<(), Error> {
+        let mut random = StdRng::seed_from_u64(self.seed);
+        let mut batch_id = 1;
+        for epoch in self.first_epoch.. {
+            // The transaction that opened the batch may not have committed.
+            batch_id += random.random_range(0..3);
+            let mut queue = Queue::new(Arc::clone(&self.source), Arc::clone(&self.faults), batch_id);
+            let mut writer = Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults));
+            let mut publisher = Publisher::new(incarnation(epoch), epoch);
+            let (mut stop, mut progress) = (self.stop.clone(), relay::progress::Progress::new(SET));
+            let process = relay::run::run(&mut queue, &mut writer, &mut publisher, &mut stop, &mut progress);
+            let result = tokio::select! {
+                biased;
+                () = self.faults.crashed() => continue,
+                result = process => result,
+            };
+            batch_id += progress.batches();
+            match result {
+                Ok(()) => break,
+                Err(error) if error.next == Next::Retry => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn incarnation(epoch: u64) -> Id {
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&epoch.to_be_bytes());
+    id
+}
+
+/// One world: writers, and relays that die.
+struct World {
+    source: Arc<Source>,
+    log: Arc<Log>,
+    broker: Arc<Broker>,
+    faults: Arc<Faults>,
+    random: StdRng,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (source, log) = (Arc::new(Source::new([7; 16])), Arc::new(Log::default()));
+        let broker = Arc::new(Broker::new(Arc::clone(&log), seed));
+        Self { source, log, broker, faults: Arc::new(Faults::new(seed, RATES)), random: StdRng::seed_from_u64(!seed) }
+    }
+
+    fn relay(&self, seed: u64, stop: &Stop) -> Relay {
+        let (source, broker, faults) = (Arc::clone(&self.source), Arc::clone(&self.broker), Arc::clone(&self.faults));
+        Relay { source, broker, faults, stop: stop.clone(), first_epoch: 1, seed }
+    }
+
+    async fn write(&mut self) {
+        for _ in 0..self.random.random_range(40..200) {
+            self.source.act(&mut self.random);
+            match self.random.random_range(0..4) {
+                0 => tokio::time::sleep(Duration::from_millis(self.random.random_range(0..300))).await,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+        self.source.settle(&mut self.random);
+    }
+
+    /// Waits until the queue has nothing left.
+    async fn drain(&self) -> Result<(), String> {
+        self.faults.set(Rates::NONE);
+        let drained = tokio::time::timeout(SETTLE, async {
+            while self.source.batch(0).is_some() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        drained.await.map_err(|_| "the relay does not finish the queue's batches".to_owned())
+    }
+}
+
+/// Reads a stream from its beginning, as its grammar says, into rows.
+fn read(log: &Log, outcome: &mut Outcome) -> Result<Rows, String> {
+    let mut reader = Reader::new(Options::default());
+    let (mut committed, mut open): (Rows, Vec<Mutation>) = (BTreeMap::new(), Vec::new());
+    for (position, bytes) in log.read(0, usize::MAX).into_iter().enumerate() {
+        let message = proto::codec::decode(&bytes).map_err(|error| format!("message {position}: {error}"))?;
+        match reader.step(message).map_err(|violation| format!("message {position}: {violation}"))? {
+            Action::Begin { discard, .. } => {
+                outcome.discarded += u64::from(discard);
+                open.clear();
+            }
+            Action::Apply(mutation) => open.push(mutation),
+            Action::Commit => {
+                outcome.batches += 1;
+                for mutation in open.drain(..) {
+                    apply(&mut committed, mutation)?;
+                }
+            }
+            Action::Rollback => {
+                outcome.rollbacks += 1;
+                open.clear();
+            }
+            Action::Skip(Skip::Fenced) => outcome.fenced += 1,
+            Action::Skip(Skip::Committed) => outcome.repeated += 1,
+            Action::Skip(_) => {}
+        }
+    }
+    Ok(committed)
+}
+
+/// Forgives nothing: what was applied twice, or not at all, is found.
+fn apply(rows: &mut Rows, mutation: Mutation) -> Result<(), String> {
+    let relation = &mutation.relation;
+    let key = |row: &Row| -> Vec<String> { relation.identity.iter().map(|column| format!("{:?}", row.get(*column as usize))).collect() };
+    let table = rows.entry((relation.schema.clone(), relation.table.clone())).or_default();
+    let gone = |found: Option<Row>, before: &Row| match found {
+        Some(row) if row == *before => Ok(()),
+        found => Err(format!("event {}: found {found:?}, not {before:?}", mutation.id)),
+    };
+    let (before, after) = match &mutation.change {
+        Change::Truncate => {
+            table.clear();
+            return Ok(());
+        }
+        Change::Insert(row) => (None, Some(row)),
+        Change::Update { before, after } => (Some(before), Some(after)),
+        Change::Delete(row) => (Some(row), None),
+    };
+    if let Some(before) = before {
+        gone(table.remove(&key(before)), before)?;
+    }
+    match after {
+        Some(after) if table.insert(key(after), after.clone()).is_some() => Err(format!("event {}: its row is there", mutation.id)),
+        _ => Ok(()),
+    }
+}
+
+/// Tables without rows are no difference.
+fn filled(rows: Rows) -> Rows {
+    rows.into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+}
+
+async fn relayed(seed: u64) -> Result<Outcome, String> {
+    let mut world = World::new(seed);
+    let (stopper, stop) = stop::channel();
+    let relay = tokio::spawn(world.relay(seed, &stop).run());
+    world.write().await;
+    world.drain().await?;
+    stopper.stop(Duration::from_secs(10));
+    relay.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+    let mut outcome = Outcome { faults: world.faults.drawn(), late: world.broker.arrived_late(), ..Outcome::default() };
+    let rows = filled(read(&world.log, &mut outcome)?);
+    outcome.rows = rows.values().map(BTreeMap::len).sum();
+    let expected = filled(world.source.rows());
+    if outcome.batches + 1 != world.source.last_tick() {
+        return Err(format!("{} batches between {} ticks", outcome.batches, world.source.last_tick()));
+    }
+    if rows == expected { Ok(outcome) } else { Err(format!("source and stream differ:\n{expected:?}\n{rows:?}")) }
+}
+
+#[test]
+fn whatever_dies_the_stream_has_every_batch_once() {
+    let outcomes = seeds(1500, relayed);
+    if outcomes.len() == 1 {
+        return;
+    }
+    // The simulation is worth something only if all of this did happen.
+    let sum = |of: &dyn Fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    for kind in 0..4 {
+        assert!(sum(&|outcome| outcome.faults[kind]) > 300, "faults of kind {kind}");
+    }
+    assert!(sum(&|outcome| outcome.batches) > 5000);
+    assert!(sum(&|outcome| outcome.rows as u64) > 3000);
+    assert!(sum(&|outcome| outcome.discarded) > 200, "no half batch was discarded");
+    assert!(sum(&|outcome| outcome.repeated) > 200, "no batch was repeated after its commit");
+    assert!(sum(&|outcome| outcome.fenced) > 50, "no message of a dead relay was skipped");
+    assert!(sum(&|outcome| outcome.late) > 50, "no message arrived late");
+}
+
+/// A stop in the middle: a batch ends whole, or with a rollback.
+async fn stopped(seed: u64) -> Result<Outcome, String> {
+    let mut world = World::new(seed);
+    world.faults.set(Rates::NONE);
+    world.write().await;
+    for grace in [Duration::ZERO, Duration::from_secs(10)] {
+        let (stopper, stop) = stop::channel();
+        let first_epoch = if grace.is_zero() { 1 } else { 2 };
+        let relay = tokio::spawn(Relay { first_epoch, ..world.relay(seed, &stop) }.run());
+        for _ in 0..world.random.random_range(0..60) {
+            tokio::task::yield_now().await;
+        }
+        stopper.stop(grace);
+        relay.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+        let mut outcome = Outcome::default();
+        read(&world.log, &mut outcome)?;
+        let last = world.log.read(world.log.len().saturating_sub(1), 1);
+        if let Some(last) = last.first() {
+            let message = proto::codec::decode(last).map_err(|error| error.to_string())?;
+            let ended = format!("{message:?}");
+            if !(ended.contains("Commit") || ended.contains("Rollback")) {
+                return Err(format!("the stream ends inside a batch: {ended}"));
+            }
+        }
+        if grace.is_zero() {
+            continue;
+        }
+        return Ok(outcome);
+    }
+    Err("not reached".to_owned())
+}
+
+#[test]
+fn a_relay_that_is_stopped_ends_its_batch() {
+    let outcomes = seeds(500, stopped);
+    assert!(outcomes.len() == 1 || outcomes.iter().map(|outcome| outcome.rollbacks).sum::<u64>() > 50);
+}
+
+/// Both loops, and whatever may happen to both.
+async fn replicated(seed: u64) -> Result<Outcome, String> {
+    let mut world = World::new(seed);
+    let (relay_stopper, relay_stop) = stop::channel();
+    let (worker_stopper, worker_stop) = stop::channel();
+    let relay = tokio::spawn(world.relay(seed, &relay_stop).run());
+    let (store, faults) = (Arc::new(Store::default()), Arc::new(Faults::new(!seed, RATES)));
+    let memory =
+        Memory { source: Arc::clone(&world.source), log: Arc::clone(&world.log), store: Arc::clone(&store), faults: Arc::clone(&faults) };
+    let worker = tokio::spawn(work(memory, worker_stop, seed));
+    world.write().await;
+    faults.set(Rates::NONE);
+    world.drain().await?;
+    tokio::time::sleep(SETTLE).await;
+    relay_stopper.stop(Duration::from_secs(10));
+    worker_stopper.stop(Duration::from_secs(10));
+    for task in [relay, worker] {
+        task.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+    }
+    let (expected, rows) = (filled(world.source.rows()), filled(store.rows()));
+    match rows == expected {
+        true => Ok(Outcome { rows: rows.values().map(BTreeMap::len).sum(), ..Outcome::default() }),
+        false => Err(format!("source and target differ:\n{expected:?}\n{rows:?}")),
+    }
+}
+
+/// A worker's process, started again whenever it dies.
+async fn work(memory: Memory, stop: Stop, seed: u64) -> Result<(), Error> {
+    let mut random = StdRng::seed_from_u64(seed);
+    loop {
+        let (mut plugins, mut stop) = (memory.clone(), stop.clone());
+        let mut assignment =
+            replicate::supervise::Assignment { cluster: CLUSTER.into(), set: SET.into(), bootstrap: false, reader: Options::default() };
+        let mut progress = replicate::progress::Progress::new(SET);
+        let process = replicate::supervise::supervise(&mut plugins, &mut assignment, &mut stop, &mut progress, || random.random());
+        tokio::select! {
+            biased;
+            () = memory.faults.crashed() => {}
+            result = process => return result,
+        }
+    }
+}
+
+#[test]
+fn whatever_dies_on_the_whole_way_the_target_has_the_rows_of_the_source() {
+    let outcomes = seeds(400, replicated);
+    assert!(outcomes.len() == 1 || outcomes.iter().map(|outcome| outcome.rows).sum::<usize>() > 500);
+}
