@@ -194,8 +194,8 @@ async fn copy(source: &Client) -> Result<Duration> {
 
 fn changes(rows: u64) -> String {
     format!(
-        "DO $$ BEGIN FOR first IN 1..{rows} BY {ROWS_PER_TRANSACTION} LOOP \
-         UPDATE wide SET a = a + 1 WHERE id >= first AND id < first + {ROWS_PER_TRANSACTION}; COMMIT; END LOOP; END $$"
+        "DO $$ BEGIN FOR lowest IN 1..{rows} BY {ROWS_PER_TRANSACTION} LOOP \
+         UPDATE wide SET a = a + 1 WHERE id >= lowest AND id < lowest + {ROWS_PER_TRANSACTION}; COMMIT; END LOOP; END $$"
     )
 }
 
