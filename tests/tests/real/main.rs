@@ -2,6 +2,7 @@
 //! One binary, a module per area. See `tests::harness`.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod admin;
 mod languages;
 mod pgbench;
 mod queue;

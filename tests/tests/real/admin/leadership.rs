@@ -1,0 +1,70 @@
+use std::time::Duration;
+
+use pgshovel::cluster::lease::Role;
+use pgshovel::cluster::watch::Change;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_leads_and_the_next_one_follows() {
+    let (world, _source) = setting().await;
+    let (one, two, three) = (connect(&world).await, connect(&world).await, connect(&world).await);
+    let first = one.acquire("s", Role::Relay).await.unwrap();
+    let worker = two.acquire("s", Role::Worker).await.unwrap();
+    let other_set = two.acquire("t", Role::Relay).await.unwrap();
+    assert!(first.is_held() && worker.is_held() && other_set.is_held());
+
+    let mut second = tokio::spawn(async move { two.acquire("s", Role::Relay).await.map(|lease| (two, lease)) });
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err(), "two lead");
+    let third = tokio::spawn(async move { three.acquire("s", Role::Relay).await.map(|lease| (three, lease)) });
+    let epoch = first.epoch();
+    first.release().await.unwrap();
+    let (_two, second) = second.await.unwrap().unwrap();
+    assert!(second.epoch() > epoch);
+    // The first may stand in line again, behind the third.
+    let again = tokio::spawn(async move { one.acquire("s", Role::Relay).await.map(|lease| (one, lease)) });
+    let epoch = second.epoch();
+    drop(second);
+    let (_three, third) = third.await.unwrap().unwrap();
+    assert!(third.epoch() > epoch);
+    drop(third);
+    again.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_learns_that_it_leads_no_more() {
+    let (world, _source) = setting().await;
+    let one = connect(&world).await;
+    let lease = one.acquire("s", Role::Relay).await.unwrap();
+    let client = zookeeper_client::Client::connect(&world.zookeeper().await).await.unwrap();
+    let leaders = format!("/{}/leaders/s", world.cluster());
+    let name = client.list_children(&leaders).await.unwrap().remove(0);
+    client.delete(&format!("{leaders}/{name}"), None).await.unwrap();
+    lease.lost().await;
+    assert!(!lease.is_held());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_a_set_are_seen() {
+    let (world, source) = setting().await;
+    create(&world, "s", &configuration(&source.dsn(), &[("a", &[])])).await;
+    let cluster = connect(&world).await;
+    let set = cluster.set("s").await.unwrap();
+    let mut watch = cluster.watch(set.clone());
+    assert!(tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_err(), "nothing has changed");
+    world.write("set.pgshovel", &configuration(&source.dsn(), &[("a", &[]), ("b", &[])]));
+    world.pgshovel(["set", "update", "s", "set.pgshovel"]).succeeds().await;
+    match watch.changed().await.unwrap() {
+        Change::Changed(now) => assert_eq!((now.version != set.version, now.configuration.tables.len()), (true, 2)),
+        Change::Dropped => panic!("it was not dropped"),
+    }
+    world.pgshovel(["set", "drop", "s"]).succeeds().await;
+    assert_eq!(watch.changed().await.unwrap(), Change::Dropped);
+
+    create(&world, "s", &configuration(&source.dsn(), &[("a", &[])])).await;
+    let mut watch = cluster.watch(cluster.set("s").await.unwrap());
+    let mut configuration = cluster.configuration().await.unwrap();
+    configuration.version = "99.0.0".to_owned();
+    cluster.set_configuration(&configuration, cluster.cluster_revision().await.unwrap()).await.unwrap();
+    assert!(watch.changed().await.unwrap_err().message.contains("99.0.0"));
+}
