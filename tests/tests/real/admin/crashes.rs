@@ -122,9 +122,15 @@ async fn a_move_is_finished_or_undone_wherever_it_died() {
     new.execute("CREATE TABLE a (id int PRIMARY KEY)").await;
     let here = parsed(&old.dsn(), &[("a", &[])]);
     let there = parsed(&new.dsn(), &[("a", &[])]);
-    for (point, moved) in
-        [("intended", false), ("prepared 0", false), ("prepared 1", false), ("decided", true), ("ended 0", true), ("ended 1", true), ("confirmed", true)]
-    {
+    for (point, moved) in [
+        ("intended", false),
+        ("prepared 0", false),
+        ("prepared 1", false),
+        ("decided", true),
+        ("ended 0", true),
+        ("ended 1", true),
+        ("confirmed", true),
+    ] {
         assert!(!die(&world, Action::Create(here.clone()), "never").await);
         assert!(die(&world, Action::Update(there.clone()), point).await, "{point}");
         let report = recover(&world).await;

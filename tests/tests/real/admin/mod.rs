@@ -81,8 +81,5 @@ async fn replay(source: &Database, queue: &str, key: &str) -> std::collections::
 /// A table as [`replay`] gives it.
 async fn rows(source: &Database, table: &str) -> std::collections::BTreeMap<String, serde_json::Value> {
     let rows = source.query(&format!("SELECT row_to_json(t)::text FROM {table} t"), &[]).await;
-    rows.iter()
-        .map(|row| serde_json::from_str::<serde_json::Value>(row.get(0)).unwrap())
-        .map(|row| (row["id"].to_string(), row))
-        .collect()
+    rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(row.get(0)).unwrap()).map(|row| (row["id"].to_string(), row)).collect()
 }

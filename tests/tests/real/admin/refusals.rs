@@ -88,7 +88,8 @@ async fn wrong_input_is_named() {
     refused(&world, &source, &["set", "inspect", "bnak"], 3, &["did you mean \"bank\"?"]).await;
     refused(&world, &source, &["set", "drop", "bnak"], 3, &["did you mean \"bank\"?"]).await;
     refused(&world, &source, &["set", "create", "bank", "good.pgshovel"], 3, &["exists already"]).await;
-    refused(&world, &source, &["--cluster", "nope", "set", "list"], 3, &["the cluster \"nope\" does not exist", "cluster initialize"]).await;
+    refused(&world, &source, &["--cluster", "nope", "set", "list"], 3, &["the cluster \"nope\" does not exist", "cluster initialize"])
+        .await;
     refused(&world, &source, &["--cluster", "zookeeper", "set", "list"], 2, &["belongs to ZooKeeper"]).await;
     refused(&world, &source, &["--zookeeper-hosts", "127.0.0.1:1", "set", "list"], 4, &["127.0.0.1:1"]).await;
     refused(&world, &source, &["--zookeeper-hosts", "127.0.0.1:x", "set", "list"], 2, &["127.0.0.1:x"]).await;
@@ -129,7 +130,9 @@ async fn what_a_role_lacks_is_named() {
     let words = ["may not use PgQ", "GRANT pgq_admin TO", "may not create a schema", "does not own public.a"];
     refused(&world, &source, &["set", "create", "s", "weak.pgshovel"], 3, &words).await;
     // All that it takes, and no superuser.
-    source.execute(&format!("GRANT pgq_admin TO {role}; GRANT CREATE ON DATABASE {} TO {role}; ALTER TABLE a OWNER TO {role}", source.name())).await;
+    source
+        .execute(&format!("GRANT pgq_admin TO {role}; GRANT CREATE ON DATABASE {} TO {role}; ALTER TABLE a OWNER TO {role}", source.name()))
+        .await;
     world.pgshovel(["set", "create", "s", "weak.pgshovel"]).succeeds().await;
     source.execute("INSERT INTO own VALUES (1)").await;
     assert_eq!(replay(&source, &format!("pgshovel:{}:s", world.cluster()), "public.own").await, rows(&source, "own").await);
