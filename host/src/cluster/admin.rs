@@ -26,9 +26,9 @@ pub struct Ready {
 
 #[derive(Debug)]
 enum Place {
-    One(Site),
+    One(Box<Site>),
     /// From the first database to the second.
-    Move(Site, Site),
+    Move(Box<Site>, Box<Site>),
     /// The database is gone: only ZooKeeper changes.
     Nowhere,
 }
@@ -143,13 +143,13 @@ impl Changer<'_> {
         Ok(Some(StoredSet { name: name.to_owned(), version: set::version(&configuration), configuration, revision }))
     }
 
-    async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Site> {
+    async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Box<Site>> {
         let client = apply::connect(dsn).await?;
         for gid in self.roll_back_orphans(&client).await? {
             tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
         }
         let facts = catalog::read(&client, self.cluster.name(), name, wanted).await?;
-        Ok(Site { dsn: dsn.to_owned(), client, facts })
+        Ok(Box::new(Site { dsn: dsn.to_owned(), client, facts }))
     }
 
     fn check(&self, name: &str, wanted: &ReplicationSetConfiguration, site: &Site) -> Result<()> {

@@ -2,7 +2,7 @@
 //! lead from one to the other. Pure: a change runs these steps, and `--dry-run`
 //! prints them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfiguration};
 use uuid::Uuid;
@@ -84,7 +84,7 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
     for (capture, description) in &captures {
         let key = &capture.key;
         steps.push(Step::new(format!("describe {key}"), schema::describe(scope.cluster, scope.set, &version, description)));
-        for event in capture.mode.events() {
+        for event in capture.events() {
             wanted_functions.insert(trigger::function_path(&context, capture, *event));
             steps.push(Step::new(format!("create the function for {event} of {key}"), trigger::create_function(&context, capture, *event)));
         }
@@ -95,27 +95,30 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
     Ok(steps)
 }
 
-/// Triggers to drop and to create, table by table.
+/// Triggers to drop and to create, table by table, since each is locked.
 fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Description)]) -> Vec<Step> {
-    let wanted = captures.iter().map(|(capture, _)| (capture.key.as_str(), Some(capture)));
-    let gone =
-        facts.captured.keys().filter(|key| !captures.iter().any(|(capture, _)| capture.key == **key)).map(|key| (key.as_str(), None));
-    let mut tables: Vec<(&str, Option<&Capture>)> = wanted.chain(gone).collect();
-    tables.sort_by_key(|(key, _)| *key);
-    let mut steps = Vec::new();
-    for (key, capture) in tables {
-        let events = capture.map(|capture| capture.mode.events()).unwrap_or_default();
-        let names: Vec<String> = events.iter().map(|event| trigger::trigger_name(context.cluster, context.set, *event)).collect();
-        let present = facts.captured.get(key);
-        for name in present.iter().flat_map(|table| table.triggers.keys()).filter(|name| !names.contains(name)) {
-            steps.push(drop_trigger(key, name));
+    let mut wanted: BTreeMap<&str, Vec<(String, Event, &Capture)>> = facts.captured.keys().map(|key| (key.as_str(), Vec::new())).collect();
+    for (capture, _) in captures {
+        for event in capture.events() {
+            let name = trigger::trigger_name(context.cluster, context.set, *event);
+            for table in capture.tables(*event) {
+                wanted.entry(table).or_default().push((name.clone(), *event, capture));
+            }
         }
-        let Some(capture) = capture else { continue };
-        for (event, name) in events.iter().zip(&names) {
-            let function = trigger::function_name(context, capture, *event);
-            if present.and_then(|table| table.triggers.get(name)) != Some(&Some(function)) {
-                steps
-                    .push(Step::new(format!("create the trigger for {event} on {key}"), trigger::create_trigger(context, capture, *event)));
+    }
+    let mut steps = Vec::new();
+    for (key, wanted) in wanted {
+        let present = facts.captured.get(key);
+        let unwanted =
+            present.iter().flat_map(|table| table.triggers.keys()).filter(|name| !wanted.iter().any(|(wanted, ..)| wanted == *name));
+        steps.extend(unwanted.map(|name| drop_trigger(key, name)));
+        for (name, event, capture) in wanted {
+            let function = trigger::function_name(context, capture, event);
+            if present.and_then(|table| table.triggers.get(&name)) != Some(&Some(function)) {
+                steps.push(Step::new(
+                    format!("create the trigger for {event} on {key}"),
+                    trigger::create_trigger(context, capture, event, key),
+                ));
             }
         }
     }
@@ -176,7 +179,9 @@ fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Desc
         output: column.output.clone(),
     };
     let columns = Columns { list: columns.iter().map(column).collect(), every };
-    let capture = Capture { schema: table.schema.clone(), table: table.name.clone(), key: table.key.clone(), mode: mode(table), columns };
+    let partitions = (table.kind == 'p').then(|| table.partitions.iter().map(|(key, _)| key.clone()).collect());
+    let capture =
+        Capture { schema: table.schema.clone(), table: table.name.clone(), key: table.key.clone(), mode: mode(table), columns, partitions };
     Ok((capture, description))
 }
 
@@ -214,6 +219,8 @@ impl std::fmt::Display for Event {
             Self::Delete => "DELETE",
             Self::Truncate => "TRUNCATE",
             Self::Row => "changes of rows",
+            Self::Begin => "the start of TRUNCATE",
+            Self::Partition => "TRUNCATE of a partition",
         })
     }
 }

@@ -169,6 +169,12 @@ fn table(
             ),
         );
     }
+    for (partition, _) in found.partitions.iter().filter(|(_, owned)| !owned) {
+        problems.add(
+            format!("{field}.name"),
+            format!("the role {:?} does not own {partition}, a partition of {name}, which triggers need", facts.role),
+        );
+    }
     for (schema, table) in &found.ancestors {
         if configuration.tables.iter().any(|other| other.schema() == schema && other.name == *table) {
             problems.add(format!("{field}.name"), format!("{name} is a partition of {schema}.{table}, which the set has already"));
@@ -288,6 +294,7 @@ mod tests {
             subscribed: false,
             owned: true,
             ancestors: Vec::new(),
+            partitions: Vec::new(),
             columns: vec![column("id", true), column("other", true), column("note", false)],
             unique: vec![Unique { name: format!("{name}_pkey"), columns: vec!["id".to_owned()], immediate: true }],
         }

@@ -101,6 +101,9 @@ pub struct Table {
     pub owned: bool,
     /// The partitioned tables above it: schema and name.
     pub ancestors: Vec<(String, String)>,
+    /// The tables below a partitioned table that hold its rows, by their keys, and
+    /// whether the role owns them.
+    pub partitions: Vec<(String, bool)>,
     pub columns: Vec<Column>,
     pub unique: Vec<Unique>,
 }
@@ -248,6 +251,11 @@ async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) ->
             table.ancestors.push((row.get(1), row.get(2)));
         }
     }
+    for row in client.query(PARTITIONS, &[&oids]).await.map_err(reading)? {
+        if let Some(table) = tables.get_mut(&row.get(0)) {
+            table.partitions.push((row.get(1), row.get(2)));
+        }
+    }
     Ok(tables.into_values().collect())
 }
 
@@ -265,6 +273,7 @@ fn table(row: &Row) -> Table {
         subscribed: row.get(9),
         owned: row.get(10),
         ancestors: Vec::new(),
+        partitions: Vec::new(),
         columns: Vec::new(),
         unique: Vec::new(),
     }
@@ -364,3 +373,9 @@ WITH RECURSIVE above (oid, parent) AS (
 SELECT above.oid, n.nspname::text, c.relname::text FROM above
 JOIN pg_catalog.pg_class c ON c.oid = above.parent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'p' ORDER BY 1, 2, 3";
+
+const PARTITIONS: &str = "\
+SELECT p.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE')
+FROM pg_catalog.pg_class p, pg_catalog.pg_partition_tree(p.oid) t
+JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.oid = ANY ($1) AND p.relkind = 'p' AND c.relkind = 'r' ORDER BY 1, 2";

@@ -11,6 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::passfile;
 use crate::error::{Error, Next, Result};
 
 /// How long a server may take to accept a connection, unless the DSN says otherwise.
@@ -24,7 +25,8 @@ const SILENCE_PROBES: u32 = 4;
 
 /// Connects to `dsn`, a libpq connection string or URI. `application` shows in
 /// `pg_stat_activity`. The connection is driven by a task of its own and ends
-/// when the client is dropped.
+/// when the client is dropped. A password that the DSN leaves out comes from
+/// PGPASSWORD or the password file, as with libpq.
 pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
     // Dropping the handle leaves the task to end with its client.
     open(dsn, application).await.map(|(client, _)| client)
@@ -71,6 +73,11 @@ async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> 
     config.application_name(application);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_password().is_none()
+        && let Some(password) = passfile::password(&config)
+    {
+        config.password(password);
     }
     notice_silence(&mut config);
     let place = describe(&config);

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod connect;
 pub mod event;
 pub mod node;
+mod passfile;
 pub mod queue;
 pub mod schema;
 pub mod secret;

@@ -12,6 +12,7 @@
 //! write fail: see [`columns`].
 
 mod columns;
+mod partition;
 mod row;
 mod statement;
 
@@ -36,6 +37,10 @@ pub enum Event {
     Truncate,
     /// Insert, update and delete, row by row.
     Row,
+    /// A partitioned table is about to be truncated, with its partitions.
+    Begin,
+    /// A partition is about to be truncated.
+    Partition,
 }
 
 impl Event {
@@ -46,6 +51,8 @@ impl Event {
             Self::Delete => 'd',
             Self::Truncate => 't',
             Self::Row => 'r',
+            Self::Begin => 'b',
+            Self::Partition => 'p',
         }
     }
 }
@@ -57,17 +64,6 @@ pub enum Mode {
     Row,
 }
 
-impl Mode {
-    /// The triggers that make up the mode.
-    #[must_use]
-    pub const fn events(self) -> &'static [Event] {
-        match self {
-            Self::Statement => &[Event::Insert, Event::Update, Event::Delete, Event::Truncate],
-            Self::Row => &[Event::Row, Event::Truncate],
-        }
-    }
-}
-
 /// A table to capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
@@ -77,6 +73,29 @@ pub struct Capture {
     pub key: String,
     pub mode: Mode,
     pub columns: Columns,
+    /// Of a partitioned table: the keys of the tables that hold its rows.
+    pub partitions: Option<Vec<String>>,
+}
+
+impl Capture {
+    /// The events that have a function.
+    #[must_use]
+    pub fn events(&self) -> &'static [Event] {
+        match (self.mode, &self.partitions) {
+            (Mode::Statement, _) => &[Event::Insert, Event::Update, Event::Delete, Event::Truncate],
+            (Mode::Row, None) => &[Event::Row, Event::Truncate],
+            (Mode::Row, Some(_)) => &[Event::Row, Event::Truncate, Event::Begin, Event::Partition],
+        }
+    }
+
+    /// The tables that have the trigger for `event`, by their keys.
+    #[must_use]
+    pub fn tables(&self, event: Event) -> Vec<&str> {
+        match event {
+            Event::Partition => self.partitions.iter().flatten().map(String::as_str).collect(),
+            _ => vec![&self.key],
+        }
+    }
 }
 
 /// Whose triggers they are, and where their events go.
@@ -152,6 +171,8 @@ pub fn create_function(context: &Context<'_>, capture: &Capture, event: Event) -
         Event::Delete => statement::delete(context, capture),
         Event::Truncate => statement::truncate(context, capture),
         Event::Row => row::any(context, capture),
+        Event::Begin => partition::begin(capture),
+        Event::Partition => partition::truncate(context, capture),
     };
     let function = function_path(context, capture, event);
     let tag = dollar_tag(&body);
@@ -167,14 +188,13 @@ COMMENT ON FUNCTION {function}() IS {comment};",
     )
 }
 
-/// Creates the trigger for `event`, or replaces the one of its name; takes
-/// SHARE ROW EXCLUSIVE on the table. It fires whatever
+/// Creates the trigger for `event` on `table`, or replaces the one of its name;
+/// takes SHARE ROW EXCLUSIVE on the table. It fires whatever
 /// `session_replication_role` is: also for a subscription, and for a session
 /// that means to switch other triggers off.
 #[must_use]
-pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event) -> String {
+pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event, table: &str) -> String {
     let trigger = quote(&trigger_name(context.cluster, context.set, event));
-    let table = &capture.key;
     let function = function_path(context, capture, event);
     let firing = match event {
         Event::Insert => format!("AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"),
@@ -184,6 +204,7 @@ pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event) ->
         Event::Delete => format!("AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT"),
         Event::Truncate => format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT"),
         Event::Row => format!("AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW"),
+        Event::Begin | Event::Partition => format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"),
     };
     format!(
         "CREATE OR REPLACE TRIGGER {trigger} {firing} EXECUTE FUNCTION {function}();\nALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};"
@@ -229,6 +250,26 @@ fn insert_into_current(context: &Context<'_>, capture: &Capture, query: &str) ->
     }
     text.push_str("  END IF;\n");
     text
+}
+
+/// Places in a statement that a function fills in; no name in PostgreSQL holds a
+/// zero.
+const SLOT: &str = "\0slot\0";
+const COLUMNS: &str = "\0columns\0";
+const TABLE: &str = "\0table\0";
+
+/// The expression that gives `template` with its places filled in.
+fn concatenation(template: &str) -> String {
+    let parts: Vec<String> = template
+        .split('\0')
+        .map(|part| match part {
+            "slot" => "pgshovel_slot::text".to_owned(),
+            "columns" => "pgshovel_columns".to_owned(),
+            "table" => "TG_RELID::regclass::text".to_owned(),
+            _ => literal(part),
+        })
+        .collect();
+    parts.join(" || ")
 }
 
 /// A dollar quote that the body does not contain.

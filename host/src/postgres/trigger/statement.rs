@@ -1,8 +1,7 @@
 //! Functions of statement triggers: one INSERT for all rows of the statement.
 
 use super::columns::ROW;
-use super::{Capture, Context, insert_into, insert_into_current, prologue};
-use crate::postgres::literal;
+use super::{COLUMNS, Capture, Context, SLOT, concatenation, insert_into, insert_into_current, partition, prologue};
 
 pub(super) fn insert(context: &Context<'_>, capture: &Capture) -> String {
     function(context, capture, |select| {
@@ -37,7 +36,7 @@ ORDER BY coalesce(o.number, n.number), n.number NULLS FIRST",
 
 pub(super) fn truncate(context: &Context<'_>, capture: &Capture) -> String {
     let insert = insert_into_current(context, capture, "SELECT 'T' AS kind, NULL::text AS new, NULL::text AS old");
-    format!("{}{insert}  RETURN NULL;\nEND\n", prologue(context, ""))
+    format!("{}{insert}{}  RETURN NULL;\nEND\n", prologue(context, ""), partition::end(capture))
 }
 
 /// `query` takes what to select of a row, or nothing for the whole row.
@@ -61,24 +60,6 @@ END
         check = columns.check(),
         look_up = columns.look_up(),
     )
-}
-
-/// Places in a statement that the function fills in; no name in PostgreSQL holds
-/// a zero.
-const SLOT: &str = "\0slot\0";
-const COLUMNS: &str = "\0columns\0";
-
-/// The expression that gives `template` with its places filled in.
-fn concatenation(template: &str) -> String {
-    let parts: Vec<String> = template
-        .split('\0')
-        .map(|part| match part {
-            "slot" => "pgshovel_slot::text".to_owned(),
-            "columns" => "pgshovel_columns".to_owned(),
-            _ => literal(part),
-        })
-        .collect();
-    parts.join(" || ")
 }
 
 fn data() -> String {

@@ -8,7 +8,14 @@ fn column(name: &str, encoding: Encoding) -> Column {
 }
 
 fn capture(mode: Mode, columns: Columns) -> Capture {
-    Capture { schema: "public".to_owned(), table: "accounts".to_owned(), key: "public.accounts".to_owned(), mode, columns }
+    Capture {
+        schema: "public".to_owned(),
+        table: "accounts".to_owned(),
+        key: "public.accounts".to_owned(),
+        mode,
+        columns,
+        partitions: None,
+    }
 }
 
 const CONTEXT: Context<'static> = Context { cluster: "default", set: "bank", version: "0123456789abcdef", queue: Some(7) };
@@ -57,10 +64,30 @@ fn rows_of_a_partitioned_table() {
 }
 
 #[test]
+fn truncation_of_partitions() {
+    let partitioned = |columns| Capture { partitions: Some(vec!["public.accounts_1".to_owned()]), ..capture(Mode::Row, columns) };
+    let text = format!(
+        "{}\n\n{}\n\n{}\n",
+        create_function(&CONTEXT, &partitioned(scalars()), Event::Begin),
+        create_function(&CONTEXT, &partitioned(scalars()), Event::Partition),
+        create_function(&CONTEXT, &partitioned(odd()), Event::Partition)
+    );
+    expect_test::expect_file!["snapshots/partitions.sql"].assert_eq(&text);
+}
+
+#[test]
 fn triggers() {
     let capture = capture(Mode::Statement, scalars());
-    let triggers: Vec<String> =
-        Mode::Statement.events().iter().chain(&[Event::Row]).map(|event| create_trigger(&CONTEXT, &capture, *event)).collect();
+    let partitioned = Capture { mode: Mode::Row, partitions: Some(vec!["public.accounts_1".to_owned()]), ..capture.clone() };
+    let triggers: Vec<String> = [capture, partitioned]
+        .iter()
+        .flat_map(|capture| {
+            capture
+                .events()
+                .iter()
+                .flat_map(|event| capture.tables(*event).into_iter().map(|table| create_trigger(&CONTEXT, capture, *event, table)))
+        })
+        .collect();
     expect_test::expect_file!["snapshots/triggers.sql"].assert_eq(&triggers.join("\n\n"));
 }
 

@@ -63,6 +63,8 @@ async fn every_way_to_write_is_captured() {
              INSERT INTO part SELECT i * 50, i FROM generate_series(0, 3) i; INSERT INTO part_2 VALUES ('direct', 198, 1); UPDATE part SET id = id + 1;
              UPDATE part SET id = id + 100 WHERE id = 1; CREATE TABLE part_3 PARTITION OF part FOR VALUES FROM (200) TO (300);
              INSERT INTO part VALUES (250); INSERT INTO part_3 VALUES (251);
+             INSERT INTO part SELECT i FROM generate_series(20, 30) i; TRUNCATE part_1; INSERT INTO part VALUES (21, 22);
+             TRUNCATE part, part_2; INSERT INTO part VALUES (5, 6), (105, 106); TRUNCATE part_2;
              INSERT INTO child VALUES (1, 2, 'c'); UPDATE parent SET x = 3; INSERT INTO parent VALUES (9);
              INSERT INTO \"odd \"\" Näme\" VALUES (1, 2, 'd', 'n', 3, 'null'); UPDATE \"odd \"\" Näme\" SET slot = 5;
              BEGIN; INSERT INTO a VALUES (999); SAVEPOINT s; INSERT INTO a VALUES (998); ROLLBACK TO s; COMMIT;
@@ -78,8 +80,11 @@ async fn every_way_to_write_is_captured() {
     assert_eq!(odd.len(), 1);
     assert_eq!((&odd["1"]["slot"], &odd["1"]["$pgshovel$"]), (&5.into(), &"null".into()));
 
-    // An update of no captured column is no event.
+    let kinds = "SELECT string_agg(ev_type, '' ORDER BY ev_id) FROM (SELECT ev_id, ev_type FROM @ WHERE ev_extra1 = 'public.part' ORDER BY ev_id DESC LIMIT 5) e";
     let prefix = source.value("SELECT queue_data_pfx FROM pgq.queue").await.unwrap();
+    assert_eq!(source.value(&kinds.replace('@', &prefix)).await.as_deref(), Some("ITIID"));
+
+    // An update of no captured column is no event.
     let count = format!("SELECT count(*) FROM {prefix} WHERE ev_extra1 = 'public.b'");
     let before = source.value(&count).await;
     source.execute("UPDATE b SET y = 'other'; UPDATE b SET x = x").await;

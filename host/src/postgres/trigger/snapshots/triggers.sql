@@ -12,3 +12,12 @@ ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:t";
 
 CREATE OR REPLACE TRIGGER "pgshovel:default:bank:r" AFTER INSERT OR UPDATE OR DELETE ON public.accounts FOR EACH ROW EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:r"();
 ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:r";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:t" AFTER TRUNCATE ON public.accounts FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:t"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:t";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:b" BEFORE TRUNCATE ON public.accounts FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:b"();
+ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:b";
+
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:p" BEFORE TRUNCATE ON public.accounts_1 FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:p"();
+ALTER TABLE public.accounts_1 ENABLE ALWAYS TRIGGER "pgshovel:default:bank:p";
