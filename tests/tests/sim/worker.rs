@@ -169,7 +169,7 @@ async fn replicate(seed: u64) -> Result<Outcome, String> {
 
 #[test]
 fn whatever_dies_the_target_has_the_rows_of_the_source() {
-    let outcomes = seeds(3000, replicate);
+    let outcomes = seeds(2000, replicate);
     if outcomes.len() == 1 {
         return;
     }

@@ -1,0 +1,122 @@
+//! Workers that die, are doubled, lose their target, or are asked to stop.
+
+use tests::harness::eventually;
+
+use super::proxy::Proxy;
+use super::setup::{App, SOON, configuration};
+use super::writers::Writers;
+
+/// Waits for the writers to go on while something is broken.
+async fn write_on(writers: &Writers, transactions: u64) {
+    let so_far = writers.transactions();
+    eventually("more transactions", SOON, || {
+        let now = writers.transactions();
+        async move { if now >= so_far + transactions { Ok(()) } else { Err(now.to_string()) } }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn killed_anywhere_it_resumes_without_loss_or_repetition() {
+    let app = App::new().await;
+    app.fill(60_000).await;
+    let relay = app.relay().await;
+    let writers = Writers::start(&app.source, 2).await;
+    for round in 0..3 {
+        // Inside the bootstrap: of the first table, and later of the second.
+        let mut worker = app.worker(&[]).start().await;
+        worker.logs(if round == 0 { "\"message\":\"loaded\"" } else { "\"table\":\"public.Line items\"" }).await;
+        worker.kill().await;
+    }
+    for round in 1..6 {
+        let mut worker = app.worker(&[]).start().await;
+        worker.logs("\"message\":\"replicated\"").await;
+        write_on(&writers, 20 * round).await;
+        worker.kill().await;
+    }
+    writers.stop().await;
+    let worker = app.worker(&[]).start().await;
+    app.equal().await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn of_two_workers_one_works_and_the_other_takes_over() {
+    let app = App::new().await;
+    app.fill(1000).await;
+    let relay = app.relay().await;
+    let mut first = app.worker(&[]).start().await;
+    first.logs("\"phase\":\"streaming\"").await;
+    let mut second = app.worker(&[]).start().await;
+    second.logs("standing by").await;
+    let writers = Writers::start(&app.source, 2).await;
+    write_on(&writers, 100).await;
+    assert!(!second.log().contains("\"phase\""), "the second worker works beside the first:\n{}", second.log());
+    first.kill().await;
+    second.logs("\"phase\":\"streaming\"").await;
+    write_on(&writers, 100).await;
+    writers.stop().await;
+    app.equal().await;
+    assert_eq!(second.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_is_waited_for() {
+    let app = App::new().await;
+    app.fill(5000).await;
+    let proxy = Proxy::start(app.target.port()).await;
+    let through = app.target.uri().replace(&format!(":{}/", app.target.port()), &format!(":{}/", proxy.port));
+    app.world.write("replicate.yaml", &configuration(&through, ""));
+    let relay = app.relay().await;
+    proxy.cut();
+    let mut worker = app.worker(&[]).allow("waiting to try again").start().await;
+    worker.logs("waiting to try again").await;
+    proxy.mend();
+    worker.logs("\"phase\":\"streaming\"").await;
+    let writers = Writers::start(&app.source, 2).await;
+    for _ in 0..3 {
+        write_on(&writers, 50).await;
+        proxy.cut();
+        write_on(&writers, 50).await;
+        proxy.mend();
+    }
+    writers.stop().await;
+    app.equal().await;
+    assert!(worker.runs());
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_ends_it_within_its_grace_whatever_is_under_way() {
+    let app = App::new().await;
+    app.fill(60_000).await;
+    let relay = app.relay().await;
+    // In the bootstrap: the target is as it was.
+    let mut worker = app.worker(&[]).start().await;
+    worker.logs("\"message\":\"loaded\"").await;
+    worker.signal("INT");
+    assert_eq!(worker.wait().await.code, Some(0));
+    // In the middle of a batch that cannot end: a lock holds it up.
+    let mut worker = app.worker(&["--grace-period", "1"]).allow("is given up").start().await;
+    worker.logs("\"phase\":\"streaming\"").await;
+    let locker = app.target.connect().await;
+    locker.batch_execute("BEGIN; LOCK TABLE accounts").await.unwrap();
+    app.source.execute("UPDATE accounts SET name = 'locked'").await;
+    eventually("the worker waits for the lock", SOON, || async {
+        let waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'accounts'::regclass";
+        let waits = app.target.value(waits).await;
+        if waits.as_deref() == Some("t") { Ok(()) } else { Err(format!("{waits:?}")) }
+    })
+    .await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    let changed = "SELECT count(*) FROM accounts WHERE name = 'locked'";
+    assert_eq!(app.target.value(changed).await.as_deref(), Some("0"));
+    let worker = app.worker(&[]).start().await;
+    app.equal().await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}

@@ -1,0 +1,8 @@
+//! The worker: from the rows of the source and the relay's stream to the target.
+
+mod bootstrap;
+mod faults;
+mod input;
+mod proxy;
+mod setup;
+mod writers;
