@@ -39,9 +39,6 @@ missing_packages() {
     command -v make >/dev/null || echo make
     command -v cc >/dev/null || echo gcc
     command -v pkg-config >/dev/null || echo pkg-config
-    # For plugins written in C.
-    command -v clang >/dev/null || echo clang
-    command -v wasm-ld >/dev/null || command -v wasm-ld-14 >/dev/null || echo lld
 }
 
 # apt-get as root. Packages would start their services, and PostgreSQL's would

@@ -6,7 +6,7 @@
 #   examples/pgbench/run.sh [file|kafka]
 #
 # PGSHOVEL_DEMO_SCALE (pgbench's scale, 100,000 accounts each; default 5) and
-# PGSHOVEL_DEMO_SECONDS (of load; default 20) make it larger or longer.
+# PGSHOVEL_DEMO_SECONDS (of load after the bootstrap; default 15) make it larger or longer.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)

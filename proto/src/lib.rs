@@ -1,6 +1,21 @@
 //! The language on the stream: its messages, their codec and their grammar.
 //!
-//! Pure: no async, clock, randomness, file or socket.
+//! Pure: no async, clock, randomness, file or socket. What time it is and who
+//! one is are arguments; what to do is a value that is returned.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`interfaces`] | the messages of `pgshovel/interfaces/*.proto`, as pgshovel 2015 had them and newer, optional fields |
+//! | [`row`] | typed rows and mutations, as the rest of the program sees them |
+//! | [`batch::publisher`] | the sending half: mutations to messages, written straight to bytes |
+//! | [`codec`] | bytes to messages, everything checked that one message shows |
+//! | [`batch::step`] | the receiving half: messages to actions, or a violation of the grammar |
+//! | [`batch::bootstrap`], [`snapshot`] | which transactions the loaded rows contain |
+//! | [`stored`], [`text`] | messages at rest, and configurations as people write them |
+//!
+//! Invariants, each held by a property test: what a publisher writes is what prost
+//! would; what it writes comes out of a reader unchanged; whatever dies, is resent,
+//! repeated or fenced, the source's rows come out once; no input panics.
 
 /// The messages of `pgshovel/interfaces/*.proto`, as prost generates them.
 #[allow(clippy::all, missing_debug_implementations)]

@@ -26,7 +26,7 @@ pub struct Queue {
 /// Counts since the set was created.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Events that the triggers have written.
+    /// Events that the triggers have written, those of transactions that were rolled back included.
     pub captured: u64,
     /// Events of batches that the relay has finished.
     pub relayed: u64,
@@ -56,7 +56,8 @@ impl Queue {
     pub async fn progress(&self) -> Result<Progress> {
         let (written, finished) = self.read().await?;
         let since = |count: i64| u64::try_from(count - self.before).unwrap_or(0);
-        Ok(Progress { captured: since(written), relayed: since(finished) })
+        // A tick made before the first event remembers 1, as PostgreSQL's sequences do.
+        Ok(Progress { captured: since(written), relayed: since(finished.min(written)) })
     }
 
     async fn read(&self) -> Result<(i64, i64)> {

@@ -59,6 +59,12 @@ impl Screen {
         self.line(&format!("{tick} {text}{padding}{took}"));
     }
 
+    /// The end, and a good one.
+    pub fn verdict(&mut self, text: &str) {
+        let tick = self.paint(GREEN, "✓");
+        self.line(&format!("{tick} {text}"));
+    }
+
     pub fn failed(&mut self, text: &str) {
         let cross = self.paint(RED, "✗");
         self.line(&format!("{cross} {text}"));

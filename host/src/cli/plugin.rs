@@ -157,3 +157,120 @@ fn json(file: &Path, examination: &Examination) -> serde_json::Value {
         "exports": exports.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn examined(imports: &[&str], exports: &[&str]) -> Examination {
+        let imports = imports.iter().map(|name| format!("(import \"{name}\" (instance))"));
+        let exports = exports.iter().map(|name| format!("(export \"{name}\" (instance $empty))"));
+        let body: String = imports.chain(["(instance $empty)".to_owned()]).chain(exports).collect();
+        let component = wat::parse_str(format!("(component {body} (@producers (language \"C\" \"17\") (processed-by \"clang\" \"14\")))"));
+        examine(&component.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_plugin_is_described() {
+        let examination = examined(
+            &["pgshovel:plugin/kafka@0.1.0", "pgshovel:plugin/origin@0.1.0", "wasi:filesystem/preopens@0.2.0", "wasi:http/types@0.2.0"],
+            &["pgshovel:plugin/target@0.1.0", "pgshovel:plugin/writer@0.1.0"],
+        );
+        expect![[r#"
+            file       a.wasm
+            roles      writer, target
+            interface  pgshovel:plugin 0.1.0, served (this host serves 0.1.x)
+            guarantee  a target says it when it runs
+            size       315 bytes
+            sha256     098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb
+            made with  C 17, clang 14
+            imports
+              pgshovel:plugin/kafka@0.1.0     needs the grant kafka: localhost:9092
+              pgshovel:plugin/origin@0.1.0    given to loaders
+              wasi:filesystem/preopens@0.2.0  an empty folder, unless granted: files: { path: ./data, mode: read-write }
+              wasi:http/types@0.2.0           not offered by this host: it would refuse the plugin
+        "#]]
+        .assert_eq(&table(Path::new("a.wasm"), &examination));
+        expect![[r#"
+            {
+              "file": "a.wasm",
+              "roles": [
+                "writer",
+                "target"
+              ],
+              "interface": "0.1.0",
+              "served": true,
+              "bytes": 315,
+              "sha256": "098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb",
+              "producers": [
+                {
+                  "field": "language",
+                  "value": "C 17"
+                },
+                {
+                  "field": "processed-by",
+                  "value": "clang 14"
+                }
+              ],
+              "imports": [
+                {
+                  "name": "pgshovel:plugin/kafka@0.1.0",
+                  "offered": true,
+                  "grant": "kafka"
+                },
+                {
+                  "name": "pgshovel:plugin/origin@0.1.0",
+                  "offered": true,
+                  "grant": "origin"
+                },
+                {
+                  "name": "wasi:filesystem/preopens@0.2.0",
+                  "offered": true,
+                  "grant": null
+                },
+                {
+                  "name": "wasi:http/types@0.2.0",
+                  "offered": false,
+                  "grant": null
+                }
+              ],
+              "exports": [
+                "pgshovel:plugin/target@0.1.0",
+                "pgshovel:plugin/writer@0.1.0"
+              ]
+            }"#]]
+        .assert_eq(&format!("{:#}", json(Path::new("a.wasm"), &examination)));
+    }
+
+    #[test]
+    fn what_is_no_plugin_is_described_too() {
+        expect![[r#"
+            file       a.wasm
+            roles      none: no plugin of pgshovel
+            interface  none of pgshovel's
+            guarantee  -
+            size       118 bytes
+            sha256     9b63248c26487b464016e1ad4de5c48ee6497fe744660cdd87dbe3032a9c7268
+            made with  C 17, clang 14
+            imports    nothing
+        "#]]
+        .assert_eq(&table(Path::new("a.wasm"), &examined(&[], &["wasi:cli/run@0.2.0"])));
+        expect![[r#"
+            file       a.wasm
+            roles      target
+            interface  pgshovel:plugin/target@0.9.0: not served, this host serves 0.1.x
+            guarantee  a target says it when it runs
+            size       128 bytes
+            sha256     e2e13e7e57ac1025e835ea5bf7c9bf656fe4f9521624299c0dc81d6408d8ac51
+            made with  C 17, clang 14
+            imports    nothing
+        "#]]
+        .assert_eq(&table(Path::new("a.wasm"), &examined(&[], &["pgshovel:plugin/target@0.9.0"])));
+        let error = read(Path::new("/nowhere/a.wasm")).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        expect!["/nowhere/a.wasm: cannot read the file: No such file or directory (os error 2); give the path of a component"]
+            .assert_eq(&error.message);
+    }
+}

@@ -21,7 +21,8 @@ use crate::relay::supervise::{Assignment, Plugins, supervise};
 /// out of pgqd's database_list: where pgqd serves it, the relay does neither.
 ///
 /// While it works it logs a line "relayed" at most every two seconds, with the
-/// fields batches, mutations and bytes (since its start), tick and lag_seconds.
+/// fields batches, mutations and bytes (since its start), tick and lag_seconds; and
+/// at its end a line "ended" with the same counts.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The YAML file with the section `stream`.
@@ -73,5 +74,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     };
     let mut stop = signal::stop_on_signals(assignment.grace)?;
     let mut progress = Progress::new(&arguments.set);
-    supervise(&mut plugins, &assignment, &mut stop, &mut progress, rand::random).await
+    let result = supervise(&mut plugins, &assignment, &mut stop, &mut progress, rand::random).await;
+    progress.ended();
+    result
 }

@@ -34,6 +34,7 @@ use crate::replicate::{Origin, Plugins};
 /// fields table, rows, estimated, rows_per_second and eta_seconds; "replicated", with
 /// the fields rows, mutations and batches (since its start), tick and lag_seconds. Both,
 /// and "phase" when it changes, have the field phase: bootstrap, catching-up, streaming.
+/// At its end it logs a line "ended" with the same counts.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// The YAML file with the sections `stream`, `loader`, `target` and, optionally, `transforms`.
@@ -133,5 +134,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     };
     let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
     let mut progress = Progress::new(&arguments.set);
-    lead(&common.zookeeper_hosts, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random).await
+    let result = lead(&common.zookeeper_hosts, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random).await;
+    progress.ended();
+    result
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Config};
@@ -79,10 +79,10 @@ impl Engine {
         if let Some(component) = self.components().get(&sha256) {
             return Ok(component.clone());
         }
-        tracing::debug!(plugin = name, bytes = bytes.len(), "compiling");
-        let engine = self.inner.wasmtime.clone();
-        // Seconds of work for a large component that is not in the cache.
+        let (engine, size, start) = (self.inner.wasmtime.clone(), bytes.len(), Instant::now());
         let component = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await??;
+        // From the cache it takes milliseconds; a language's whole runtime takes half a minute, once.
+        tracing::info!(plugin = name, bytes = size, seconds = start.elapsed().as_secs_f32(), "plugin compiled");
         let mut components = self.components();
         if components.len() >= COMPONENTS_MAX {
             components.clear();

@@ -43,6 +43,11 @@ impl Progress {
         self.batches
     }
 
+    /// The relay ends, for whatever reason.
+    pub fn ended(&self) {
+        tracing::info!(set = %self.set, batches = self.batches, mutations = self.mutations, bytes = self.bytes, "ended");
+    }
+
     fn say(&mut self, batch: &Batch, finished: bool) {
         if self.said.is_some_and(|said| said.elapsed() < INTERVAL) {
             return;

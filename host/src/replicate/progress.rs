@@ -129,6 +129,11 @@ impl Progress {
         self.commits += 1;
     }
 
+    /// The worker ends, for whatever reason.
+    pub fn ended(&self) {
+        tracing::info!(set = %self.set, rows = self.rows, mutations = self.mutations, batches = self.batches, "ended");
+    }
+
     fn is_due(&mut self) -> bool {
         let due = self.said.is_none_or(|said| said.elapsed() >= INTERVAL);
         if due {

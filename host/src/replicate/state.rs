@@ -14,7 +14,7 @@ pub fn encode(state: &State) -> Vec<u8> {
 
 /// Reads what a target stored. `Stop` if it is no state.
 pub fn decode(bytes: &[u8]) -> Result<State> {
-    State::decode(bytes).map_err(|error| {
+    proto::stored::decode(bytes).map_err(|error| {
         Error::stop(format!("the state that the target holds is not readable: {error}; replicate with --bootstrap to load the target anew"))
     })
 }

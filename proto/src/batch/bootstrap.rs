@@ -25,6 +25,12 @@ impl CatchUp {
         snapshot::visible(&self.snapshot, transaction)
     }
 
+    /// Whether the loaded rows contain all of this batch and of those before it.
+    #[must_use]
+    pub fn contains_batch(&self, batch: &Batch) -> bool {
+        batch.node == self.node && snapshot::contains(&self.snapshot, &batch.end.snapshot)
+    }
+
     /// Whether every transaction of this batch and of those after it came after S.
     #[must_use]
     pub fn is_over(&self, batch: &Batch) -> bool {

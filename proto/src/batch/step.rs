@@ -98,6 +98,8 @@ pub struct Reader {
     open: Option<Open>,
     skipping: Option<Skipping>,
     priming: Priming,
+    /// All batches so far are such as the loaded rows contain wholly.
+    passing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +150,7 @@ impl Reader {
             open: None,
             skipping: None,
             priming: Priming::default(),
+            passing: false,
         }
     }
 
@@ -193,8 +196,9 @@ impl Reader {
     /// What to do about the next message of the stream.
     pub fn step(&mut self, message: Message<'_>) -> Result<Action, Violation> {
         let Message { header, batch, operation, digest } = message;
+        let begins = matches!(operation, Operation::Begin(_));
         if let Turn::Skip(skip) = self.turn(&header, &operation, digest)? {
-            self.skip(&header, skip);
+            self.skip(header, skip, begins, digest);
             return Ok(Action::Skip(skip));
         }
         let action = match operation {
@@ -209,9 +213,12 @@ impl Reader {
 
     fn turn(&self, header: &Header, operation: &Operation<'_>, digest: u64) -> Result<Turn, Violation> {
         let begins = matches!(operation, Operation::Begin(_));
-        let Some(last) = &self.progress.header else { return self.primed(header, begins) };
+        let Some(last) = &self.progress.header else { return self.primed(header, operation) };
         if header.epoch < last.epoch || self.progress.superseded.contains(&header.publisher) {
             return Ok(Turn::Skip(Skip::Fenced));
+        }
+        if self.passing {
+            return Ok(self.passed(header, last, operation));
         }
         let publisher = Uuid(header.publisher);
         if header.publisher != last.publisher {
@@ -235,18 +242,37 @@ impl Reader {
     }
 
     /// The turn of a message when none was consumed yet.
-    fn primed(&self, header: &Header, begins: bool) -> Result<Turn, Violation> {
+    fn primed(&self, header: &Header, operation: &Operation<'_>) -> Result<Turn, Violation> {
         if header.epoch < self.priming.highest_epoch {
             return Ok(Turn::Skip(Skip::Fenced));
         }
-        if begins {
-            return Ok(Turn::Consume);
+        if matches!(operation, Operation::Begin(_)) {
+            return Ok(if self.is_loaded(operation) { Turn::Skip(Skip::Loaded) } else { Turn::Consume });
         }
         let max = self.options.priming_messages_max;
         if self.priming.skipped >= max {
             return Err(Violation::Priming { skipped: self.priming.skipped, max });
         }
         Ok(Turn::Skip(Skip::Priming))
+    }
+
+    /// The turn of a message while what the loaded rows contain passes: whatever
+    /// became of the stream before a bootstrap cannot harm what comes after it.
+    fn passed(&self, header: &Header, last: &Header, operation: &Operation<'_>) -> Turn {
+        if header.publisher == last.publisher && header.sequence <= last.sequence {
+            return Turn::Skip(Skip::Seen);
+        }
+        let over = matches!(operation, Operation::Begin(_)) && !self.is_loaded(operation);
+        if over { Turn::Consume } else { Turn::Skip(Skip::Loaded) }
+    }
+
+    /// Whether it begins a batch that the loaded rows contain wholly. The empty
+    /// batches of a source at rest are contained too, but they end the catching up.
+    fn is_loaded(&self, operation: &Operation<'_>) -> bool {
+        match (operation, &self.catch_up) {
+            (Operation::Begin(batch), Some(catch_up)) => catch_up.contains_batch(batch) && !catch_up.is_over(batch),
+            _ => false,
+        }
     }
 
     fn begin(&mut self, publisher: Id, batch: Batch) -> Result<Action, Violation> {
@@ -329,6 +355,10 @@ impl Reader {
         self.progress.node = Some(batch.node);
         self.progress.frontier = Frontier::Tick(batch.start.id);
         self.skipping = None;
+        if std::mem::take(&mut self.passing) {
+            // Their numbers may have gaps, which the digests may not.
+            self.seen = Seen::default();
+        }
         let open = Open { publisher, batch: batch.clone(), relations: Relations::default() };
         let discard = self.open.replace(open).is_some();
         Action::Begin { batch, discard }
@@ -371,7 +401,12 @@ impl Reader {
         }
     }
 
-    fn skip(&mut self, header: &Header, skip: Skip) {
+    fn skip(&mut self, header: Header, skip: Skip, begins: bool, digest: u64) {
+        let known = self.progress.header.is_some_and(|last| last.publisher == header.publisher);
+        if skip == Skip::Loaded && (begins || known) {
+            self.passing = true;
+            return self.consume(header, digest);
+        }
         self.progress.consumed += 1;
         if skip == Skip::Priming {
             self.priming.skipped += 1;

@@ -27,6 +27,8 @@ pub enum Problem {
     Group,
     #[error("is missing")]
     Missing,
+    #[error("is missing, or one that only a later version knows")]
+    NoOperation,
     #[error("is there twice")]
     Twice,
     #[error("is there although the operation calls for none")]

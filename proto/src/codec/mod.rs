@@ -16,7 +16,7 @@ mod scalar;
 
 pub use error::{DecodeError, Problem};
 
-use self::error::{Fault, Within as _};
+use self::error::{Fault, Within as _, fault_at};
 use self::scalar::{id, need, once};
 use crate::batch::{Batch, Id};
 use crate::interfaces::common::Timestamp;
@@ -103,7 +103,7 @@ fn message(bytes: &[u8]) -> Result<Message<'_>, Fault> {
         }
     }
     let header = need(header_seen, "header")?;
-    let (batch, operation) = need(operation_seen, "operation")?;
+    let (batch, operation) = operation_seen.ok_or_else(|| fault_at("operation", Problem::NoOperation))?;
     Ok(Message { header, batch, operation, digest: digest(bytes) })
 }
 

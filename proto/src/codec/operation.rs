@@ -33,9 +33,10 @@ pub(super) fn batch_operation(content: &[u8]) -> Result<(BatchIdentifier, Operat
         once(&mut operation, body).within(name)?;
     }
     let identifier: BatchIdentifier = need(identifier, "batch_identifier")?;
+    let operation = operation.ok_or_else(|| fault_at("operation", Problem::NoOperation))?;
     Ok((
         identifier,
-        match need(operation, "operation")? {
+        match operation {
             Body::Whole(operation) => operation,
             Body::Begin(start, end) => Operation::Begin(Box::new(Batch { id: identifier.id, node: identifier.node, start, end })),
         },

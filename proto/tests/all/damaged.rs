@@ -120,11 +120,11 @@ fn each_required_field_is_missed_by_its_path() {
         `header.timestamp` is missing, in a message of 96 bytes
         `header.timestamp.seconds` is missing, in a message of 103 bytes
         `header.timestamp.nanos` is missing, in a message of 104 bytes
-        `operation` is missing, in a message of 37 bytes
+        `operation` is missing, or one that only a later version knows, in a message of 37 bytes
         `batch_operation.batch_identifier` is missing, in a message of 87 bytes
         `batch_operation.batch_identifier.id` is missing, in a message of 107 bytes
         `batch_operation.batch_identifier.node` is missing, in a message of 91 bytes
-        `batch_operation.operation` is missing, in a message of 61 bytes
+        `batch_operation.operation` is missing, or one that only a later version knows, in a message of 61 bytes
         `batch_operation.begin_operation.start` is missing, in a message of 86 bytes
         `batch_operation.begin_operation.end` is missing, in a message of 86 bytes
         `batch_operation.begin_operation.start.id` is missing, in a message of 107 bytes

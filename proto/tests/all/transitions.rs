@@ -780,9 +780,9 @@ fn bootstrap_what_the_loaded_rows_contain_is_skipped_until_they_are_caught_up_wi
         &mut reader,
         &messages,
         expect![[r#"
-        A0 begin 1-2   begin 1-2
+        A0 begin 1-2   skip (Loaded)
         A1 insert 11   skip (Loaded)
-        A2 commit      commit
+        A2 commit      skip (Loaded)
         A3 begin 2-3   begin 2-3
         A4 insert 20   skip (Loaded)
         A5 insert 21   apply 21
@@ -835,6 +835,39 @@ fn bootstrap_the_first_batch_must_begin_inside_the_snapshot() {
         &[begin(snapshot("80:80:"))],
         expect![[r#"
         A0 begin 7-8   violation: the stream of node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa begins at tick 7 (snapshot 80:80:), after the snapshot of the loaded rows (21:26:21,24): the messages between are no longer retained; bootstrap again
+    "#]],
+    );
+}
+
+#[test]
+fn bootstrap_heals_what_was_wrong_with_the_stream_before_it() {
+    let mut a = Sender::new('A', 1);
+    let mut b = Sender::new('B', 2);
+    let messages = [
+        a.begin(0, 1),
+        a.insert(3),
+        // Messages, a commit and whole batches are missing; a dead publisher writes on.
+        b.begin(1, 2),
+        a.insert(4),
+        b.commit(),
+        a.commit(),
+        b.begin(3, 4),
+        b.insert(33),
+        b.commit(),
+    ];
+    trace(
+        &mut bootstrapped("31:36:31"),
+        &messages,
+        expect![[r#"
+        A0 begin 0-1   skip (Loaded)
+        A1 insert 3    skip (Loaded)
+        B0 begin 1-2   skip (Loaded)
+        A2 insert 4    skip (Fenced)
+        B1 commit      skip (Loaded)
+        A3 commit      skip (Fenced)
+        B2 begin 3-4   begin 3-4
+        B3 insert 33   skip (Loaded)
+        B4 commit      commit
     "#]],
     );
 }
@@ -1020,11 +1053,11 @@ fn a_state_says_all_that_the_next_worker_needs() {
     let mut reader = bootstrapped("21:26:21,24");
     trace(
         &mut reader,
-        &[a.begin(1, 2), b.begin(1, 2), a.insert(11), b.commit()],
+        &[a.begin(2, 3), b.begin(2, 3), a.insert(21), b.commit()],
         expect![[r#"
-        A0 begin 1-2   begin 1-2
-        B0 begin 1-2   discard, begin 1-2
-        A1 insert 11   skip (Fenced)
+        A0 begin 2-3   begin 2-3
+        B0 begin 2-3   discard, begin 2-3
+        A1 insert 21   skip (Fenced)
         B1 commit      commit
     "#]],
     );

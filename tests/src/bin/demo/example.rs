@@ -1,10 +1,13 @@
 //! The example's files, as adapted to the demo's servers, and pgbench.
 
 use std::path::Path;
+use std::time::Duration;
 
 use pgshovel::error::{Error, Result};
+use pgshovel::postgres::connect::explain;
 use tests::servers::{Kafka, Postgres, Process};
 use tests::stage::{Stage, Stream, finish};
+use tokio_postgres::Client;
 
 /// What the files say where the servers are.
 const ADDRESSES: [&str; 3] = ["localhost:5432/source", "localhost:5433/target", "localhost:9092"];
@@ -36,9 +39,18 @@ pub async fn initialize(server: &Postgres, database: &str, steps: &str, scale: u
     finish(&mut command, "pgbench -i").await
 }
 
-/// Starts the load.
-pub fn load(stage: &Stage, clients: u64, seconds: u64) -> Result<Process> {
+/// Starts a load that ends when it is stopped, or else after `at_most`.
+pub fn load(stage: &Stage, clients: u64, at_most: Duration) -> Result<Process> {
     let mut command = stage.source.client("pgbench", "source");
-    command.args(["-n", "-P", "1", "-c", &clients.to_string(), "-T", &seconds.to_string()]);
+    command.args(["-n", "-P", "1", "-c", &clients.to_string(), "-T", &at_most.as_secs().to_string()]);
     stage.process("pgbench", "pgbench", &mut command, "TERM")
+}
+
+/// How many transactions of the load were committed, once none is left that may
+/// still be: each has written a row into `pgbench_history`, which is not replicated.
+pub async fn transactions(source: &Client) -> Result<Option<u64>> {
+    let sql = "SELECT (SELECT count(*) FROM pgbench_history), (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench')";
+    let row = source.query_one(sql, &[]).await.map_err(|error| explain(&error).context("counting transactions"))?;
+    let (done, open): (i64, i64) = (row.get(0), row.get(1));
+    Ok((open == 0).then(|| u64::try_from(done).unwrap_or(0)))
 }

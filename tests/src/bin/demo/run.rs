@@ -20,6 +20,8 @@ const TABLES: [&str; 3] = ["pgbench_accounts", "pgbench_branches", "pgbench_tell
 /// pgbench's own script changes one row in each of the tables per transaction.
 const CHANGES_PER_TRANSACTION: u64 = 3;
 const CLIENTS: u64 = 4;
+/// How long the bootstrap may take.
+const LOADS_WITHIN: Duration = Duration::from_secs(900);
 /// How long the worker may lag behind when the load is over.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(300);
 /// How long relay and worker may take to stop.
@@ -40,7 +42,7 @@ struct Watch {
 pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, folder: &Path, stream: Stream) -> Result<()> {
     let started = Instant::now();
     let scale = setting("PGSHOVEL_DEMO_SCALE", 5)?;
-    let seconds = setting("PGSHOVEL_DEMO_SECONDS", 20)?;
+    let seconds = Duration::from_secs(setting("PGSHOVEL_DEMO_SECONDS", 15)?);
     screen.say(match stream {
         Stream::File => "pgshovel: a pgbench database and its copy, through a log in a folder",
         Stream::Kafka => "pgshovel: a pgbench database and its copy, through Apache Kafka",
@@ -73,13 +75,19 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, folder: &Path, stream:
     screen.begin("starting relay, worker and load");
     let relay = stage.follow("relay", "relay.yaml", SET)?;
     let worker = stage.follow("replicate", "replicate.yaml", SET)?;
-    let mut load = example::load(&stage, CLIENTS, seconds)?;
-    screen.done(&format!("relay, worker, and pgbench -c {CLIENTS} -T {seconds} started"));
+    let mut load = example::load(&stage, CLIENTS, LOADS_WITHIN + seconds)?;
+    screen.done(&format!("relay, worker, and pgbench -c {CLIENTS} started"));
     let (relay_log, worker_log) = (Log::new(relay.log()), Log::new(worker.log()));
     let mut watch = Watch { queue, relay, relay_log, worker, worker_log, relayed: Rate::default(), applied: Rate::default() };
 
-    screen.begin("pgbench writes");
-    let transactions = watch.during(screen, &mut load).await?;
+    screen.begin("loading what was there before");
+    let loaded = watch.during(screen, &mut load, |worker| worker.text("phase", "phase").is_some_and(|phase| phase != "bootstrap")).await?;
+    screen.done(&format!("{} rows loaded from one snapshot, under load", grouped(loaded)));
+
+    screen.begin("following");
+    let until = Instant::now() + seconds;
+    watch.during(screen, &mut load, |_| Instant::now() > until).await?;
+    let transactions = stop_load(&stage, &mut load).await?;
     let changes = transactions * CHANGES_PER_TRANSACTION;
     screen.done(&format!("load over: {} transactions, {} changed rows", grouped(transactions), grouped(changes)));
 
@@ -99,27 +107,27 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, folder: &Path, stream:
     screen.say("");
     verdict(&found, changes, relayed, applied)?;
     let rows: u64 = found.iter().map(|table| table.target_rows).sum();
-    let took = started.elapsed().as_secs_f64();
-    screen.done(&format!(
-        "{} rows equal; {} mutations relayed, {} applied; {took:.0} s in all",
-        grouped(rows),
-        grouped(relayed),
-        grouped(applied)
+    let (rows, took) = (grouped(rows), started.elapsed().as_secs_f64());
+    let loaded = grouped(relayed.saturating_sub(applied));
+    let (relayed, applied) = (grouped(relayed), grouped(applied));
+    screen.verdict(&format!(
+        "{rows} rows equal; {relayed} changes relayed, {applied} applied, {loaded} came with the loaded rows; {took:.0} s"
     ));
     Ok(())
 }
 
 impl Watch {
-    /// Shows progress until the load is over; returns its count of transactions.
-    async fn during(&mut self, screen: &mut Screen, load: &mut Process) -> Result<u64> {
+    /// Shows progress while the load goes on, until the worker's log says `done`;
+    /// returns how many rows the worker has loaded.
+    async fn during(&mut self, screen: &mut Screen, load: &mut Process, mut done: impl FnMut(&Log) -> bool) -> Result<u64> {
         loop {
             if let Some(status) = load.exited()? {
-                let log = std::fs::read_to_string(load.log()).unwrap_or_default();
-                let count = log.lines().find_map(|line| line.strip_prefix("number of transactions actually processed: "));
-                let count = count.and_then(|text| text.split('/').next()?.trim().parse().ok()).filter(|_| status.success());
-                return count.ok_or_else(|| Error::stop(format!("pgbench failed ({status}):\n{}", load.tail())));
+                return Err(Error::stop(format!("pgbench ended too early ({status}):\n{}", load.tail())));
             }
             let progress = self.look(screen).await?;
+            if done(&self.worker_log) {
+                return Ok(self.worker_log.count("phase", "rows").unwrap_or(0));
+            }
             let speed = speed(load).map_or_else(String::new, |speed| format!("pgbench {speed} tx/s · "));
             let line = self.line(progress);
             screen.progress(&format!("{speed}{line}"));
@@ -135,10 +143,11 @@ impl Watch {
         let target = connect(&stage.target.dsn("target"), "demo").await?;
         loop {
             let progress = self.look(screen).await?;
-            if progress.captured != changes {
+            // What the stop of the load rolled back has taken event numbers too.
+            if progress.captured < changes {
                 return Err(Error::stop(format!("pgbench changed {changes} rows, but {} changes were captured", progress.captured)));
             }
-            if progress.relayed == changes && sums(&source).await? == sums(&target).await? {
+            if progress.relayed == progress.captured && sums(&source).await? == sums(&target).await? {
                 return Ok(());
             }
             if started.elapsed() > CATCHES_UP_WITHIN {
@@ -175,7 +184,8 @@ impl Watch {
         }
         self.relay_log.follow()?;
         self.worker_log.follow()?;
-        Ok((self.relay_log.count("relayed", "mutations").unwrap_or(0), self.applied()))
+        let total = |log: &Log| log.count("ended", "mutations").unwrap_or(0);
+        Ok((total(&self.relay_log), total(&self.worker_log)))
     }
 
     /// Takes in the logs, shows complaints, and makes sure that both processes run.
@@ -217,6 +227,18 @@ impl Watch {
         };
         let of = self.worker_log.count("loaded", "estimated").map_or_else(String::new, |rows| format!(" of about {}", grouped(rows)));
         format!("loaded {}{of} rows of {table}", grouped(rows))
+    }
+}
+
+/// Returns how many transactions the load has committed in all.
+async fn stop_load(stage: &Stage, load: &mut Process) -> Result<u64> {
+    load.stop()?;
+    let source = connect(&stage.source.dsn("source"), "demo").await?;
+    loop {
+        if let Some(count) = example::transactions(&source).await? {
+            return Ok(count);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
