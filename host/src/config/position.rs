@@ -25,8 +25,8 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         match self.path.split_first() {
             None => deserializer.deserialize_any(Here),
-            Some((Step::Key(key), rest)) => deserializer.deserialize_map(Into { key, rest: Walk { path: rest, ..self } }),
-            Some((Step::Index(index), rest)) => deserializer.deserialize_seq(At { index: *index, rest: Walk { path: rest, ..self } }),
+            Some((Step::Key(key), rest)) => deserializer.deserialize_map(Entry { key, rest: Walk { path: rest, ..self } }),
+            Some((Step::Index(index), rest)) => deserializer.deserialize_seq(Item { index: *index, rest: Walk { path: rest, ..self } }),
         }
     }
 }
@@ -42,12 +42,12 @@ impl Visitor<'_> for Here {
     }
 }
 
-struct Into<'a> {
+struct Entry<'a> {
     key: &'a str,
     rest: Walk<'a>,
 }
 
-impl<'de> Visitor<'de> for Into<'_> {
+impl<'de> Visitor<'de> for Entry<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,12 +95,12 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-struct At<'a> {
+struct Item<'a> {
     index: usize,
     rest: Walk<'a>,
 }
 
-impl<'de> Visitor<'de> for At<'_> {
+impl<'de> Visitor<'de> for Item<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
