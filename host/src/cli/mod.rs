@@ -125,7 +125,7 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn log(common: &Common) -> Result<()> {
-    let filter = EnvFilter::try_new(format!("zookeeper_client=warn,{}", common.log_level))
+    let filter = EnvFilter::try_new(format!("{},{}", crate::cluster::LOG_FILTER, common.log_level))
         .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {

@@ -2,7 +2,6 @@
 //! or take them.
 
 use proto::interfaces::configurations::ReplicationSetConfiguration;
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::apply::{self, LOCK_TIMEOUT_MS};
@@ -13,7 +12,7 @@ use super::{Cluster, StoredSet, name, set, validate};
 use crate::error::{Error, Result};
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::schema::{self, Stamp};
-use crate::postgres::{connect, node, secret};
+use crate::postgres::{Client, connect, node, secret};
 
 /// A change that was looked at, found possible, and not begun.
 #[derive(Debug)]

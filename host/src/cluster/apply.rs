@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use proto::interfaces::configurations::{ClusterConfiguration, ReplicationSetConfiguration};
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::pending::InFlight;
@@ -18,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::{self, explain};
 use crate::postgres::schema::Stamp;
-use crate::postgres::{catalog, literal, schema};
+use crate::postgres::{Client, DriverError, SqlState, catalog, literal, schema};
 
 /// How long one statement of a change waits for a lock; writers that queue behind
 /// it wait as long.
@@ -185,8 +184,8 @@ async fn run(client: &Client, steps: &[Step]) -> Result<()> {
 }
 
 /// `doing` is what a lock was in the way of.
-fn lock_error(error: &tokio_postgres::Error, doing: &str) -> Error {
-    let blocked = error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE);
+fn lock_error(error: &DriverError, doing: &str) -> Error {
+    let blocked = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
     let explained = explain(error).context(doing);
     if blocked {
         Error::retry(format!(

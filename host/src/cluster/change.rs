@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use prost::Message as _;
 use proto::interfaces::configurations::{ClusterConfiguration, ReplicationSetConfiguration};
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::apply::{self, End, Outcome, Task};
@@ -21,7 +20,7 @@ use super::znode::Write;
 use super::{Cluster, StoredSet};
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::explain;
-use crate::postgres::{literal, schema};
+use crate::postgres::{Client, SqlState, literal, schema};
 
 /// How often a connection that broke in the middle of a change is made anew.
 const RECONNECTS_MAX: u32 = 5;
@@ -396,7 +395,7 @@ fn gid_prefix(cluster_id: &str) -> String {
 async fn end_prepared(client: &Client, verb: &str, gid: &str) -> Result<()> {
     match client.batch_execute(&format!("{verb} {}", literal(gid))).await {
         Ok(()) => Ok(()),
-        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_OBJECT) => Ok(()),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(()),
         Err(error) => Err(explain(&error).context(format!("cannot end the prepared transaction {gid}"))),
     }
 }

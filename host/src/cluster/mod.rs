@@ -28,6 +28,10 @@ use crate::nearest::advice;
 pub use set::{Revision, StoredSet};
 use znode::{Failure, Write};
 
+/// What the log takes of the ZooKeeper client, unless the operator says otherwise:
+/// it tells of every connection.
+pub const LOG_FILTER: &str = "zookeeper_client=warn";
+
 /// What a session is asked to survive without a word between us and ZooKeeper;
 /// the server may grant less or more.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,6 +10,10 @@ pub mod schema;
 pub mod secret;
 pub mod trigger;
 
+/// What the rest of the host names of the driver, which is used nowhere else.
+pub use tokio_postgres::error::SqlState;
+pub use tokio_postgres::{Client, Error as DriverError};
+
 /// An identifier as SQL takes it, whatever it contains.
 #[must_use]
 pub fn quote(identifier: &str) -> String {
