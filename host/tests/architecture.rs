@@ -10,8 +10,7 @@ const CLIENTS: [(&str, &[&str]); 7] = [
     ("rdkafka", &["host/src/capabilities"]),
     ("zookeeper_client", &["host/src/cluster"]),
     ("serde_yaml", &["host/src/config"]),
-    // A change of the cluster is one transaction, in which `cluster` says what happens when.
-    ("tokio_postgres", &["host/src/postgres", "host/src/capabilities", "host/src/cluster"]),
+    ("tokio_postgres", &["host/src/postgres", "host/src/capabilities"]),
 ];
 
 /// Below the first folder, nothing of the others is used.

@@ -283,13 +283,13 @@ async fn what_a_plugin_says_is_logged_with_its_name() {
     let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("pgshovel::plugin:")).collect();
     assert_eq!(lines.len(), 6, "{text}");
-    let (long, short): (Vec<&str>, Vec<&str>) = lines.into_iter().partition(|line| line.len() > 1000);
+    let (long, short): (Vec<&str>, Vec<&str>) = lines.into_iter().map(str::trim_start).partition(|line| line.len() > 1000);
     assert!(long[0].contains(&format!("{}…", "x".repeat(8192))) && !long[0].contains(&"x".repeat(8193)));
     expect![[r#"
-         INFO pgshovel::plugin: from the interface\u{1b}[31m plugin="probe.wasm" section="stream"
-         WARN pgshovel::plugin: first line plugin="probe.wasm" section="stream"
-         WARN pgshovel::plugin: second line plugin="probe.wasm" section="stream"
-         INFO pgshovel::plugin: to standard output plugin="probe.wasm" section="stream"
-         WARN pgshovel::plugin: without an end plugin="probe.wasm" section="stream""#]]
+        INFO pgshovel::plugin: from the interface\u{1b}[31m plugin="probe.wasm" section="stream"
+        WARN pgshovel::plugin: first line plugin="probe.wasm" section="stream"
+        WARN pgshovel::plugin: second line plugin="probe.wasm" section="stream"
+        INFO pgshovel::plugin: to standard output plugin="probe.wasm" section="stream"
+        WARN pgshovel::plugin: without an end plugin="probe.wasm" section="stream""#]]
     .assert_eq(&short.join("\n"));
 }
