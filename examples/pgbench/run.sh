@@ -10,6 +10,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-make -s -C "$root" build plugins
+make -s -C "$root" build
+"$root/plugins/build.sh" file kafka postgresql
 target=${CARGO_TARGET_DIR:-$root/target}
 exec "$target/debug/demo" "$here" "${1:-file}"
