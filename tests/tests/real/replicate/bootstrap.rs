@@ -67,7 +67,7 @@ async fn transforms_see_the_bootstrap_and_the_stream() {
     app.world.write("replicate.yaml", &configuration(&app.target.uri(), transforms));
     let relay = app.relay().await;
     let mut worker = app.worker(&[]).start().await;
-    worker.logs("\"phase\":\"streaming\"").await;
+    worker.logs("\"phase\":\"catching-up\"").await;
     app.source.execute("INSERT INTO accounts SELECT i, 'account ' || i - 1000 FROM generate_series(1001, 1500) i").await;
     let columns = ["id", "balance", "active"];
     app.target.equals_in(&app.source, "public.accounts", Some(&columns)).await;

@@ -47,7 +47,7 @@ async fn of_two_workers_one_works_and_the_other_takes_over() {
     app.fill(1000).await;
     let relay = app.relay().await;
     let mut first = app.worker(&[]).start().await;
-    first.logs("\"phase\":\"streaming\"").await;
+    first.logs("\"phase\":\"catching-up\"").await;
     let mut second = app.worker(&[]).start().await;
     second.logs("standing by").await;
     let writers = Writers::start(&app.source, 2).await;
@@ -74,7 +74,7 @@ async fn a_target_that_is_away_is_waited_for() {
     let mut worker = app.worker(&[]).allow("waiting to try again").start().await;
     worker.logs("waiting to try again").await;
     proxy.mend();
-    worker.logs("\"phase\":\"streaming\"").await;
+    worker.logs("\"phase\":\"catching-up\"").await;
     let writers = Writers::start(&app.source, 2).await;
     for _ in 0..3 {
         write_on(&writers, 50).await;
@@ -101,7 +101,7 @@ async fn a_stop_ends_it_within_its_grace_whatever_is_under_way() {
     assert_eq!(worker.wait().await.code, Some(0));
     // In the middle of a batch that cannot end: a lock holds it up.
     let mut worker = app.worker(&["--grace-period", "1"]).allow("is given up").start().await;
-    worker.logs("\"phase\":\"streaming\"").await;
+    worker.logs("\"phase\":\"catching-up\"").await;
     let locker = app.target.connect().await;
     locker.batch_execute("BEGIN; LOCK TABLE accounts").await.unwrap();
     app.source.execute("UPDATE accounts SET name = 'locked'").await;

@@ -49,7 +49,8 @@ async fn a_state_that_is_not_this_workers_is_refused() {
     app.fill(100).await;
     let relay = app.relay().await;
     let mut worker = app.worker(&[]).start().await;
-    worker.logs("\"phase\":\"streaming\"").await;
+    worker.logs("\"phase\":\"catching-up\"").await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (-4)").await;
     app.equal().await;
     worker.terminate().await;
     let state: Vec<u8> = app.target.query("SELECT state FROM pgshovel.state", &[]).await[0].get(0);
@@ -68,10 +69,11 @@ async fn a_state_that_is_not_this_workers_is_refused() {
     let folder = app.world.folder().join("stream");
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::create_dir_all(&folder).unwrap();
-    let relay = app.relay().await;
+    let mut relay = app.relay().await;
     app.source.execute("INSERT INTO accounts (id) VALUES (-5)").await;
+    relay.logs("\"message\":\"relayed\"").await;
     let lost = app.worker(&[]).fails(1).await;
-    assert!(lost.contains("bootstrap"), "{lost}");
+    assert!(lost.contains("begin the target anew"), "{lost}");
     let worker = app.worker(&["--bootstrap"]).start().await;
     app.equal().await;
     assert_eq!(worker.terminate().await.code, Some(0));
