@@ -135,13 +135,13 @@ impl World {
 
 async fn replicate(seed: u64) -> Result<Outcome, String> {
     let mut world = World::new(seed);
-    let workers = if seed % 4 == 0 { 2 } else { 1 };
+    let workers = if seed.is_multiple_of(4) { 2 } else { 1 };
     let before = world.random.random_range(0..40);
     world.write(before).await;
     let (mut tasks, mut all_faults) = (Vec::new(), Vec::new());
     for number in 1..=workers {
         let (mut worker, faults) = world.worker(number, RATES);
-        worker.bootstrap = workers == 1 && seed % 5 == 0;
+        worker.bootstrap = workers == 1 && seed.is_multiple_of(5);
         tasks.push(tokio::spawn(worker.run()));
         all_faults.push(faults);
     }

@@ -143,7 +143,8 @@ async fn figures() {
     };
     let of = |id: u64, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: id / 100, timestamp_us: 0 };
     let random = |n: i64| n * 7_919 % ROWS as i64 + 1;
-    let workloads: [(&str, Box<dyn Fn(i64) -> Change>); 3] = [
+    type Workload<'a> = Box<dyn Fn(i64) -> Change + 'a>;
+    let workloads: [(&str, Workload); 3] = [
         ("inserts", Box::new(|n| Change::Insert(keyed(1_000_000 + n)))),
         ("updates, random keys", Box::new(|n| Change::Update { before: keyed(random(n)), after: keyed(random(n)) })),
         (
