@@ -276,3 +276,43 @@ async fn a_table_of_1600_columns_is_written() {
         .unwrap();
     assert_eq!(database.value("SELECT string_agg(c0 || ':' || c1599, ' ' ORDER BY c0) FROM wide").await.as_deref(), Some("1:3 3:3"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_leaves_the_last_commit() {
+    let (_world, database) = target("CREATE TABLE t (id int PRIMARY KEY, v text)").await;
+    let relation = relation("t", &["id", "v"], &[0]);
+    let mut session = open(&database).await;
+    session.load_state().unwrap();
+    run(&mut session, &relation, vec![insert("1", "a")], None, "s1").unwrap();
+    session.begin().unwrap();
+    // More than one part, so that some of it is at the server.
+    session.apply(std::slice::from_ref(&relation), mutations((2..10_000).map(|id| insert(&id.to_string(), "b")))).unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test' AND pid <> pg_backend_pid() AND datname = current_database()";
+    assert_eq!(database.value(end).await.as_deref(), Some("t"));
+    let lost = session.commit(Some(b"s1".to_vec()), b"s2".to_vec());
+    assert!(matches!(lost, Err(pgshovel_plugin_postgresql::pgshovel::plugin::types::Error::Retry(_))), "{lost:?}");
+    let mut session = open(&database).await;
+    assert_eq!(session.load_state().unwrap().as_deref(), Some(b"s1".as_slice()));
+    assert_eq!(rows(&database, "t").await, "(1,a)");
+    run(&mut session, &relation, vec![insert("2", "b")], Some("s1"), "s2").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_replaces_what_a_table_held_and_nothing_before_its_commit() {
+    let (_world, database) = target("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old'), (7, 'old')").await;
+    let relation = relation("t", &["id", "v"], &[0]);
+    for (configuration, state) in [("{}", "one"), (r#"{"empty": "truncate"}"#, "two")] {
+        let mut session = open_with(&database, configuration).await.unwrap();
+        let before = session.load_state().unwrap();
+        let row = |id: u32| texts([Some(&*id.to_string()), Some("a\tb\\N")]);
+        session.load(&relation, (1..1500).map(row).collect()).unwrap();
+        session.load(&relation, (1500..3000).map(row).collect()).unwrap();
+        session.rollback().unwrap();
+        assert!(database.count("t").await == if state == "one" { 2 } else { 2999 });
+        session.load(&relation, (1..1500).map(row).collect()).unwrap();
+        session.load(&relation, Vec::new()).unwrap();
+        session.load(&relation, (1500..3000).map(row).collect()).unwrap();
+        session.commit(before, state.as_bytes().to_vec()).unwrap();
+        assert_eq!(database.value("SELECT count(*) || min(v) || max(v) FROM t").await.as_deref(), Some("2999a\tb\\Na\tb\\N"));
+    }
+}
