@@ -10,19 +10,20 @@ use std::rc::Rc;
 use crate::database::{Database, describe, failed, is_passing, refused};
 use crate::part::{Part, Planned, Shape, Table};
 use crate::pgshovel::plugin::postgres::DatabaseError;
-use crate::pgshovel::plugin::types::{Change, Error, Mutation, Row, Value};
-use crate::plan::Plan;
-use crate::text;
+use crate::pgshovel::plugin::types::{Change, Error, Mutation, Row};
+use crate::plan::{Plan, Statement};
 
 const DOING: &str = "cannot apply a batch to the target";
+
+/// Around what is written to a table that is guarded.
+pub const GUARD: &str = "SET LOCAL session_replication_role = origin";
+pub const UNGUARD: &str = "SET LOCAL session_replication_role = replica";
 
 /// How many rows one statement takes; 500 to 5000 make no difference.
 const ROWS_MAX: usize = 1000;
 
 /// How many single rows are sent before their results are taken.
 const ROWS_SENT_MAX: usize = 1000;
-
-type Columns = Vec<Vec<Option<String>>>;
 
 /// How many rows a statement should affect, or may if they can be gone already.
 #[derive(Clone, Copy, Debug)]
@@ -106,116 +107,119 @@ impl Apply {
     }
 }
 
+fn submit(database: &impl Database, sql: &str, columns: &[Vec<Option<String>>]) -> Result<(), Error> {
+    database.submit(sql, columns).map_err(|failure| failed(DOING, failure))
+}
+
 fn execute(database: &impl Database, sql: &str) -> Result<(), Error> {
     database.execute(sql, &[]).map(|_| ()).map_err(|failure| failed(DOING, failure))
 }
 
 /// Sends a savepoint and the sets behind it; what each statement should affect.
 fn send_sets(database: &impl Database, mutations: &[Planned], tables: &[Table]) -> Result<Vec<Option<Expected>>, Error> {
-    let mut expected = vec![None];
-    database.submit("SAVEPOINT part", &[]).map_err(|failure| failed(DOING, failure))?;
-    let mut send = |sql: &str, rows: &[usize], may_be_fewer: bool, values: fn(&Plan, &Mutation) -> Vec<Option<String>>| {
+    let mut expected = Vec::new();
+    let plain = |sql: &str, expected: &mut Vec<Option<Expected>>| {
+        expected.push(None);
+        submit(database, sql, &[])
+    };
+    plain("SAVEPOINT part", &mut expected)?;
+    let send = |statement: &Statement, rows: &[usize], may_be_fewer: bool, expected: &mut Vec<Option<Expected>>| {
         for chunk in rows.chunks(ROWS_MAX) {
-            let rows = chunk.iter().filter_map(|at| mutations.get(*at));
-            let columns = transpose(rows.map(|planned| values(&planned.plan, &planned.mutation)), chunk.len());
-            database.submit(sql, &columns).map_err(|failure| failed(DOING, failure))?;
+            let mut columns = statement.columns(chunk.len());
+            for planned in chunk.iter().filter_map(|at| mutations.get(*at)) {
+                let (before, after) = both(&planned.mutation);
+                statement.push(before, after, &mut columns);
+            }
+            submit(database, &statement.sql, &columns)?;
             expected.push(Some(Expected { rows: chunk.len() as u64, may_be_fewer }));
         }
         Ok(())
     };
     for table in tables {
         let (plan, work) = (&table.plan, table.work());
-        send(&plan.delete, &work.delete, plan.may_be_gone, |plan, mutation| texts(plan.identity(row(mutation))))?;
-        if let Some(update) = &plan.update {
-            send(update, &work.update, false, |plan, mutation| texts(plan.updated(row(mutation))))?;
+        if plan.is_guarded {
+            plain(GUARD, &mut expected)?;
         }
-        send(&plan.insert, &work.insert, false, |plan, mutation| texts(plan.inserted(row(mutation))))?;
+        send(&plan.delete, &work.delete, plan.may_be_gone, &mut expected)?;
+        if let Some(update) = &plan.update {
+            send(update, &work.update, false, &mut expected)?;
+        }
+        send(&plan.insert, &work.insert, false, &mut expected)?;
+        if plan.is_guarded {
+            plain(UNGUARD, &mut expected)?;
+        }
     }
     Ok(expected)
 }
 
-/// The row that a mutation leaves, or removes.
-fn row(mutation: &Mutation) -> &Row {
+/// The row as it was and as it is; the same where there is but one.
+fn both(mutation: &Mutation) -> (&Row, &Row) {
     const NONE: &Row = &Row::new();
     match &mutation.change {
-        Change::Insert(row) | Change::Delete(row) => row,
-        Change::Update(both) => &both.after,
-        Change::Truncate => NONE,
+        Change::Insert(row) | Change::Delete(row) => (row, row),
+        Change::Update(both) => (&both.before, &both.after),
+        Change::Truncate => (NONE, NONE),
     }
 }
 
-fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Option<String>> {
-    values.map(text::of).collect()
-}
-
-/// Rows to columns.
-fn transpose(rows: impl Iterator<Item = Vec<Option<String>>>, count: usize) -> Columns {
-    let mut columns: Columns = Vec::new();
-    for row in rows {
-        if columns.is_empty() {
-            columns.resize_with(row.len(), || Vec::with_capacity(count));
-        }
-        for (column, text) in columns.iter_mut().zip(row) {
-            column.push(text);
-        }
-    }
-    columns
-}
-
-/// The statements for one mutation, with their columns and what they should affect.
-fn statements<'a>(plan: &'a Plan, mutation: &Mutation) -> Vec<(&'a str, Columns, Expected)> {
-    let one = |values: Vec<Option<String>>| values.into_iter().map(|text| vec![text]).collect::<Columns>();
+/// The statements for one mutation, and what they should affect.
+fn statements<'a>(plan: &'a Plan, mutation: &Mutation) -> impl Iterator<Item = (&'a Statement, Expected)> {
     let exactly = Expected { rows: 1, may_be_fewer: false };
     let removed = Expected { rows: 1, may_be_fewer: plan.may_be_gone };
-    match &mutation.change {
-        Change::Insert(row) => vec![(&plan.insert, one(texts(plan.inserted(row))), exactly)],
-        Change::Delete(row) => vec![(&plan.delete, one(texts(plan.identity(row))), removed)],
-        Change::Update(both) if plan.keeps_key(&both.before, &both.after) => match &plan.update {
-            Some(update) => vec![(update, one(texts(plan.updated(&both.after))), exactly)],
-            None => Vec::new(),
+    let statements = match &mutation.change {
+        Change::Insert(_) => [None, Some((&plan.insert, exactly))],
+        Change::Delete(_) => [Some((&plan.delete, removed)), None],
+        Change::Update(both) if plan.keeps_key(&both.before, &both.after) => [None, plan.update.as_ref().map(|update| (update, exactly))],
+        Change::Update(_) => match &plan.rekey {
+            Some(rekey) => [None, Some((rekey, exactly))],
+            None => [Some((&plan.delete, removed)), Some((&plan.insert, exactly))],
         },
-        Change::Update(both) => match &plan.rekey {
-            Some(rekey) => vec![(rekey, one(texts(plan.rekeyed(&both.before, &both.after))), exactly)],
-            None => vec![
-                (&plan.delete, one(texts(plan.identity(&both.before))), removed),
-                (&plan.insert, one(texts(plan.inserted(&both.after))), exactly),
-            ],
-        },
-        Change::Truncate => Vec::new(),
-    }
+        Change::Truncate => [None, None],
+    };
+    statements.into_iter().flatten()
 }
 
 /// One by one, each statement sent before the last is answered.
 pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), Error> {
+    let mut is_guarded = false;
     for chunk in mutations.chunks(ROWS_SENT_MAX) {
-        let mut sent: Vec<(&Planned, Expected)> = Vec::with_capacity(chunk.len());
+        let mut sent: Vec<(&Planned, Option<Expected>)> = Vec::with_capacity(chunk.len());
         for planned in chunk {
-            for (sql, columns, expected) in statements(&planned.plan, &planned.mutation) {
-                database.submit(sql, &columns).map_err(|failure| failed(DOING, failure))?;
-                sent.push((planned, expected));
+            if planned.plan.is_guarded != is_guarded {
+                is_guarded = planned.plan.is_guarded;
+                submit(database, if is_guarded { GUARD } else { UNGUARD }, &[])?;
+                sent.push((planned, None));
+            }
+            let (before, after) = both(&planned.mutation);
+            for (statement, expected) in statements(&planned.plan, &planned.mutation) {
+                let mut columns = statement.columns(1);
+                statement.push(before, after, &mut columns);
+                submit(database, &statement.sql, &columns)?;
+                sent.push((planned, Some(expected)));
             }
         }
         let answers = database.settle().map_err(|failure| failed(DOING, failure))?;
         for ((planned, expected), answer) in sent.into_iter().zip(answers) {
             match answer {
-                Ok(affected) if expected.is(affected) => {}
+                Ok(affected) if expected.is_none_or(|expected| expected.is(affected)) => {}
                 Ok(affected) => return Err(Error::Stop(astray(planned, affected))),
                 Err(error) if is_passing(&error) => return Err(refused(DOING, &error)),
                 Err(error) => return Err(Error::Stop(unacceptable(planned, &error))),
             }
         }
     }
-    Ok(())
+    if is_guarded { execute(database, UNGUARD) } else { Ok(()) }
 }
 
 /// What was to be done to which row: `cannot update the row (id = 7) of "public"."t" (event 9)`.
 fn subject(planned: &Planned) -> String {
-    let (verb, row) = match &planned.mutation.change {
-        Change::Insert(row) => ("insert", row),
-        Change::Update(both) => ("update", &both.before),
-        Change::Delete(row) => ("delete", row),
-        Change::Truncate => ("truncate", row(&planned.mutation)),
+    let verb = match &planned.mutation.change {
+        Change::Insert(_) => "insert",
+        Change::Update(_) => "update",
+        Change::Delete(_) => "delete",
+        Change::Truncate => "truncate",
     };
+    let (row, _) = both(&planned.mutation);
     let place = if planned.mutation.id == 0 { String::new() } else { format!(" (event {})", planned.mutation.id) };
     format!("cannot {verb} the row ({}) of {}{place} in the target", planned.plan.show_key(row), planned.plan.target)
 }

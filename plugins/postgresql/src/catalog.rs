@@ -7,9 +7,12 @@ use crate::pgshovel::plugin::types::{Error, Row, Value};
 pub struct Table {
     /// Rows belong to partitions: `ONLY` would find none.
     pub partitioned: bool,
-    /// Triggers fire that are not the system's own, in the session's replication role.
+    /// It has a DEFERRABLE unique constraint, which PostgreSQL checks by a trigger: it has
+    /// to be written as `origin` in a session that is `replica`, or duplicates get in.
+    pub is_guarded: bool,
+    /// Triggers fire that are not the system's own, in the role it is written in.
     pub has_triggers: bool,
-    /// A foreign key from or to it is checked at once, in the session's replication role.
+    /// A foreign key from or to it is checked at once, in the role it is written in.
     pub is_linked: bool,
     /// Rows vanish with the rows that they refer to.
     pub is_cascaded: bool,
@@ -31,15 +34,18 @@ pub struct Column {
 }
 
 const TABLE: &str = "\
-SELECT c.relkind::text, \
-  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal \
-    AND t.tgenabled::text = ANY (CASE current_setting('session_replication_role') WHEN 'replica' THEN '{A,R}' ELSE '{A,O}' END::text[])), \
-  current_setting('session_replication_role') <> 'replica' AND EXISTS (SELECT FROM pg_constraint k \
-    WHERE k.contype = 'f' AND NOT k.condeferrable AND c.oid IN (k.conrelid, k.confrelid)), \
-  current_setting('session_replication_role') <> 'replica' AND EXISTS (SELECT FROM pg_constraint k \
-    WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.confdeltype::text = 'c'), \
-  c.oid::int8 \
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
+WITH found AS ( \
+  SELECT c.oid, c.relkind::text AS kind, current_setting('session_replication_role') = 'replica' AS is_replica, \
+    EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x') AND k.condeferrable) AS is_deferrable \
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2), \
+written AS (SELECT *, is_replica AND NOT is_deferrable AS skips FROM found) \
+SELECT w.kind, w.is_replica AND w.is_deferrable, \
+  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = w.oid AND NOT t.tgisinternal \
+    AND t.tgenabled IN ('A', CASE WHEN w.skips THEN 'R' ELSE 'O' END)), \
+  NOT w.skips AND EXISTS (SELECT FROM pg_constraint k WHERE k.contype = 'f' AND NOT k.condeferrable AND w.oid IN (k.conrelid, k.confrelid)), \
+  NOT w.skips AND EXISTS (SELECT FROM pg_constraint k WHERE k.contype = 'f' AND k.conrelid = w.oid AND k.confdeltype = 'c'), \
+  w.oid::int8 \
+FROM written w";
 
 const COLUMNS: &str = "\
 SELECT a.attname::text, format_type(base.oid, -1), \
@@ -60,7 +66,7 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
     let doing = "cannot read the catalog of the target";
     let place = [Value::Text(schema.to_owned()), Value::Text(name.to_owned())];
     let found = database.query(TABLE, &place).map_err(|failure| failed(doing, failure))?;
-    let Some([Value::Text(kind), Value::Boolean(has_triggers), Value::Boolean(is_linked), Value::Boolean(is_cascaded), oid]) =
+    let Some([Value::Text(kind), Value::Boolean(guarded), Value::Boolean(triggers), Value::Boolean(linked), Value::Boolean(cascaded), oid]) =
         found.first().map(Vec::as_slice)
     else {
         return Err(Error::Stop(format!(
@@ -76,7 +82,14 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
     let columns = database.query(COLUMNS, std::slice::from_ref(oid)).map_err(|failure| failed(doing, failure))?;
     let columns: Option<Vec<Column>> = columns.into_iter().map(column).collect();
     let columns = columns.ok_or_else(|| Error::Stop(format!("{doing}: the columns of {schema}.{name} are described in an unknown way")))?;
-    Ok(Table { partitioned: kind == "p", has_triggers: *has_triggers, is_linked: *is_linked, is_cascaded: *is_cascaded, columns })
+    Ok(Table {
+        partitioned: kind == "p",
+        is_guarded: *guarded,
+        has_triggers: *triggers,
+        is_linked: *linked,
+        is_cascaded: *cascaded,
+        columns,
+    })
 }
 
 fn column(row: Row) -> Option<Column> {

@@ -11,27 +11,56 @@ use crate::text;
 pub struct Plan {
     /// The table's name, quoted.
     pub target: String,
+    /// It is written as `origin` in a session that is `replica`.
+    pub is_guarded: bool,
     /// Rows are applied one by one in the source's order: triggers or foreign keys see each.
     pub in_order: bool,
     /// A row that is to be deleted may have gone with one that it referred to.
     pub may_be_gone: bool,
-    pub insert: String,
+    pub insert: Statement,
     /// Where the key stays; `None` where the table has nothing beside its key.
-    pub update: Option<String>,
-    pub delete: String,
+    pub update: Option<Statement>,
+    pub delete: Statement,
     /// Where the key changes; `None` where that takes a delete and an insert.
-    pub rekey: Option<String>,
+    pub rekey: Option<Statement>,
     pub copy: String,
     pub empty: String,
     pub truncate: String,
-    /// Indexes into a row: of the identity columns, of what is inserted, and of what is
-    /// updated where the key stays.
+    /// Indexes into a row.
     identity: Vec<usize>,
     inserted: Vec<usize>,
-    updated: Vec<usize>,
-    key_names: Vec<String>,
     /// A change of these is no plain update: the key, and what the target generates.
     fixed: Vec<usize>,
+    key_names: Vec<String>,
+}
+
+/// A statement over a set of rows: `$n` is the n-th of its columns as `text[]`.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub sql: String,
+    /// Indexes into a row as it was: the columns that come first.
+    keys: Vec<usize>,
+    /// Indexes into the row as it is: the columns behind them.
+    values: Vec<usize>,
+}
+
+/// The columns of a set: all of the same length; `None` is NULL.
+pub type Columns = Vec<Vec<Option<String>>>;
+
+impl Statement {
+    /// Columns for about `rows` rows.
+    #[must_use]
+    pub fn columns(&self, rows: usize) -> Columns {
+        (0..self.keys.len() + self.values.len()).map(|_| Vec::with_capacity(rows)).collect()
+    }
+
+    /// Appends what the statement takes of one row.
+    pub fn push(&self, before: &Row, after: &Row, columns: &mut Columns) {
+        let values = pick(before, &self.keys).chain(pick(after, &self.values));
+        for (column, value) in columns.iter_mut().zip(values) {
+            column.push(text::of(value));
+        }
+    }
 }
 
 #[must_use]
@@ -73,19 +102,23 @@ impl Plan {
         let names = Names { target: &target, only: if table.partitioned { "" } else { "ONLY " }, columns: &columns };
         let rekeyed = !columns.iter().any(|column| column.is_identity);
         Ok(Self {
+            is_guarded: table.is_guarded,
             in_order: table.has_triggers || table.is_linked,
             may_be_gone: table.is_cascaded,
-            insert: names.insert(&inserted),
-            update: (!updated.is_empty()).then(|| names.update(&updated, &identity)),
-            delete: names.delete(&identity),
-            rekey: rekeyed.then(|| names.update(&inserted, &identity)),
+            insert: Statement { sql: names.insert(&inserted), keys: Vec::new(), values: inserted.clone() },
+            update: (!updated.is_empty()).then(|| Statement {
+                sql: names.update(&updated, &identity),
+                keys: identity.clone(),
+                values: updated,
+            }),
+            delete: Statement { sql: names.delete(&identity), keys: identity.clone(), values: Vec::new() },
+            rekey: rekeyed.then(|| Statement { sql: names.update(&inserted, &identity), keys: identity.clone(), values: inserted.clone() }),
             copy: names.copy(&inserted),
             empty: format!("DELETE FROM {}{target}", names.only),
             truncate: format!("{}{target}", names.only),
             key_names: identity.iter().filter_map(|index| columns.get(*index)).map(|column| column.name.clone()).collect(),
             identity,
             inserted,
-            updated,
             fixed,
             target,
         })
@@ -123,24 +156,9 @@ impl Plan {
         })
     }
 
-    /// Values for `insert` and `copy`.
+    /// Values for `copy`.
     pub fn inserted<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Value> {
         pick(row, &self.inserted)
-    }
-
-    /// Values for `delete`.
-    pub fn identity<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Value> {
-        pick(row, &self.identity)
-    }
-
-    /// Values for `update`: the key first.
-    pub fn updated<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a Value> {
-        pick(row, &self.identity).chain(pick(row, &self.updated))
-    }
-
-    /// Values for `rekey`: the old key first.
-    pub fn rekeyed<'a>(&'a self, before: &'a Row, after: &'a Row) -> impl Iterator<Item = &'a Value> {
-        pick(before, &self.identity).chain(pick(after, &self.inserted))
     }
 
     /// The key for a person: the only values of a row that an error may hold.
@@ -148,7 +166,7 @@ impl Plan {
     pub fn show_key(&self, row: &Row) -> String {
         const SHOWN_CHARACTERS_MAX: usize = 100;
         let mut shown = String::new();
-        for (name, value) in self.key_names.iter().zip(self.identity(row)) {
+        for (name, value) in self.key_names.iter().zip(pick(row, &self.identity)) {
             let text = text::of(value).unwrap_or_else(|| "null".to_owned());
             let comma = if shown.is_empty() { "" } else { ", " };
             let _ = write!(shown, "{comma}{name} = {}", text.chars().take(SHOWN_CHARACTERS_MAX).collect::<String>());
@@ -238,7 +256,7 @@ mod tests {
     }
 
     fn table(columns: Vec<Column>) -> Table {
-        Table { partitioned: false, has_triggers: false, is_linked: false, is_cascaded: false, columns }
+        Table { partitioned: false, is_guarded: false, has_triggers: false, is_linked: false, is_cascaded: false, columns }
     }
 
     #[test]
@@ -246,20 +264,20 @@ mod tests {
         let plan =
             Plan::new(&relation(&["id", "va\"lue"], &[0]), "t", &table(vec![column("va\"lue"), column("extra"), column("id")])).unwrap();
         assert_eq!(
-            plan.insert,
+            plan.insert.sql,
             "INSERT INTO \"t\".\"a\"\"b\" (\"id\", \"va\"\"lue\") OVERRIDING SYSTEM VALUE \
              SELECT v.c0::bigint, v.c1::bigint FROM unnest($1::text[], $2::text[]) AS v (c0, c1)"
         );
         assert_eq!(
-            plan.update.unwrap(),
+            plan.update.unwrap().sql,
             "UPDATE ONLY \"t\".\"a\"\"b\" AS t SET \"va\"\"lue\" = v.c1::bigint FROM unnest($1::text[], $2::text[]) AS v (c0, c1) \
              WHERE t.\"id\" OPERATOR(pg_catalog.=) v.c0::bigint"
         );
         assert_eq!(
-            plan.delete,
+            plan.delete.sql,
             "DELETE FROM ONLY \"t\".\"a\"\"b\" AS t USING unnest($1::text[]) AS v (c0) WHERE t.\"id\" OPERATOR(pg_catalog.=) v.c0::bigint"
         );
-        assert!(plan.rekey.unwrap().contains("SET \"id\" = v.c1::bigint, \"va\"\"lue\" = v.c2::bigint"));
+        assert!(plan.rekey.unwrap().sql.contains("SET \"id\" = v.c1::bigint, \"va\"\"lue\" = v.c2::bigint"));
         assert_eq!(plan.copy, "COPY \"t\".\"a\"\"b\" (\"id\", \"va\"\"lue\") FROM STDIN");
     }
 
@@ -270,8 +288,11 @@ mod tests {
         let plan = Plan::new(&relation(&["id", "sum", "x"], &[0]), "t", &table(vec![identity, generated, column("x")])).unwrap();
         let row = vec![Value::Integer(1), Value::Integer(2), Value::Null];
         assert_eq!(plan.inserted(&row).collect::<Vec<_>>(), [&Value::Integer(1), &Value::Null]);
-        assert_eq!(plan.updated(&row).collect::<Vec<_>>(), [&Value::Integer(1), &Value::Null]);
-        assert_eq!(plan.rekey, None);
+        let update = plan.update.unwrap();
+        let mut columns = update.columns(1);
+        update.push(&row, &row, &mut columns);
+        assert_eq!(columns, [[Some("1".to_owned())], [None]]);
+        assert!(plan.rekey.is_none());
     }
 
     #[test]

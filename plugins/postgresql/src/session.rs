@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::apply::{Apply, in_order};
+use crate::apply::{Apply, GUARD, UNGUARD, in_order};
 use crate::catalog;
 use crate::copy;
 use crate::database::{Database, failed, is_passing, refused};
@@ -83,7 +83,12 @@ impl<D: Database> Session<D> {
         for row in &rows {
             copy::write_row(plan.inserted(row), &mut data);
         }
-        let sent = self.database.submit("SAVEPOINT load", &[]).and_then(|()| self.database.submit_copy(&plan.copy, data.as_bytes()));
+        let plain = |sql| self.database.submit(sql, &[]);
+        let guarded = |sql| if plan.is_guarded { plain(sql) } else { Ok(()) };
+        let sent = plain("SAVEPOINT load")
+            .and_then(|()| guarded(GUARD))
+            .and_then(|()| self.database.submit_copy(&plan.copy, data.as_bytes()))
+            .and_then(|()| guarded(UNGUARD));
         sent.map_err(|failure| failed(LOADING, failure))?;
         self.loading = Some((plan, rows));
         Ok(())
@@ -273,12 +278,12 @@ impl<D: Database> Session<D> {
         {
             return Err(refused(LOADING, error));
         }
-        let sql = match answers.as_slice() {
-            [Ok(_), Ok(copied)] if usize::try_from(*copied) == Ok(rows.len()) => "RELEASE SAVEPOINT load",
-            _ => "ROLLBACK TO SAVEPOINT load",
-        };
+        // The COPY comes after the savepoint, and after the guard if there is one.
+        let copied = answers.get(1 + usize::from(plan.is_guarded));
+        let is_whole = matches!(copied, Some(Ok(copied)) if usize::try_from(*copied) == Ok(rows.len()));
+        let sql = if is_whole { "RELEASE SAVEPOINT load" } else { "ROLLBACK TO SAVEPOINT load" };
         self.database.execute(sql, &[]).map_err(|failure| failed(LOADING, failure))?;
-        if sql.starts_with("RELEASE") {
+        if is_whole {
             return Ok(());
         }
         let rows =
