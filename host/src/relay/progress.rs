@@ -17,19 +17,28 @@ pub struct Progress {
     mutations: u64,
     bytes: u64,
     said: Option<Instant>,
+    /// The batch under way: its last tick, and since when.
+    begun: Option<(u64, Instant)>,
 }
 
 impl Progress {
     #[must_use]
     pub fn new(set: &str) -> Self {
-        Self { set: set.to_owned(), batches: 0, mutations: 0, bytes: 0, said: None }
+        Self { set: set.to_owned(), batches: 0, mutations: 0, bytes: 0, said: None, begun: None }
     }
 
     /// A part of `batch` was handed to the stream.
     pub fn pushed(&mut self, batch: &Batch, mutations: u64, bytes: u64) {
         self.mutations += mutations;
         self.bytes += bytes;
-        self.say(batch, false);
+        let (_, since) = *match &mut self.begun {
+            Some(begun) if begun.0 == batch.end.id => begun,
+            other => other.insert((batch.end.id, Instant::now())),
+        };
+        // One that is soon over is better said to be finished.
+        if since.elapsed() >= INTERVAL {
+            self.say(batch, false);
+        }
     }
 
     /// `batch` is durable in the stream and finished in the queue.

@@ -6,6 +6,7 @@ mod admin;
 mod languages;
 mod pgbench;
 mod queue;
+mod relay;
 mod replicate;
 mod servers;
 mod store;
