@@ -81,6 +81,8 @@ struct Watch<'a> {
     may_own: bool,
     rotates: bool,
     surveyed: Option<Instant>,
+    /// Whether the queue's first event was looked for.
+    first: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -94,7 +96,10 @@ impl<'a> Watch<'a> {
         let may_own: bool = answer(session.query_one(sql::MAY_OWN, &[])).await?.get(0);
         let reads = answer(session.prepare(sql::READING)).await?;
         let (queue, rotates) = (settings.queue(), wanted && sees);
-        Ok(Self { settings, queue, session, mode: None, reads, may_own, rotates, surveyed: None })
+        if may_own {
+            answer(session.query(sql::DRAW_FIRST, &[&queue])).await?;
+        }
+        Ok(Self { settings, queue, session, mode: None, reads, may_own, rotates, surveyed: None, first: false })
     }
 
     /// Runs until something fails.
@@ -124,7 +129,9 @@ impl<'a> Watch<'a> {
         let row = row.ok_or_else(|| Error::configure(format!("queue {:?} or its consumer is gone", self.queue)))?;
         let reading = reading(&row)?;
         let (paused, external): (bool, bool) = (row.get(6), row.get(7));
-        let due = tick::due(&reading);
+        // See `DRAW_FIRST`: the first id may be an event's, and older than the last tick, or not.
+        let first = !std::mem::replace(&mut self.first, true) && reading.event_sequence <= 1;
+        let due = first || tick::due(&reading);
         if due && !paused && !external && self.mode == Some(Mode::Own) {
             return self.tick().await.map(|ticked| ticked || reading.behind);
         }

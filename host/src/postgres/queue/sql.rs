@@ -93,6 +93,12 @@ SELECT pg_catalog.txid_current_snapshot()::text, t.tick_id, t.tick_snapshot::tex
        LATERAL (SELECT tick_id, tick_snapshot, tick_event_seq, tick_time, xmin::text::bigint AS ticker FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
  WHERE q.queue_name = $1";
 
+/// Draws the first event id of the queue $1, unless it is drawn: PgQ reads 1 from
+/// its sequence before that and after it, so nobody would notice the first event.
+pub const DRAW_FIRST: &str = "
+SELECT pg_catalog.nextval(q.queue_event_seq::regclass) FROM pgq.queue q
+ WHERE q.queue_name = $1 AND pg_catalog.pg_sequence_last_value(q.queue_event_seq::regclass) IS NULL";
+
 /// The ticker's lock is held to the end of its transaction: $1 queue.
 pub const TICK_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pgshovel ticker ' || $1, 0))";
 
