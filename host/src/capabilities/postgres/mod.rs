@@ -131,7 +131,7 @@ impl Connection {
 
     /// Sends a statement as [`Self::execute_set`] takes it, and does not wait for its result.
     pub async fn submit(&mut self, sql: &str, columns: Vec<Vec<Option<String>>>) -> Result<(), Failure> {
-        let statement = self.prepare(sql).await?;
+        let Some(statement) = self.prepare_submitted(sql).await? else { return Ok(()) };
         expect_parameters(&statement, columns.len())?;
         let bytes = columns.iter().flatten().flatten().map(String::len).sum();
         let client = Arc::clone(&self.client);
@@ -165,9 +165,22 @@ impl Connection {
 
     /// Sends a `COPY … FROM STDIN` as [`Self::copy_in`] takes it, and does not wait for its result.
     pub async fn submit_copy(&mut self, sql: &str, data: Bytes) -> Result<(), Failure> {
-        let statement = self.prepare(sql).await?;
+        let Some(statement) = self.prepare_submitted(sql).await? else { return Ok(()) };
         let bytes = data.len();
         self.pipeline.submit(bytes, answered(copy(Arc::clone(&self.client), statement, data))).await
+    }
+
+    /// Where the server refuses, which it does to everything once a statement before has
+    /// failed, that is the statement's answer.
+    async fn prepare_submitted(&mut self, sql: &str) -> Result<Option<Statement>, Failure> {
+        match self.prepare(sql).await {
+            Ok(statement) => Ok(Some(statement)),
+            Err(failure @ Failure::Refused(_)) => {
+                self.pipeline.submit(0, std::future::ready(Err(failure))).await?;
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn prepare(&mut self, sql: &str) -> Result<Statement, Failure> {

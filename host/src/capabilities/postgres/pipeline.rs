@@ -35,13 +35,12 @@ impl Pipeline {
         let mut answer = Box::pin(answer);
         // The driver queues the statement when its future is first polled: here, so that
         // statements keep their order. The task then feeds a COPY its data.
-        match (&mut answer).now_or_never() {
-            Some(answer) => self.note(answer)?,
-            None => {
-                self.waiting.push_back((bytes, tokio::spawn(answer)));
-                self.waiting_bytes += bytes;
-            }
-        }
+        let task = match (&mut answer).now_or_never() {
+            Some(answer) => tokio::spawn(std::future::ready(answer)),
+            None => tokio::spawn(answer),
+        };
+        self.waiting.push_back((bytes, task));
+        self.waiting_bytes += bytes;
         Ok(())
     }
 
