@@ -240,10 +240,16 @@ fn identity(problems: &mut Problems, field: &str, wanted: &TableConfiguration, f
             Some(_) => {}
         }
     }
-    let unique = found.unique.iter().any(|index| index.columns.iter().all(|column| wanted.primary_keys.contains(column)));
-    if before == problems.0.len() && !unique {
+    let covered = || found.unique.iter().filter(|index| index.columns.iter().all(|column| wanted.primary_keys.contains(column)));
+    if before == problems.0.len() && !covered().any(|index| index.immediate) {
         let keys: Vec<String> = usable_keys(found).iter().map(|(_, columns)| columns.join(", ")).collect();
-        let hint = if keys.is_empty() { "create a unique index over them".to_owned() } else { format!("unique are: {}", keys.join("; ")) };
+        let hint = match covered().next() {
+            Some(deferrable) => {
+                format!("the constraint {:?} is DEFERRABLE, and rows may share a key until its transaction ends", deferrable.name)
+            }
+            None if keys.is_empty() => "create a unique index over them".to_owned(),
+            None => format!("unique are: {}", keys.join("; ")),
+        };
         problems.add(
             format!("{field}.primary_keys"),
             format!("nothing keeps two rows of {name} from having the same {}; {hint}", wanted.primary_keys.join(", ")),
@@ -251,13 +257,13 @@ fn identity(problems: &mut Problems, field: &str, wanted: &TableConfiguration, f
     }
 }
 
-/// Unique indexes over columns that are not null: name and columns.
+/// Unique indexes that can identify rows: name and columns.
 fn usable_keys(table: &Table) -> Vec<(&str, &[String])> {
     let not_null = |name: &String| table.columns.iter().any(|column| column.not_null && column.described.name == *name);
     table
         .unique
         .iter()
-        .filter(|index| index.columns.iter().all(not_null))
+        .filter(|index| index.immediate && index.columns.iter().all(not_null))
         .map(|index| (index.name.as_str(), index.columns.as_slice()))
         .collect()
 }
@@ -371,14 +377,17 @@ mod tests {
     fn keys_must_be_unique_and_not_null() {
         let mut keyless = table("keyless");
         keyless.unique.clear();
+        let mut deferrable = table("deferrable");
+        deferrable.unique[0].immediate = false;
         expect![[r#"
             tables[0].primary_keys: public.keyless needs columns that identify its rows; the table has no key that could serve: create a unique index over columns that are NOT NULL
             tables[1].primary_keys: public.a needs columns that identify its rows; its unique index "a_pkey" is over id
             tables[2].primary_keys[0]: the column "note" of public.b may be null, and so cannot identify a row; run `ALTER TABLE … ALTER COLUMN … SET NOT NULL`
+            tables[3].primary_keys: nothing keeps two rows of public.deferrable from having the same id; the constraint "deferrable_pkey" is DEFERRABLE, and rows may share a key until its transaction ends
         "#]]
         .assert_eq(&found(
-            vec![wanted("keyless", &[], &[]), wanted("a", &[], &[]), wanted("b", &["note"], &[])],
-            &facts(vec![keyless, table("a"), table("b")]),
+            vec![wanted("keyless", &[], &[]), wanted("a", &[], &[]), wanted("b", &["note"], &[]), wanted("deferrable", &["id"], &[])],
+            &facts(vec![keyless, table("a"), table("b"), deferrable]),
         ));
     }
 
