@@ -271,7 +271,7 @@ async fn a_lost_session_of_the_database_is_made_again() {
     for text in ["waiting to try again", "the queue's ticker is interrupted"] {
         relay.allow(text);
     }
-    app.source.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgshovel relay%'").await;
+    app.source.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgshovel relay%' AND datname = current_database()").await;
     app.insert(10..20).await;
     app.arrives().await;
     assert_eq!(relay.terminate().await.code, Some(0));
