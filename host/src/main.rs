@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Rows are made on one thread and dropped on another, which the system's allocator
+/// takes for contention.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pgshovel::cli::main()
 }
