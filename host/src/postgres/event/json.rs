@@ -57,10 +57,12 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
+    #[inline]
     fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -70,6 +72,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Moves past `bytes` if they come next. They must be whole characters.
+    #[inline]
     pub fn take(&mut self, bytes: &[u8]) -> bool {
         let found = self.rest().starts_with(bytes);
         if found {
@@ -85,15 +88,18 @@ impl<'a> Scanner<'a> {
     }
 
     #[must_use]
+    #[inline]
     pub fn at_end(&self) -> bool {
         self.at >= self.text.len()
     }
 
+    #[inline]
     fn since(&self, start: usize) -> Result<&'a str, Malformed> {
         self.text.get(start..self.at).ok_or(Malformed { expected: "whole characters", at: start })
     }
 
     /// Reads the value that starts here.
+    #[inline]
     pub fn value(&mut self) -> Result<Literal<'a>, Malformed> {
         let start = self.at;
         let token = match self.peek() {
@@ -114,35 +120,40 @@ impl<'a> Scanner<'a> {
         Ok(Literal { raw: self.since(start)?, token })
     }
 
+    #[inline]
     fn number(&mut self) {
         let digits = self.rest().iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
         self.at = digits.map_or(self.text.len(), |digits| self.at + digits);
     }
 
     /// Reads a string, the quote being next.
+    #[inline]
     pub fn string(&mut self) -> Result<Cow<'a, str>, Malformed> {
         if !self.take(b"\"") {
             return Err(self.malformed("a string"));
         }
-        let mut unescaped: Option<String> = None;
+        let plain = self.plain()?;
+        if self.take(b"\"") { Ok(Cow::Borrowed(plain)) } else { self.unescaped(plain).map(Cow::Owned) }
+    }
+
+    /// Reads up to the next quote or backslash of a string.
+    #[inline]
+    fn plain(&mut self) -> Result<&'a str, Malformed> {
+        let start = self.at;
+        let Some(end) = memchr2(b'"', b'\\', self.rest()) else { return Err(self.malformed("a closing quote")) };
+        self.at += end;
+        self.since(start)
+    }
+
+    /// The rest of a string that begins with `plain`, a backslash being next.
+    fn unescaped(&mut self, plain: &str) -> Result<String, Malformed> {
+        let mut text = plain.to_owned();
         loop {
-            let start = self.at;
-            let Some(end) = memchr2(b'"', b'\\', self.rest()) else { return Err(self.malformed("a closing quote")) };
-            self.at += end;
-            let plain = self.since(start)?;
+            text.push(self.escape()?);
+            text.push_str(self.plain()?);
             if self.take(b"\"") {
-                return Ok(match unescaped {
-                    None => Cow::Borrowed(plain),
-                    Some(mut text) => {
-                        text.push_str(plain);
-                        Cow::Owned(text)
-                    }
-                });
+                return Ok(text);
             }
-            let escape = self.escape()?;
-            let text = unescaped.get_or_insert_default();
-            text.push_str(plain);
-            text.push(escape);
         }
     }
 

@@ -59,6 +59,7 @@ impl Kind {
     }
 
     /// The value of `literal`, or what it should have been.
+    #[inline]
     pub fn read(self, literal: &Literal<'_>) -> Result<Value, &'static str> {
         if literal.token == Token::Null {
             return Ok(Value::Null);
