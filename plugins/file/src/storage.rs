@@ -37,6 +37,10 @@ pub trait File {
     /// All of `bytes`, or an error and nothing known.
     fn write(&self, at: u64, bytes: &[u8]) -> Outcome<()>;
 
+    /// A hint that the disk may begin with what was written there, so that `sync` has
+    /// less to wait for.
+    fn begin_sync(&self, _at: u64, _bytes: u64) {}
+
     fn truncate(&self, size: u64) -> Outcome<()>;
 
     /// Returns when the content and size of the file outlive a crash.

@@ -1,7 +1,7 @@
 //! The granted folder, as the log's storage.
 
 use wasip2::filesystem::preopens::get_directories;
-use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+use wasip2::filesystem::types::{Advice, Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wasip2::random::random::get_random_u64;
 
 use crate::failure::{Failure, Outcome};
@@ -174,6 +174,12 @@ impl File for OpenFile {
             }
         }
         Ok(())
+    }
+
+    /// Linux starts to write what it is told not to keep in memory, and keeps it until
+    /// that is done (posix_fadvise(2), POSIX_FADV_DONTNEED).
+    fn begin_sync(&self, at: u64, bytes: u64) {
+        let _ = self.descriptor.advise(at, bytes, Advice::DontNeed);
     }
 
     fn truncate(&self, size: u64) -> Outcome<()> {

@@ -89,6 +89,7 @@ impl<F: Folder> Writer<F> {
     fn write_out(&mut self) -> Outcome<()> {
         if !self.buffer.is_empty() {
             self.file.write(self.written.byte, &self.buffer).map_err(|failure| failure.at(&self.name()))?;
+            self.file.begin_sync(self.written.byte, self.buffer.len() as u64);
             self.written.byte += self.buffer.len() as u64;
             self.buffer.clear();
             // One huge message shall not stay in memory for ever.
