@@ -31,7 +31,8 @@ pub trait Queue: Send {
     fn finish(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// See `writer.wit`.
+/// See `writer.wit`. An error of `push` may be that of the push before it, and then
+/// nothing of the later one was pushed.
 pub trait Writer: Send {
     fn push(&mut self, batch: &Batch, messages: Vec<Bytes>) -> impl Future<Output = Result<()>> + Send;
     fn flush(&mut self) -> impl Future<Output = Result<()>> + Send;

@@ -61,7 +61,15 @@ impl writer::GuestSink for Sink {
         Ok(writer::Sink::new(Self(RefCell::new(writer))))
     }
 
-    fn push(&self, _batch: Batch, messages: Vec<Vec<u8>>) -> Result<(), Error> {
+    fn push(&self, _batch: Batch, messages: Vec<u8>, lengths: Vec<u32>) -> Result<(), Error> {
+        let mut rest = messages.as_slice();
+        let cut = |length: &u32| {
+            let (message, behind) = rest.split_at_checked(*length as usize)?;
+            rest = behind;
+            Some(message)
+        };
+        let messages: Option<Vec<&[u8]>> = lengths.iter().map(cut).collect();
+        let messages = messages.ok_or_else(|| Error::Stop("the lengths exceed the messages: this is a bug of the host".to_owned()))?;
         Ok(self.0.borrow_mut().push(&messages)?)
     }
 

@@ -52,8 +52,8 @@ impl writer::GuestSink for Sink {
         Ok(writer::Sink::new(Self(Producer::open(settings.grant.as_deref(), &topic)?)))
     }
 
-    fn push(&self, _batch: Batch, messages: Vec<Vec<u8>>) -> Result<(), Error> {
-        Ok(self.0.push(&messages)?)
+    fn push(&self, _batch: Batch, messages: Vec<u8>, lengths: Vec<u32>) -> Result<(), Error> {
+        Ok(self.0.push(&messages, &lengths)?)
     }
 
     fn flush(&self) -> Result<(), Error> {

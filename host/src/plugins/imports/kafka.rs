@@ -55,8 +55,11 @@ impl HostProducer for State {
         }
     }
 
-    async fn push(&mut self, producer: Resource<Producer>, messages: Vec<Vec<u8>>) -> Outcome<()> {
+    async fn push(&mut self, producer: Resource<Producer>, messages: Vec<u8>, lengths: Vec<u32>) -> Outcome<()> {
         let producer = self.table.get_mut(&producer)?;
+        let Some(messages) = cut(&messages, &lengths) else {
+            return Ok(Err(Failure::Misuse(format!("the lengths do not add up to the {} bytes of the messages", messages.len()))));
+        };
         Ok(producer.push(&messages).await.map_err(Failure::from))
     }
 
@@ -99,4 +102,16 @@ impl HostConsumer for State {
         self.table.delete(consumer)?;
         Ok(())
     }
+}
+
+/// The messages that lie in `bytes` one after the other.
+fn cut<'a>(bytes: &'a [u8], lengths: &[u32]) -> Option<Vec<&'a [u8]>> {
+    let mut rest = bytes;
+    let next = |length: &u32| {
+        let (message, behind) = rest.split_at_checked(*length as usize)?;
+        rest = behind;
+        Some(message)
+    };
+    let messages: Option<Vec<&[u8]>> = lengths.iter().map(next).collect();
+    messages.filter(|_| rest.is_empty())
 }

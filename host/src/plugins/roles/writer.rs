@@ -4,20 +4,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::batch::Batch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
 use super::{by_index, to_batch};
 use crate::config::Section;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
+use crate::plugins::bindings::pgshovel::plugin::types;
 use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};
 use crate::ports;
 
-/// An open writer.
+/// An open writer. It works on a push in a task of its own, so that whoever pushes
+/// prepares the next one meanwhile.
 pub struct Writer {
+    /// Away while a push is under way.
+    plugin: Option<Box<Plugin>>,
+    /// The push under way. Dropping the writer aborts it.
+    pushing: JoinSet<(Box<Plugin>, Result<()>)>,
+}
+
+struct Plugin {
     session: Session,
     guest: Guest,
     sink: ResourceAny,
@@ -25,7 +35,7 @@ pub struct Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.session.fmt(f)
+        f.debug_struct("Writer").field("plugin", &self.plugin.as_ref().map(|plugin| &plugin.session)).finish_non_exhaustive()
     }
 }
 
@@ -37,16 +47,17 @@ pub async fn open(engine: &Engine, section: &Section, context: &Context) -> Resu
     let limit = session.begin(Duration::ZERO)?;
     let opened = timeout(limit, guest.sink().call_open(&mut session.store, &session.context, &session.configuration)).await;
     let sink = session.end("open", opened, by_index)?;
-    Ok(Writer { session, guest, sink })
+    Ok(Writer { plugin: Some(Box::new(Plugin { session, guest, sink })), pushing: JoinSet::new() })
 }
 
-impl ports::Writer for Writer {
-    async fn push(&mut self, batch: &Batch, messages: Vec<Bytes>) -> Result<()> {
-        let batch = to_batch(batch);
-        // No copy where the message is the only owner of its bytes.
-        let messages: Vec<Vec<u8>> = messages.into_iter().map(Vec::from).collect();
+impl Plugin {
+    async fn push(&mut self, batch: types::Batch, messages: Vec<Bytes>) -> Result<()> {
+        let lengths: std::result::Result<Vec<u32>, _> = messages.iter().map(|message| u32::try_from(message.len())).collect();
+        let lengths = lengths.map_err(|_| Error::bug("a message is larger than a stream takes"))?;
+        let bytes = messages.concat();
+        drop(messages);
         let limit = self.session.begin(Duration::ZERO)?;
-        let pushed = timeout(limit, self.guest.sink().call_push(&mut self.session.store, self.sink, &batch, &messages)).await;
+        let pushed = timeout(limit, self.guest.sink().call_push(&mut self.session.store, self.sink, &batch, &bytes, &lengths)).await;
         self.session.end("push", pushed, |index| format!("message {index}"))
     }
 
@@ -54,5 +65,37 @@ impl ports::Writer for Writer {
         let limit = self.session.begin(Duration::ZERO)?;
         let flushed = timeout(limit, self.guest.sink().call_flush(&mut self.session.store, self.sink)).await;
         self.session.end("flush", flushed, by_index)
+    }
+}
+
+impl Writer {
+    /// Waits for the push that is under way.
+    async fn settle(&mut self) -> Result<Box<Plugin>> {
+        if let Some(ended) = self.pushing.join_next().await {
+            let (plugin, pushed) = ended.map_err(|error| Error::bug(format!("a push into a plugin ended by itself: {error}")))?;
+            if let Err(error) = pushed {
+                self.plugin = Some(plugin);
+                return Err(error);
+            }
+            return Ok(plugin);
+        }
+        self.plugin.take().ok_or_else(|| Error::trap("a push into the writer did not return; open it again"))
+    }
+}
+
+impl ports::Writer for Writer {
+    async fn push(&mut self, batch: &Batch, messages: Vec<Bytes>) -> Result<()> {
+        let mut plugin = self.settle().await?;
+        let batch = to_batch(batch);
+        self.pushing.spawn(async move {
+            let pushed = plugin.push(batch, messages).await;
+            (plugin, pushed)
+        });
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let plugin = self.settle().await?;
+        self.plugin.insert(plugin).flush().await
     }
 }

@@ -45,6 +45,7 @@ async fn crossing() {
         let messages: Vec<Bytes> = (0..ITEMS).map(|_| Bytes::from(vec![b'm'; 300])).collect();
         let start = computed();
         writer.push(&batch(), messages).await.unwrap();
+        writer.flush().await.unwrap();
         spent += computed() - start;
     }
     report("a message of 300 bytes into a writer", spent);

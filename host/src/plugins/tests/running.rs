@@ -18,7 +18,8 @@ use crate::ports::{Chunk, Entry, Guarantee, Stream as _, Target as _, Transform 
 /// What a push to the probe with these orders fails with.
 async fn pushed(section: &Section) -> Error {
     let mut writer = writer::open(engine(), section, &context()).await.unwrap();
-    writer.push(&batch(), vec![Bytes::from_static(b"a message"); 3]).await.unwrap_err()
+    writer.push(&batch(), vec![Bytes::from_static(b"a message"); 3]).await.unwrap();
+    writer.flush().await.unwrap_err()
 }
 
 fn ends(error: &Error, next: Next, expected: &Expect) {
@@ -125,7 +126,8 @@ async fn errors_of_a_plugin_say_what_to_do_next() {
 #[tokio::test]
 async fn a_trap_ends_the_instance_and_nothing_else() {
     let mut writer = writer::open(engine(), &probe("stream", &json!({ "push": "trap" })), &context()).await.unwrap();
-    let error = writer.push(&batch(), vec![]).await.unwrap_err();
+    writer.push(&batch(), vec![]).await.unwrap();
+    let error = writer.flush().await.unwrap_err();
     assert_eq!(error.next, Next::Trap, "{error}");
     assert!(
         error.message.starts_with("stream: probe.wasm: `push` trapped: wasm trap: wasm `unreachable` instruction executed in "),
@@ -180,7 +182,7 @@ async fn a_plugin_that_computes_yields() {
 async fn a_call_that_is_given_up_ends_the_instance() {
     let mut writer = writer::open(engine(), &probe("stream", &json!({ "flush": "sleep" })), &context()).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(20), writer.flush()).await.is_err());
-    assert_eq!(writer.push(&batch(), vec![]).await.unwrap_err().next, Next::Trap);
+    assert_eq!(writer.flush().await.unwrap_err().next, Next::Trap);
 }
 
 #[tokio::test]
@@ -278,6 +280,7 @@ async fn what_a_plugin_says_is_logged_with_its_name() {
     let guard = tracing::subscriber::set_default(subscriber);
     let mut writer = writer::open(engine(), &probe("stream", &json!({ "push": "talk" })), &context()).await.unwrap();
     writer.push(&batch(), vec![]).await.unwrap();
+    writer.flush().await.unwrap();
     drop(writer);
     drop(guard);
     let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
@@ -292,4 +295,35 @@ async fn what_a_plugin_says_is_logged_with_its_name() {
         INFO pgshovel::plugin: to standard output plugin="probe.wasm" section="stream"
         WARN pgshovel::plugin: without an end plugin="probe.wasm" section="stream""#]]
     .assert_eq(&short.join("\n"));
+}
+
+#[tokio::test]
+async fn what_was_compiled_is_kept_for_other_processes() {
+    let folder = Folder::new("cache");
+    let bytes = std::fs::read(built().join("probe.wasm")).unwrap();
+    let mut entries = Vec::new();
+    for _ in 0..2 {
+        // An engine has nothing in common with another but the folder, as processes do.
+        let engine = Engine::new(Options { search: Vec::new(), cache: Some(folder.0.clone()) }).unwrap();
+        engine.compile("probe", [0; 32], bytes.clone()).await.unwrap();
+        entries.push(files(&folder.0));
+    }
+    assert!(!entries[0].is_empty(), "nothing is kept");
+    assert_eq!(entries[0], entries[1], "it was compiled again");
+}
+
+/// All files below `folder`, with what they hold.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        // What the cache notes about its entries' use changes with it.
+        match path.extension().and_then(|extension| extension.to_str()) {
+            _ if path.is_dir() => found.extend(files(&path)),
+            Some("stats") => {}
+            _ => found.push((path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    found.sort();
+    found
 }
