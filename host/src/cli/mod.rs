@@ -6,6 +6,7 @@ mod relay;
 mod replicate;
 mod set;
 mod signal;
+mod stream;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -70,6 +71,9 @@ enum Command {
     Relay(relay::Arguments),
     /// Bootstrap a target and apply a set's stream to it (also: pgshovel-replicate).
     Replicate(replicate::Arguments),
+    /// Look into streams.
+    #[command(subcommand)]
+    Stream(stream::Command),
     /// Look into plugins.
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -116,6 +120,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Set(command) => set::run(common, command).await,
             Command::Relay(arguments) => relay::run(common, arguments).await,
             Command::Replicate(arguments) => replicate::run(common, arguments).await,
+            Command::Stream(command) => stream::run(common, command).await,
             Command::Plugin(command) => plugin::run(common, command).await,
         }
     });

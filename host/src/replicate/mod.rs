@@ -23,6 +23,8 @@ use std::future::Future;
 use proto::interfaces::common::Snapshot;
 use proto::interfaces::replication::Source;
 
+pub(crate) use reading::place;
+
 use crate::error::Result;
 use crate::ports::{Loader, Stream, Target, Transform};
 

@@ -132,7 +132,7 @@ fn broken(position: &[u8], violation: &proto::batch::Violation) -> Error {
 }
 
 /// A position for people: as text where it is, or else in hexadecimal digits.
-pub(super) fn place(position: &[u8]) -> String {
+pub(crate) fn place(position: &[u8]) -> String {
     const BYTES_MAX: usize = 64;
     let shown = position.get(..BYTES_MAX).unwrap_or(position);
     if !shown.is_empty() && shown.iter().all(u8::is_ascii_graphic) {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use pgshovel::config;
-use pgshovel::plugins::{Context, Engine, Options, stream};
-use pgshovel::ports::Stream as _;
+use bytes::Bytes;
+use pgshovel::config::{self, Section};
+use pgshovel::plugins::{Context, Engine, Options, stream, writer};
+use pgshovel::ports::{Stream as _, Writer as _};
+use proto::batch::Batch;
 use proto::batch::step::{self, Action, Reader, Skip};
+use proto::interfaces::common::Tick;
 use proto::row::{Change, Value};
 use tests::harness::{Database, Running, World, eventually};
 use tests::paths;
@@ -275,4 +278,79 @@ async fn a_lost_session_of_the_database_is_made_again() {
     app.insert(10..20).await;
     app.arrives().await;
     assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+/// All messages of the stream that the file `name` configures.
+async fn messages(app: &App, name: &str) -> Vec<Bytes> {
+    let (engine, section, context) = plugin(app, name);
+    let mut stream = stream::open(&engine, &section, &context).await.unwrap();
+    stream.seek(None).await.unwrap();
+    let mut messages = Vec::new();
+    loop {
+        let entries = stream.next(1000, Duration::ZERO).await.unwrap();
+        if entries.is_empty() {
+            return messages;
+        }
+        messages.extend(entries.into_iter().map(|entry| Bytes::from(entry.message)));
+    }
+}
+
+/// Writes `messages` to the stream that the file `name` configures.
+async fn write(app: &App, name: &str, messages: Vec<Bytes>) {
+    let (engine, section, context) = plugin(app, name);
+    let mut writer = writer::open(&engine, &section, &context).await.unwrap();
+    let tick = |id| Tick { id, ..Tick::default() };
+    writer.push(&Batch { id: 1, node: [7; 16], start: tick(1), end: tick(2) }, messages).await.unwrap();
+    writer.flush().await.unwrap();
+}
+
+fn plugin(app: &App, name: &str) -> (Engine, Section, Context) {
+    let section = config::relay(&app.world.folder().join(name)).unwrap().stream;
+    let engine = Engine::new(Options { search: vec![paths::plugins().unwrap()], cache: None }).unwrap();
+    (engine, section, Context { cluster: app.world.cluster(), set: SET.to_owned() })
+}
+
+#[tokio::test]
+async fn a_stream_is_shown_and_linted() {
+    let app = App::new().await;
+    let relay = app.relay().await;
+    app.insert(0..3).await;
+    app.arrives().await;
+    app.source.execute("UPDATE items SET name = 'new' WHERE id = 1; DELETE FROM items WHERE id = 2; TRUNCATE items").await;
+    app.arrives().await;
+    relay.terminate().await;
+    let command = |words: &[&str]| app.world.pgshovel(words.iter().chain(&[SET, "--wait", "0"]).map(|word| (*word).to_owned()));
+
+    let found = command(&["stream", "lint", "relay.yaml"]).succeeds().await;
+    assert!(found.contains(" 6: 3 inserts, 1 updates, 1 deletes, 1 truncates") && found.ends_with("the stream is sound\n"), "{found}");
+
+    let shown = command(&["stream", "show", "relay.yaml"]).succeeds().await;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains(" begin ticks ") && lines.last().unwrap().ends_with(" commit"), "{shown}");
+    assert!(shown.contains("public.items insert (id=2)\n") && shown.contains("update (id=1) to (id=1)\n"), "{shown}");
+    assert!(!shown.contains("name 2"), "{shown}");
+    let whole = command(&["stream", "show", "relay.yaml", "--rows", "--limit", "3"]).succeeds().await;
+    assert!(whole.lines().count() == 3 && whole.contains("insert (id=0, name=\"name 0\")"), "{whole}");
+    let position = lines[2].split(' ').next().unwrap();
+    let from = command(&["stream", "show", "relay.yaml", "--from", position, "--limit", "1"]).succeeds().await;
+    assert_eq!(from.lines().collect::<Vec<_>>(), [lines[2]]);
+    command(&["stream", "show", "relay.yaml", "--from", "nowhere"]).fails(2).await;
+
+    // One message is missing; one is somebody else's.
+    for (name, expected) in [("lossy", "are missing from the stream"), ("foreign", "is none of pgshovel")] {
+        let file = format!("{name}.yaml");
+        app.world.write(&file, &CONFIGURATION.replace("./stream", &format!("./{name}")));
+        std::fs::create_dir_all(app.world.folder().join(name)).unwrap();
+        let mut copy = messages(&app, "relay.yaml").await;
+        copy.remove(2);
+        if name == "foreign" {
+            copy.insert(2, Bytes::from_static(b"{\"hello\": 1}"));
+        }
+        write(&app, &file, copy.clone()).await;
+        let error = command(&["stream", "lint", &file]).fails(1).await;
+        let shown = command(&["stream", "show", &file]).succeeds().await;
+        let position = shown.lines().nth(2).unwrap().split(' ').next().unwrap().to_owned();
+        assert!(error.contains(expected) && error.contains(&format!("position {position}:")), "{error}");
+        assert_eq!(shown.lines().count(), copy.len());
+    }
 }
