@@ -9,6 +9,9 @@ use pgshovel::error::{Error, Result};
 
 use super::{Fleet, Process, await_ready, create_folder, port, run, write};
 
+/// The one role that has to give a password, if a test makes it.
+pub const WITH_PASSWORD: &str = "with_password";
+
 const BINARIES: &str = "/usr/lib/postgresql/15/bin";
 /// The user that the servers run as when this program is root, which PostgreSQL refuses to be.
 const USER: &str = "postgres";
@@ -41,6 +44,9 @@ impl Postgres {
             .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync", "--pgdata"])
             .arg(&data)
             .current_dir("/"))?;
+        let access = data.join("pg_hba.conf");
+        let trust = std::fs::read_to_string(&access).map_err(|error| Error::stop(format!("cannot read {}: {error}", access.display())))?;
+        write(&access, &format!("host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{trust}"))?;
         let port = port::free()?;
         let configuration = data.join("postgresql.auto.conf");
         let text = format!("listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n{}\n", settings.join("\n"));

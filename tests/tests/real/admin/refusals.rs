@@ -1,4 +1,5 @@
 use super::*;
+use tests::servers::postgres::WITH_PASSWORD;
 
 /// Refused, with this exit code and these words, and nothing changed.
 async fn refused(world: &World, source: &Database, arguments: &[&str], code: i32, words: &[&str]) {
@@ -138,6 +139,28 @@ async fn what_a_role_lacks_is_named() {
     assert_eq!(replay(&source, &format!("pgshovel:{}:s", world.cluster()), "public.own").await, rows(&source, "own").await);
     world.pgshovel(["set", "drop", "s"]).succeeds().await;
     source.execute(&format!("REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_password_is_told_and_not_repeated() {
+    let (world, source) = setting().await;
+    source.execute(&format!("CREATE ROLE {WITH_PASSWORD} LOGIN SUPERUSER PASSWORD 'sesame'")).await;
+    let dsn = |password: &str| source.dsn().replace("user=postgres", &format!("user={WITH_PASSWORD} password={password}"));
+    world.write("wrong.pgshovel", &configuration(&dsn("parsley"), &[("a", &[])]));
+    refused(
+        &world,
+        &source,
+        &["set", "create", "s", "wrong.pgshovel"],
+        3,
+        &["password authentication failed", WITH_PASSWORD, source.name()],
+    )
+    .await;
+    let error = world.pgshovel(["set", "create", "s", "wrong.pgshovel"]).fails(3).await;
+    assert!(!error.contains("parsley"), "{error}");
+    world.write("right.pgshovel", &configuration(&dsn("sesame"), &[("a", &[])]));
+    world.pgshovel(["set", "create", "s", "right.pgshovel"]).succeeds().await;
+    world.pgshovel(["set", "drop", "s"]).succeeds().await;
+    source.execute(&format!("DROP OWNED BY {WITH_PASSWORD}; DROP ROLE {WITH_PASSWORD}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
