@@ -1,6 +1,6 @@
 //! The rules of `host/README.md` on who may use what, read from the sources.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A word that may stand in no source but those below `only`.
 const CLIENTS: [(&str, &[&str]); 7] = [
@@ -102,7 +102,7 @@ fn code(text: &str) -> String {
 }
 
 fn sources() -> std::io::Result<Vec<Source>> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())).join("..");
     let mut folders: Vec<PathBuf> = ["host/src", "proto/src"].map(|folder| root.join(folder)).into();
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -112,7 +112,7 @@ fn sources() -> std::io::Result<Vec<Source>> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = code(&std::fs::read_to_string(&path)?);
-                let path = path.strip_prefix(root).map_err(std::io::Error::other)?.display().to_string();
+                let path = path.strip_prefix(&root).map_err(std::io::Error::other)?.display().to_string();
                 sources.push(Source { path, text });
             }
         }

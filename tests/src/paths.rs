@@ -4,14 +4,19 @@ use std::path::{Path, PathBuf};
 
 use pgshovel::error::{Error, Result};
 
-/// The folder that cargo builds into, found from where this program lies in it.
+/// The folder that cargo builds into, found from where this program lies in it:
+/// `FOLDER/PROFILE/program`, or for a test `FOLDER/PROFILE/deps/program`.
 pub fn build() -> Result<PathBuf> {
     let program = program()?;
-    program
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").exists())
+    above(&program)
         .map(Path::to_path_buf)
         .ok_or_else(|| Error::stop(format!("{} does not lie in a folder that cargo builds into; run it by `make`", program.display())))
+}
+
+fn above(program: &Path) -> Option<&Path> {
+    let folder = program.parent()?;
+    let profile = if folder.ends_with("deps") { folder.parent()? } else { folder };
+    profile.parent()
 }
 
 /// The `pgshovel` that was built beside this program, or `PGSHOVEL_BINARY`.
@@ -45,11 +50,12 @@ pub fn python() -> Result<PathBuf> {
     }
 }
 
-/// The root of the repository this program was built from.
+/// The root of the repository that is tested: cargo says it to a test that it runs.
+/// What it says when compiling may be a checkout that was built into the same folder.
 #[must_use]
 pub fn repository() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
 fn program() -> Result<PathBuf> {
@@ -57,25 +63,44 @@ fn program() -> Result<PathBuf> {
 }
 
 /// Cargo does not build another package's binary for a test: one that is older
-/// than its sources would be tested in their place.
+/// than its sources, which cargo lists beside it, would be tested in their place.
 fn fresh(binary: &Path) -> Result<()> {
+    let list = binary.with_extension("d");
+    let text = std::fs::read_to_string(&list)
+        .map_err(|error| Error::stop(format!("cannot read {}: {error}; run `make build`", list.display())))?;
     let built = modified(binary)?;
-    for folder in ["host/src", "proto/src"] {
-        let mut folders = vec![repository().join(folder)];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if modified(&path)? > built {
-                    return Err(Error::stop(format!("{} is older than {}; run `make build`", binary.display(), path.display())));
-                }
-            }
+    for source in sources(&text) {
+        if modified(&source).is_ok_and(|modified| modified > built) {
+            return Err(Error::stop(format!("{} is older than {}; run `make build`", binary.display(), source.display())));
         }
     }
     Ok(())
 }
 
+/// What stands behind the colon of `program: source source`, a space in a name as `\ `.
+fn sources(list: &str) -> Vec<PathBuf> {
+    let (_, sources) = list.split_once(": ").unwrap_or_default();
+    let spaced = sources.trim_end().replace("\\ ", "\0");
+    spaced.split_ascii_whitespace().map(|source| source.replace('\0', " ").into()).collect()
+}
+
 fn modified(path: &Path) -> Result<std::time::SystemTime> {
     path.metadata().and_then(|data| data.modified()).map_err(|error| Error::stop(format!("cannot read {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_found_from_programs_and_tests() {
+        assert_eq!(above(Path::new("/t/debug/bench")), Some(Path::new("/t")));
+        assert_eq!(above(Path::new("/t/release/deps/real-1a2b")), Some(Path::new("/t")));
+        assert_eq!(above(Path::new("/bench")), None);
+    }
+
+    #[test]
+    fn sources_are_read_from_cargos_list() {
+        assert_eq!(sources("/t/p: /a/b.rs /with\\ space/c.rs\n"), [Path::new("/a/b.rs"), Path::new("/with space/c.rs")]);
+    }
 }

@@ -1,7 +1,5 @@
 //! The properties of the fuzz targets, on their corpus and on what is near it.
 
-use std::path::Path;
-
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -9,7 +7,7 @@ use proptest::sample::Index;
 mod properties;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let folder = crate::package().join("fuzz/corpus").join(target);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 2, "the corpus of {target} is gone");

@@ -26,7 +26,7 @@ struct Python {
 impl Python {
     fn start() -> Self {
         let python = std::env::var("PGSHOVEL_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/independent.py");
+        let script = crate::package().join("tests/all/independent.py");
         let mut child = Command::new(&python)
             .arg(script)
             .stdin(Stdio::piped())

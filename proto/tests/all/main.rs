@@ -11,3 +11,9 @@ mod snapshots;
 mod text;
 mod transitions;
 mod wire;
+
+/// The folder of the package that is tested. What cargo says when compiling may be
+/// a checkout that was built into the same folder.
+fn package() -> std::path::PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says it to a test").into()
+}
