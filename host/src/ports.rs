@@ -7,7 +7,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use proto::batch::Batch;
 use proto::row::{Mutation, Relation, Row};
 
@@ -31,10 +30,69 @@ pub trait Queue: Send {
     fn finish(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// Messages, one behind the other in one buffer, as they go into a component.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    bytes: Vec<u8>,
+    lengths: Vec<usize>,
+}
+
+impl Messages {
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), lengths: Vec::new() }
+    }
+
+    pub fn add(&mut self, message: &[u8]) {
+        self.bytes.extend_from_slice(message);
+        self.lengths.push(message.len());
+    }
+
+    /// Adds the message that `append` appends to the buffer.
+    pub fn append<E>(&mut self, append: impl FnOnce(&mut Vec<u8>) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
+        let start = self.bytes.len();
+        let appended = append(&mut self.bytes);
+        match appended {
+            Ok(()) => self.lengths.push(self.bytes.len().saturating_sub(start)),
+            Err(_) => self.bytes.truncate(start),
+        }
+        appended
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[must_use]
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        self.lengths.iter().map_while(move |length| {
+            let (message, behind) = rest.split_at_checked(*length)?;
+            rest = behind;
+            Some(message)
+        })
+    }
+}
+
+impl<M: AsRef<[u8]>> FromIterator<M> for Messages {
+    fn from_iter<I: IntoIterator<Item = M>>(messages: I) -> Self {
+        let mut all = Self::default();
+        for message in messages {
+            all.add(message.as_ref());
+        }
+        all
+    }
+}
+
 /// See `writer.wit`. An error of `push` may be that of the push before it, and then
 /// nothing of the later one was pushed.
 pub trait Writer: Send {
-    fn push(&mut self, batch: &Batch, messages: Vec<Bytes>) -> impl Future<Output = Result<()>> + Send;
+    fn push(&mut self, batch: &Batch, messages: Messages) -> impl Future<Output = Result<()>> + Send;
     fn flush(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 

@@ -28,7 +28,8 @@ pub enum Command {
     ///
     /// Prints counts. Ends with 1 at the first message that breaks the grammar
     /// `Begin, Mutation*, Commit | Rollback`, with its position, or that is none of
-    /// pgshovel. A batch that is open at the end is not an error: a relay may be at work.
+    /// pgshovel, and where there is no message at all: the name of the set may be wrong.
+    /// A batch that is open at the end is not an error: a relay may be at work.
     Lint {
         #[command(flatten)]
         input: Input,
@@ -47,7 +48,7 @@ pub enum Command {
         #[arg(long, value_name = "POSITION")]
         from: Option<String>,
         /// How many messages to print.
-        #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_name = "COUNT")]
+        #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..), value_name = "COUNT")]
         limit: u64,
         /// Print whole rows, with what is secret in them.
         #[arg(long)]
@@ -77,6 +78,12 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let result = read(common, input, |entry| lint.read(&entry).map(|()| true)).await;
             print(&lint.counts.to_string())?;
             result?;
+            if lint.counts.messages == 0 {
+                return Err(Error::stop(format!(
+                    "the stream of set {0:?} holds no message: nothing was relayed yet, or no set has this name; `pgshovel set inspect {0}` knows",
+                    input.set
+                )));
+            }
             print("the stream is sound\n").map(drop)
         }
         Command::Show { input, from, limit, rows } => {

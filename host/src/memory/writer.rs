@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{Faults, Log};
 use crate::error::Result;
-use crate::ports;
+use crate::ports::{self, Messages};
 
 /// Stores what writers push: at once, when they flush, or, of a writer that died,
 /// a part of it at any time later.
@@ -101,10 +101,10 @@ impl Drop for Writer {
 }
 
 impl ports::Writer for Writer {
-    async fn push(&mut self, _batch: &Batch, messages: Vec<Bytes>) -> Result<()> {
+    async fn push(&mut self, _batch: &Batch, messages: Messages) -> Result<()> {
         let faults = Arc::clone(&self.faults);
         let push = || {
-            self.pending.extend(messages);
+            self.pending.extend(messages.iter().map(Bytes::copy_from_slice));
             self.broker.store_some(&mut self.pending);
             Ok(())
         };

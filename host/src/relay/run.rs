@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use proto::batch::Batch;
 use proto::batch::publisher::{Publisher, Refusal};
 use proto::interfaces::common::Timestamp;
@@ -16,7 +15,7 @@ use tokio::time::timeout;
 
 use super::progress::Progress;
 use crate::error::{Error, Next, Result};
-use crate::ports::{Queue, Writer};
+use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
 
 /// A call of the writer carries about this much.
@@ -84,7 +83,7 @@ struct Attempt<'a, Q, W> {
 
 impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
     fn new(queue: &'a mut Q, writer: &'a mut W, publisher: &'a mut Publisher, batch: &'a Batch, progress: &'a mut Progress) -> Self {
-        Self { queue, writer, publisher, batch, progress, outgoing: Outgoing::default(), intact: true }
+        Self { queue, writer, publisher, batch, progress, outgoing: Outgoing::new(), intact: true }
     }
 
     async fn relay(mut self, stop: &Stop) -> Result<Ended> {
@@ -115,7 +114,7 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
     /// Puts the batch onto the stream; durable on return, if finished.
     async fn publish(&mut self, stop: &Stop) -> Result<Ended> {
         let begin = self.publisher.begin(self.batch, now()).map_err(refused)?;
-        self.outgoing.add(begin);
+        self.outgoing.messages.add(&begin);
         let mut mutations = self.queue.read(self.batch).await?;
         while !mutations.is_empty() {
             if stop.overdue() {
@@ -124,30 +123,31 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
             self.outgoing.encode(self.publisher, mutations)?;
             mutations = if self.outgoing.is_full() { self.push_and_read().await? } else { self.queue.read(self.batch).await? };
         }
-        self.outgoing.add(self.publisher.commit(now()).map_err(refused)?);
+        self.outgoing.messages.add(&self.publisher.commit(now()).map_err(refused)?);
         self.push_and_flush().await?;
         Ok(Ended::Finished)
     }
 
     /// Pushes what is ready, and reads the next events meanwhile.
     async fn push_and_read(&mut self) -> Result<Vec<Mutation>> {
-        let outgoing = std::mem::take(&mut self.outgoing);
-        let (mutations, bytes) = (outgoing.mutations, outgoing.bytes);
+        let Outgoing { messages, mutations } = std::mem::replace(&mut self.outgoing, Outgoing::new());
+        let bytes = messages.bytes().len() as u64;
         self.intact = false;
-        let (pushed, read) = tokio::join!(self.writer.push(self.batch, outgoing.messages), self.queue.read(self.batch));
+        let (pushed, read) = tokio::join!(self.writer.push(self.batch, messages), self.queue.read(self.batch));
         pushed?;
         self.intact = true;
-        self.progress.pushed(self.batch, mutations, bytes as u64);
+        self.progress.pushed(self.batch, mutations, bytes);
         read
     }
 
     async fn push_and_flush(&mut self) -> Result<()> {
-        let outgoing = std::mem::take(&mut self.outgoing);
+        let Outgoing { messages, mutations } = std::mem::replace(&mut self.outgoing, Outgoing::new());
+        let bytes = messages.bytes().len() as u64;
         self.intact = false;
-        self.writer.push(self.batch, outgoing.messages).await?;
+        self.writer.push(self.batch, messages).await?;
         self.writer.flush().await?;
         self.intact = true;
-        self.progress.pushed(self.batch, outgoing.mutations, outgoing.bytes as u64);
+        self.progress.pushed(self.batch, mutations, bytes);
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
             return;
         }
         let Ok(rollback) = self.publisher.rollback(now()) else { return };
-        self.outgoing.add(rollback);
+        self.outgoing.messages.add(&rollback);
         if !matches!(timeout(ROLLBACK_TIMEOUT, self.push_and_flush()).await, Ok(Ok(()))) {
             tracing::debug!(batch = self.batch.id, "the rollback could not be published");
         }
@@ -167,32 +167,28 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
 }
 
 /// Messages for the next call of the writer.
-#[derive(Default)]
 struct Outgoing {
-    messages: Vec<Bytes>,
-    bytes: usize,
+    messages: Messages,
     mutations: u64,
 }
 
 impl Outgoing {
-    fn add(&mut self, message: Bytes) {
-        self.bytes += message.len();
-        self.messages.push(message);
+    fn new() -> Self {
+        // The last chunk that is encoded makes it more than full.
+        Self { messages: Messages::with_capacity(PUSH_BYTES + PUSH_BYTES / 2), mutations: 0 }
     }
 
     fn encode(&mut self, publisher: &mut Publisher, mutations: Vec<Mutation>) -> Result<()> {
         let now = now();
-        self.messages.reserve(mutations.len() + 1);
         for mutation in mutations {
-            let message = publisher.mutation(&mutation, now).map_err(refused)?;
-            self.add(message);
+            self.messages.append(|out| publisher.put_mutation(&mutation, now, out)).map_err(refused)?;
             self.mutations += 1;
         }
         Ok(())
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= PUSH_BYTES || self.messages.len() >= PUSH_MESSAGES
+        self.messages.bytes().len() >= PUSH_BYTES || self.messages.lengths().len() >= PUSH_MESSAGES
     }
 }
 

@@ -69,7 +69,9 @@ impl writer::GuestSink for Sink {
             Some(message)
         };
         let messages: Option<Vec<&[u8]>> = lengths.iter().map(cut).collect();
-        let messages = messages.ok_or_else(|| Error::Stop("the lengths exceed the messages: this is a bug of the host".to_owned()))?;
+        let messages = messages.filter(|_| rest.is_empty());
+        let messages =
+            messages.ok_or_else(|| Error::Stop("the lengths are not those of the messages: this is a bug of the host".to_owned()))?;
         Ok(self.0.borrow_mut().push(&messages)?)
     }
 

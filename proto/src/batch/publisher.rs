@@ -7,8 +7,9 @@
 //! timestamps would differ: it makes a new one, under a new id, and repeats the
 //! batch from its beginning.
 //!
-//! Messages are written straight to wire bytes, into one buffer of the exact
-//! size; a property test holds them equal to what prost makes of the same message.
+//! Messages are written straight to wire bytes, mutations behind one another into
+//! one buffer; a property test holds them equal to what prost makes of the same
+//! message.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -114,7 +115,15 @@ impl Publisher {
         Ok(message)
     }
 
+    /// See [`Self::put_mutation`].
     pub fn mutation(&mut self, mutation: &Mutation, now: Timestamp) -> Result<Bytes, Refusal> {
+        let mut message = Vec::new();
+        self.put_mutation(mutation, now, &mut message)?;
+        Ok(message.into())
+    }
+
+    /// Appends the message to `out`.
+    pub fn put_mutation(&mut self, mutation: &Mutation, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let Some(open) = &mut self.open else { return Err(Refusal::NotOpen { operation: "mutation" }) };
         if let Some(previous) = open.last_event.filter(|previous| *previous >= mutation.id) {
             return Err(Refusal::Order { id: mutation.id, previous });
@@ -125,12 +134,12 @@ impl Publisher {
         if body.size > MESSAGE_BYTES_MAX - ENVELOPE_BYTES_MAX {
             return Err(Refusal::Size { id: mutation.id, bytes: body.size });
         }
-        let mut message = header.message(&open.identifier, body.number(), body.size);
-        body.put(&mut message, &self.before, &self.after);
+        header.put(&open.identifier, body.number(), body.size, out);
+        body.put(out, &self.before, &self.after);
         self.sequence += 1;
         layout.described = true;
         open.last_event = Some(mutation.id);
-        Ok(message.into())
+        Ok(())
     }
 
     pub fn commit(&mut self, now: Timestamp) -> Result<Bytes, Refusal> {
@@ -146,7 +155,8 @@ impl Publisher {
     /// A message whose operation, field `number` of `BatchOperation`, is `body`.
     fn whole(&mut self, identifier: &[u8], now: Timestamp, number: u8, body: &[u8]) -> Bytes {
         let header = Header { publisher: self.id, sequence: self.sequence, timestamp: now, epoch: self.epoch };
-        let mut message = header.message(identifier, number, body.len());
+        let mut message = Vec::new();
+        header.put(identifier, number, body.len(), &mut message);
         message.extend_from_slice(body);
         self.sequence += 1;
         message.into()
@@ -170,24 +180,22 @@ struct Header {
 }
 
 impl Header {
-    /// The message up to the body of its operation, in a buffer with room for
-    /// exactly `body_len` bytes more.
-    fn message(&self, identifier: &[u8], number: u8, body_len: usize) -> Vec<u8> {
+    /// Appends the message up to the body of its operation, and makes room for that.
+    fn put(&self, identifier: &[u8], number: u8, body_len: usize, out: &mut Vec<u8>) {
         let (seconds, nanos) = (self.timestamp.seconds as u64, i64::from(self.timestamp.nanos) as u64);
         let timestamp_len = 1 + varint_len(seconds) + 1 + varint_len(nanos);
         let header_len =
             delimited_len(self.publisher.len()) + 1 + varint_len(self.sequence) + delimited_len(timestamp_len) + 1 + varint_len(self.epoch);
         let operation_len = identifier.len() + delimited_len(body_len);
-        let mut out = Vec::with_capacity(delimited_len(header_len) + delimited_len(operation_len));
-        put_delimiter(&mut out, 1, header_len);
-        put_delimited(&mut out, 1, &self.publisher);
-        put_varint_field(&mut out, 2, self.sequence);
-        put_timestamp(&mut out, 3, self.timestamp);
-        put_varint_field(&mut out, 4, self.epoch);
-        put_delimiter(&mut out, 2, operation_len);
+        out.reserve(delimited_len(header_len) + delimited_len(operation_len));
+        put_delimiter(out, 1, header_len);
+        put_delimited(out, 1, &self.publisher);
+        put_varint_field(out, 2, self.sequence);
+        put_timestamp(out, 3, self.timestamp);
+        put_varint_field(out, 4, self.epoch);
+        put_delimiter(out, 2, operation_len);
         out.extend_from_slice(identifier);
-        put_delimiter(&mut out, number, body_len);
-        out
+        put_delimiter(out, number, body_len);
     }
 }
 

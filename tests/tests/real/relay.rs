@@ -300,7 +300,7 @@ async fn write(app: &App, name: &str, messages: Vec<Bytes>) {
     let (engine, section, context) = plugin(app, name);
     let mut writer = writer::open(&engine, &section, &context).await.unwrap();
     let tick = |id| Tick { id, ..Tick::default() };
-    writer.push(&Batch { id: 1, node: [7; 16], start: tick(1), end: tick(2) }, messages).await.unwrap();
+    writer.push(&Batch { id: 1, node: [7; 16], start: tick(1), end: tick(2) }, messages.into_iter().collect()).await.unwrap();
     writer.flush().await.unwrap();
 }
 
@@ -335,6 +335,9 @@ async fn a_stream_is_shown_and_linted() {
     let from = command(&["stream", "show", "relay.yaml", "--from", position, "--limit", "1"]).succeeds().await;
     assert_eq!(from.lines().collect::<Vec<_>>(), [lines[2]]);
     command(&["stream", "show", "relay.yaml", "--from", "nowhere"]).fails(2).await;
+    command(&["stream", "show", "relay.yaml", "--limit", "0"]).fails(2).await;
+    let other = app.world.pgshovel(["stream", "lint", "relay.yaml", "mistyped", "--wait", "0"].map(str::to_owned)).fails(1).await;
+    assert!(other.contains("\"mistyped\" holds no message"), "{other}");
 
     // One message is missing; one is somebody else's.
     for (name, expected) in [("lossy", "are missing from the stream"), ("foreign", "is none of pgshovel")] {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use proto::batch::Batch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -16,7 +15,7 @@ use crate::plugins::bindings::pgshovel::plugin::types;
 use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};
-use crate::ports;
+use crate::ports::{self, Messages};
 
 /// An open writer. It works on a push in a task of its own, so that whoever pushes
 /// prepares the next one meanwhile.
@@ -51,13 +50,12 @@ pub async fn open(engine: &Engine, section: &Section, context: &Context) -> Resu
 }
 
 impl Plugin {
-    async fn push(&mut self, batch: types::Batch, messages: Vec<Bytes>) -> Result<()> {
-        let lengths: std::result::Result<Vec<u32>, _> = messages.iter().map(|message| u32::try_from(message.len())).collect();
+    async fn push(&mut self, batch: types::Batch, messages: Messages) -> Result<()> {
+        let lengths: std::result::Result<Vec<u32>, _> = messages.lengths().iter().map(|length| u32::try_from(*length)).collect();
         let lengths = lengths.map_err(|_| Error::bug("a message is larger than a stream takes"))?;
-        let bytes = messages.concat();
-        drop(messages);
         let limit = self.session.begin(Duration::ZERO)?;
-        let pushed = timeout(limit, self.guest.sink().call_push(&mut self.session.store, self.sink, &batch, &bytes, &lengths)).await;
+        let pushed =
+            timeout(limit, self.guest.sink().call_push(&mut self.session.store, self.sink, &batch, messages.bytes(), &lengths)).await;
         self.session.end("push", pushed, |index| format!("message {index}"))
     }
 
@@ -84,7 +82,7 @@ impl Writer {
 }
 
 impl ports::Writer for Writer {
-    async fn push(&mut self, batch: &Batch, messages: Vec<Bytes>) -> Result<()> {
+    async fn push(&mut self, batch: &Batch, messages: Messages) -> Result<()> {
         let mut plugin = self.settle().await?;
         let batch = to_batch(batch);
         self.pushing.spawn(async move {

@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::json;
 
 use super::super::{stream, target, transform, writer};
 use super::*;
-use crate::ports::{Stream as _, Target as _, Transform as _, Writer as _};
+use crate::ports::{Messages, Stream as _, Target as _, Transform as _, Writer as _};
 
 const ROUNDS: u32 = 200;
 const ITEMS: u32 = 1000;
@@ -42,7 +41,7 @@ async fn crossing() {
 
     let mut spent = Duration::ZERO;
     for _ in 0..ROUNDS {
-        let messages: Vec<Bytes> = (0..ITEMS).map(|_| Bytes::from(vec![b'm'; 300])).collect();
+        let messages: Messages = (0..ITEMS).map(|_| [b'm'; 300]).collect();
         let start = computed();
         writer.push(&batch(), messages).await.unwrap();
         writer.flush().await.unwrap();

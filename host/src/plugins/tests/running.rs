@@ -4,7 +4,6 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use bytes::Bytes;
 use expect_test::{Expect, expect};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
@@ -13,12 +12,12 @@ use super::super::{stream, target, transform, writer};
 use super::*;
 use crate::capabilities::grants::{Files, Mode};
 use crate::error::{Error, Next, Result};
-use crate::ports::{Chunk, Entry, Guarantee, Stream as _, Target as _, Transform as _, Writer as _};
+use crate::ports::{Chunk, Entry, Guarantee, Messages, Stream as _, Target as _, Transform as _, Writer as _};
 
 /// What a push to the probe with these orders fails with.
 async fn pushed(section: &Section) -> Error {
     let mut writer = writer::open(engine(), section, &context()).await.unwrap();
-    writer.push(&batch(), vec![Bytes::from_static(b"a message"); 3]).await.unwrap();
+    writer.push(&batch(), Messages::from_iter(["a message"; 3])).await.unwrap();
     writer.flush().await.unwrap_err()
 }
 
@@ -33,7 +32,7 @@ async fn a_writer_gets_the_batch_and_the_messages() {
     ends(&error, Next::Stop, &expect!["stream: probe.wasm: 11111111-1111-1111-1111-111111111111 5 6: 3 messages of 27 bytes"]);
     let mut writer = writer::open(engine(), &probe("stream", &json!({})), &context()).await.unwrap();
     for _ in 0..3 {
-        writer.push(&batch(), vec![Bytes::from_static(b"a"), Bytes::new()]).await.unwrap();
+        writer.push(&batch(), Messages::from_iter(["a", ""])).await.unwrap();
         writer.flush().await.unwrap();
     }
 }
@@ -126,7 +125,7 @@ async fn errors_of_a_plugin_say_what_to_do_next() {
 #[tokio::test]
 async fn a_trap_ends_the_instance_and_nothing_else() {
     let mut writer = writer::open(engine(), &probe("stream", &json!({ "push": "trap" })), &context()).await.unwrap();
-    writer.push(&batch(), vec![]).await.unwrap();
+    writer.push(&batch(), Messages::default()).await.unwrap();
     let error = writer.flush().await.unwrap_err();
     assert_eq!(error.next, Next::Trap, "{error}");
     assert!(
@@ -279,7 +278,7 @@ async fn what_a_plugin_says_is_logged_with_its_name() {
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
     let mut writer = writer::open(engine(), &probe("stream", &json!({ "push": "talk" })), &context()).await.unwrap();
-    writer.push(&batch(), vec![]).await.unwrap();
+    writer.push(&batch(), Messages::default()).await.unwrap();
     writer.flush().await.unwrap();
     drop(writer);
     drop(guard);

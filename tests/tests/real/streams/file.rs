@@ -127,7 +127,7 @@ async fn a_message_may_be_larger_than_the_buffer() {
     let setup = Setup::new(&world, READ_WRITE);
     let messages = vec![vec![], vec![1; 20 << 20], vec![2; 3]];
     let mut writer = setup.writer().await.unwrap();
-    writer.push(&crate::batch(1), messages.iter().cloned().map(Into::into).collect()).await.unwrap();
+    writer.push(&crate::batch(1), messages.iter().collect()).await.unwrap();
     writer.flush().await.unwrap();
     assert_eq!(contents(&setup.receive(None, 3).await.unwrap()), messages);
 }

@@ -68,7 +68,7 @@ impl Setup {
 async fn send(writer: &mut writer::Writer, messages: &[Vec<u8>]) -> Result<()> {
     let batch = batch(1);
     for chunk in messages.chunks(500) {
-        writer.push(&batch, chunk.iter().cloned().map(Into::into).collect()).await?;
+        writer.push(&batch, chunk.iter().collect()).await?;
     }
     writer.flush().await
 }
@@ -119,7 +119,7 @@ async fn throughput(setup: &Setup) {
     let mut writer = setup.writer().await.unwrap();
     let began = Instant::now();
     for _ in 0..COUNT / CHUNK {
-        writer.push(&batch(1), messages.iter().map(|message| message.clone().into()).collect()).await.unwrap();
+        writer.push(&batch(1), messages.iter().collect()).await.unwrap();
     }
     writer.flush().await.unwrap();
     let written = began.elapsed();
