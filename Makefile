@@ -4,10 +4,13 @@ CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 # What `make demo` streams through: file or kafka.
 STREAM ?= file
+# What `make chaos` does: for how long, and which faults, if the same as before.
+MINUTES ?= 10
+SEED ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
 
-.PHONY: help install build plugins test demo bench lint release clean
+.PHONY: help install build plugins test demo chaos bench lint release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,6 +32,10 @@ test: plugins ## run all tests, against real servers too
 
 demo: ## replicate a running pgbench and compare; STREAM=kafka for a Kafka broker in between
 	@examples/pgbench/run.sh $(STREAM)
+
+chaos: plugins ## kill, pause and cut off every process while pgbench writes; MINUTES=10 SEED= STREAM=
+	@cargo build --locked --workspace
+	@$(CARGO_TARGET_DIR)/debug/chaos "$(MINUTES)" "$(SEED)" "$(STREAM)"
 
 bench: plugins ## measure speed and memory of the released program, with floors to reach
 	@cargo build --locked --release -p pgshovel

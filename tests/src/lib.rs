@@ -1,6 +1,7 @@
 //! Real servers on loopback, and what tests of the real `pgshovel` need of them.
 //! The demo and the benchmarks start the same servers.
 
+pub mod chaos;
 pub mod compare;
 pub mod figures;
 pub mod harness;

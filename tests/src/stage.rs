@@ -27,7 +27,9 @@ pub struct Stage {
     /// Its database is `target`.
     pub target: Postgres,
     pub kafka: Option<Kafka>,
-    zookeeper: ZooKeeper,
+    pub zookeeper: ZooKeeper,
+    /// Where the commands look for it.
+    pub zookeeper_hosts: String,
     fleet: Arc<Fleet>,
     /// The current directory of the commands.
     pub folder: PathBuf,
@@ -42,7 +44,8 @@ impl Stage {
         let folder = fleet.folder().join("stage");
         std::fs::create_dir_all(folder.join("stream"))
             .map_err(|error| Error::stop(format!("cannot create {}: {error}", folder.display())))?;
-        let stage = Self { source, target, zookeeper, kafka, fleet: Arc::clone(fleet), folder };
+        let zookeeper_hosts = zookeeper.hosts();
+        let stage = Self { source, target, kafka, zookeeper, zookeeper_hosts, fleet: Arc::clone(fleet), folder };
         create_database(&stage.source, "source", "CREATE EXTENSION pgq").await?;
         create_database(&stage.target, "target", "SELECT").await?;
         Ok(stage)
@@ -71,11 +74,12 @@ impl Stage {
         Process::start(&self.fleet, name, command, &self.folder.join(format!("{log}.log")), stop_signal)
     }
 
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
+    /// `pgshovel` with these arguments, not yet started.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(paths::pgshovel()?);
         command
             .args(arguments)
-            .env("PGSHOVEL_ZOOKEEPER_HOSTS", self.zookeeper.hosts())
+            .env("PGSHOVEL_ZOOKEEPER_HOSTS", &self.zookeeper_hosts)
             .env("PGSHOVEL_PLUGIN_PATH", paths::plugins()?)
             .env("PGSHOVEL_LOG_FORMAT", "json")
             .current_dir(&self.folder);

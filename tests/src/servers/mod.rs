@@ -3,7 +3,7 @@
 
 mod fleet;
 pub mod kafka;
-mod port;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod zookeeper;

@@ -56,6 +56,12 @@ impl Postgres {
         Ok(server)
     }
 
+    /// Of its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Starts it where it stopped; returns when it takes connections.
     pub fn start(&mut self) -> Result<()> {
         let data = self.folder.join("data");

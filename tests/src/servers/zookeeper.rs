@@ -38,6 +38,12 @@ impl ZooKeeper {
         Ok(server)
     }
 
+    /// Of its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// Starts it where it stopped; returns when it serves.
     pub fn start(&mut self) -> Result<()> {
         let log = self.fleet.folder().join(format!("{}.log", self.name));

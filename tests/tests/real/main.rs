@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod admin;
+mod chaos;
 mod languages;
 mod pgbench;
 mod queue;
