@@ -9,6 +9,7 @@ mod signal;
 mod stream;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -134,7 +135,7 @@ fn log(common: &Common) -> Result<()> {
         .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
-        LogFormat::Human => builder.init(),
+        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())

@@ -32,10 +32,12 @@ pub(super) struct Loaded {
     pub name: String,
 }
 
-/// Finds, checks and compiles the section's component, so that a mistake shows, and
-/// what takes long is done, before anything else happens.
+/// Finds, checks and compiles the section's component, and opens the folder that is
+/// granted to it, so that a mistake shows, and what takes long is done, before
+/// anything else happens.
 pub async fn check(engine: &Engine, section: &Section, role: Role) -> Result<()> {
-    load(engine, section, role).await.map(drop)
+    let loaded = load(engine, section, role).await?;
+    State::new(section, &loaded.name, String::new(), None).map(drop)
 }
 
 /// Finds, checks and compiles the section's component.

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::super::load::load;
-use super::super::{Role, locate, target, writer};
+use super::super::{Role, check, locate, target, writer};
 use super::*;
 use crate::capabilities::grants::Properties;
 use crate::error::Error;
@@ -134,7 +134,7 @@ async fn folders_that_cannot_be_opened() {
     use crate::capabilities::grants::{Files, Mode};
     let mut section = probe("stream", &serde_json::json!({}));
     section.grants.files = Some(Files { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly });
-    let error = writer::open(engine(), &section, &context()).await.unwrap_err();
+    let error = check(engine(), &section, Role::Writer).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: No such file or directory (os error 2); name a folder that this user may read"].assert_eq(&error.message);
 }
