@@ -6,14 +6,19 @@
 //! leader's node: 64 bits that only grow, in the order of the line.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
 use super::{ACLS, Cluster, explain, found, name};
-use crate::error::{Error, Result};
+use crate::error::{Error, Next, Result};
+
+/// How long ZooKeeper may take to say who leads.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a process leads in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,27 @@ impl Lease {
         let mut held = self.held.clone();
         // A sender that is gone is a guard that ended: nobody watches any more.
         let _ = held.wait_for(|held| !held).await;
+    }
+
+    /// What `error` of the work under this lease means. A process that was away for
+    /// long, and does not know yet that another one leads, is refused by whatever
+    /// that one has taken over: it is to wait for its turn (`Retry`), not to end.
+    pub async fn judge(&self, error: Error) -> Error {
+        match error.next {
+            Next::Retry | Next::Trap => error,
+            _ if self.is_confirmed().await => error,
+            _ => Error::retry(format!("leadership of the set was lost, and then: {error}")),
+        }
+    }
+
+    /// False too if ZooKeeper does not answer.
+    async fn is_confirmed(&self) -> bool {
+        let Place { client, leaders, path, .. } = &self.place;
+        let asked = async {
+            client.sync(leaders).await?;
+            client.check_stat(path).await
+        };
+        self.is_held() && matches!(timeout(ANSWER_TIMEOUT, asked).await, Ok(Ok(Some(_))))
     }
 
     /// Ends the lease at once, so that a standby need not wait for the session's end.

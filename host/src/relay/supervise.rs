@@ -204,9 +204,10 @@ impl Relay<'_> {
         Settings { dsn: set.configuration.database.dsn.clone(), cluster, set: name, consumer, rotation_period }
     }
 
-    /// An error that an administrator's change explains is no error.
+    /// An error that another leader or an administrator's change explains is no error.
     async fn settle(&self, post: &mut Post, error: Error) -> Result<End> {
-        let Post { cluster, set, watch, .. } = post;
+        let Post { cluster, set, watch, lease } = post;
+        let error = lease.judge(error).await;
         match error.next {
             Next::Retry | Next::Trap => return Err(error),
             // The database may have changed first: ZooKeeper follows.
