@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::cast::{Cast, Ports, SET};
+use super::check::settled;
 use super::fault::{Fault, Means};
 use crate::servers::{Postgres, Process};
 use crate::stage::Stage;
@@ -46,6 +47,8 @@ enum Help {
     Recovered,
     /// Another administrator gives the same command while the first one suffers.
     Rival,
+    /// The relays finish or undo what was begun.
+    Nobody,
 }
 
 impl fmt::Display for Course {
@@ -54,6 +57,7 @@ impl fmt::Display for Course {
             Help::Repeated => "then again",
             Help::Recovered => "then `cluster recover`",
             Help::Rival => "beside another",
+            Help::Nobody => "and nobody helps",
         };
         write!(f, "at {:.0} % of its life, {help}", self.moment * 100.0)
     }
@@ -61,7 +65,7 @@ impl fmt::Display for Course {
 
 impl Course {
     pub fn draw(random: &mut StdRng) -> Self {
-        let help = [Help::Repeated, Help::Recovered, Help::Rival][random.random_range(0..3)];
+        let help = [Help::Repeated, Help::Recovered, Help::Rival, Help::Nobody][random.random_range(0..4)];
         Self { moment: random.random_range(0.02..0.98), help }
     }
 }
@@ -172,7 +176,7 @@ pub async fn strike(cast: &mut Cast, task: Task, fault: Fault) -> Result<bool> {
     let hit = command.exited()?.is_none();
     let rival = match fault.course.help {
         Help::Rival => Some(start(cast, "admin-2", &arguments)?),
-        Help::Repeated | Help::Recovered => None,
+        Help::Repeated | Help::Recovered | Help::Nobody => None,
     };
     match fault.means {
         Means::Kill => drop(command.kill()?),
@@ -186,11 +190,25 @@ pub async fn strike(cast: &mut Cast, task: Task, fault: Fault) -> Result<bool> {
     for process in std::iter::once(command).chain(rival) {
         end(process).await?;
     }
-    if fault.course.help == Help::Recovered {
-        succeed(cast, &["cluster", "recover"]).await?;
+    match fault.course.help {
+        Help::Repeated | Help::Rival => {}
+        Help::Recovered => succeed(cast, &["cluster", "recover"]).await?,
+        Help::Nobody => settled_soon(cast).await?,
     }
     succeed(cast, &arguments).await?;
     Ok(hit)
+}
+
+/// Waits until nothing is left of a command that died.
+async fn settled_soon(cast: &Cast) -> Result<()> {
+    let started = Instant::now();
+    while let Err(left) = settled(cast).await {
+        if started.elapsed() > SUCCEEDS_WITHIN {
+            return Err(left.context(format!("after {} s", SUCCEEDS_WITHIN.as_secs())));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 fn start(cast: &Cast, name: &'static str, arguments: &[&str]) -> Result<Process> {

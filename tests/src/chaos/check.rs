@@ -141,7 +141,7 @@ pub async fn clear_ledger(cast: &Cast) -> Result<()> {
 }
 
 /// No prepared transaction is left, nor a change that is neither done nor undone.
-async fn settled(cast: &Cast) -> Result<()> {
+pub async fn settled(cast: &Cast) -> Result<()> {
     for (server, name) in [(&cast.stage.source, "source"), (&cast.stage.target, "target")] {
         let client = connect(&server.dsn("postgres"), "chaos").await?;
         let sql = "SELECT coalesce(string_agg(gid, ', '), '') FROM pg_prepared_xacts";
