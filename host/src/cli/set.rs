@@ -260,14 +260,14 @@ fn place(configuration: &ReplicationSetConfiguration) -> String {
         .map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
+pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
     println!("{text}");
     Ok(())
 }
 
 /// Columns as wide as their widest cell; the first row is the header.
-fn print_table(rows: Vec<Vec<String>>) {
+pub(super) fn print_table(rows: Vec<Vec<String>>) {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
