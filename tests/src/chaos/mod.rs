@@ -22,6 +22,7 @@ use crate::compare::compare;
 use crate::screen::Screen;
 use crate::servers::Fleet;
 use crate::stage::{Stream, finish};
+pub use cast::signal_all;
 use cast::{Cast, SET, TABLES};
 use fault::{Fault, Means, Victim};
 use load::Load;
