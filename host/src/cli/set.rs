@@ -71,8 +71,14 @@ pub enum Command {
     },
     /// Change a set: its tables, their columns, its database.
     ///
-    /// No change of a row is lost, whatever writes to the tables meanwhile. A set
-    /// whose database is another one moves there.
+    /// No change of a row is lost, whatever writes to the tables meanwhile. What an
+    /// added table or column holds already is not in the stream: `replicate --bootstrap`
+    /// loads it. A set whose database is another one moves
+    /// there, once its relay has published what the old one captured; workers then have
+    /// to be told `replicate --allow-node`, or `--bootstrap`.
+    ///
+    /// Where transactions hold locks on the tables it is tried again for half a minute,
+    /// and nobody waits behind it for longer than half a second at a time.
     #[command(after_help = EXAMPLE)]
     Update {
         /// The set; NAME@VERSION fails if it was changed since it was of that version.

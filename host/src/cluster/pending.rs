@@ -122,7 +122,7 @@ impl Cluster {
         format!("{}/owner", self.pending_path(name))
     }
 
-    /// The changes in flight, those of the whole cluster first.
+    /// The changes in flight: those first that hold locks in databases meanwhile.
     pub async fn in_flight(&self) -> Result<Vec<InFlight>> {
         let mut names = self.children(&self.all_pending_path()).await?.unwrap_or_default();
         names.sort_unstable();
@@ -130,6 +130,7 @@ impl Cluster {
         for name in names {
             changes.extend(self.find_in_flight(&name).await?);
         }
+        changes.sort_by_key(|change| change.pending.state() == State::Intended);
         Ok(changes)
     }
 
@@ -147,8 +148,11 @@ impl Cluster {
     /// has not knows of all changes.
     pub(super) async fn beginnings(&self) -> Result<i32> {
         let path = self.all_pending_path();
-        self.ensure(&path).await?;
-        let found = self.read(&path).await?;
+        let mut found = self.read(&path).await?;
+        if found.is_none() {
+            self.ensure(&path).await?;
+            found = self.read(&path).await?;
+        }
         found.map(|(_, stat)| stat.version).ok_or_else(|| Error::retry("the cluster is being removed from ZooKeeper"))
     }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Next, Result};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a server may take for what takes it a moment.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// After this long without traffic the server is asked for a sign of life, up to
 /// `SILENCE_PROBES` times, `SILENCE_INTERVAL` apart.

@@ -14,8 +14,9 @@ pub const CONSUMER: &str = "default";
 /// gives way, not a writer.
 pub const LOCK_TIMEOUT_MS: u32 = 500;
 
-/// How long any other statement of a change may take.
-pub const STATEMENT_TIMEOUT_MS: u32 = 20_000;
+/// How long any other statement of a change may take: the server says so before it is
+/// taken for gone (`connect::ANSWER_TIMEOUT`).
+pub const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 
 /// How long a change that moves a set away waits, with its tables locked, for the
 /// relay to finish what was captured.

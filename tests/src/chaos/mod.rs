@@ -23,6 +23,7 @@ use crate::screen::Screen;
 use crate::servers::Fleet;
 use crate::stage::Stream;
 use cast::Cast;
+pub use cast::signal_all;
 use check::Checker;
 use fault::Fault;
 use load::Load;
