@@ -134,9 +134,9 @@ pub fn every(stream: Stream) -> Vec<(Victim, Means)> {
 impl Fault {
     /// One of this kind, that lasts no longer than `longest`.
     pub fn draw((victim, means): (Victim, Means), stream: Stream, longest: Duration, random: &mut StdRng) -> Self {
-        // As many short ones as long ones, which outlive a session with ZooKeeper.
-        let longest = if random.random() { longest } else { longest / 5 };
-        let time = longest.mul_f64(random.random());
+        // As many short ones as long ones: half of 20 s outlives a session with ZooKeeper.
+        let part = if random.random() { random.random_range(0.0..0.2) } else { random.random_range(0.5..1.0) };
+        let time = longest.mul_f64(part);
         let whom = *[Whom::Leader, Whom::Leader, Whom::Leader, Whom::Standby, Whom::Both].choose(random).unwrap_or(&Whom::Leader);
         let mut from: Vec<Option<Server>> = victim.servers(stream).into_iter().map(Some).collect();
         from.push(None);
