@@ -11,7 +11,8 @@ use crate::paths;
 use crate::servers::{Fleet, Kafka, Postgres, Process, ZooKeeper};
 
 /// Enough for pgbench on a small machine; durability stays PostgreSQL's default.
-const SETTINGS: &[&str] = &["shared_buffers = '256MB'", "max_wal_size = '4GB'"];
+/// Changes of several databases need prepared transactions.
+const SETTINGS: &[&str] = &["shared_buffers = '256MB'", "max_wal_size = '4GB'", "max_prepared_transactions = 10"];
 
 /// What lies between relay and worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,13 @@ pub struct Stage {
 impl Stage {
     /// Starts the servers side by side, and makes the databases and the folder.
     pub async fn set(fleet: &Arc<Fleet>, stream: Stream) -> Result<Self> {
+        Self::set_behind(fleet, stream, None).await
+    }
+
+    /// As [`Stage::set`]. The broker tells its clients to come to `port`, if there is one.
+    pub async fn set_behind(fleet: &Arc<Fleet>, stream: Stream, port: Option<u16>) -> Result<Self> {
         let shared = Arc::clone(fleet);
-        let servers = tokio::task::spawn_blocking(move || start(&shared, stream)).await;
+        let servers = tokio::task::spawn_blocking(move || start(&shared, stream, port)).await;
         let (source, target, zookeeper, kafka) = servers.map_err(|error| Error::bug(format!("starting the servers: {error}")))??;
         let folder = fleet.folder().join("stage");
         std::fs::create_dir_all(folder.join("stream"))
@@ -89,14 +95,14 @@ impl Stage {
 
 type Servers = (Postgres, Postgres, ZooKeeper, Option<Kafka>);
 
-fn start(fleet: &Arc<Fleet>, stream: Stream) -> Result<Servers> {
+fn start(fleet: &Arc<Fleet>, stream: Stream, port: Option<u16>) -> Result<Servers> {
     std::thread::scope(|scope| {
         let source = scope.spawn(|| Postgres::create(fleet, "source", SETTINGS));
         let target = scope.spawn(|| Postgres::create(fleet, "target", SETTINGS));
         let zookeeper = scope.spawn(|| ZooKeeper::create(fleet, "zookeeper"));
         let kafka = scope.spawn(|| match stream {
             Stream::File => Ok(None),
-            Stream::Kafka => Kafka::create(fleet, "kafka").map(Some),
+            Stream::Kafka => Kafka::create_behind(fleet, "kafka", port).map(Some),
         });
         Ok((joined(source)?, joined(target)?, joined(zookeeper)?, joined(kafka)?))
     })
@@ -116,10 +122,15 @@ async fn create_database(server: &Postgres, name: &str, then: &str) -> Result<()
 
 /// Runs a command to its end, off the thread that waits for signals.
 pub async fn finish(command: &mut Command, name: &str) -> Result<()> {
+    output(command, name).await.map(drop)
+}
+
+/// As [`finish`]; returns what it printed.
+pub async fn output(command: &mut Command, name: &str) -> Result<String> {
     let mut command = tokio::process::Command::from(std::mem::replace(command, Command::new("false")));
     let output = command.kill_on_drop(true).output().await.map_err(|error| Error::stop(format!("cannot run {name}: {error}")))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     Err(Error::stop(format!("{name} failed ({}):\n{}", output.status, words.trim_end())))

@@ -5,7 +5,9 @@ use proto::interfaces::configurations::ClusterConfiguration;
 use uuid::Uuid;
 
 use super::Common;
+use super::set::{ListFormat, print_json, print_table};
 use crate::cluster::change::{Changer, Unobserved};
+use crate::cluster::recover::Recovered;
 use crate::cluster::{Cluster, VERSION, admin};
 use crate::error::{Error, Result};
 
@@ -36,15 +38,20 @@ pub enum Command {
     },
     /// Finish or undo what commands left behind that died, and say what was done.
     ///
-    /// Every command that changes a set does this for the set by itself first.
-    Recover,
+    /// Every command that changes a set does this for the set by itself first, and
+    /// every relay from time to time. A command that still runs is waited for.
+    Recover {
+        /// As what.
+        #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "table", value_name = "FORMAT")]
+        format: ListFormat,
+    },
 }
 
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Initialize { dry_run } => initialize(common, *dry_run).await,
         Command::Upgrade { force, dry_run } => upgrade(common, *force, *dry_run).await,
-        Command::Recover => recover(common).await,
+        Command::Recover { format } => recover(common, *format).await,
     }
 }
 
@@ -76,7 +83,6 @@ async fn initialize(common: &Common, dry_run: bool) -> Result<()> {
 
 async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
     let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
-    let revision = cluster.cluster_revision().await?;
     let configuration = cluster.configuration_of_any_version().await?;
     if configuration.version == VERSION && configuration.id.is_some() && !force {
         println!("the cluster {:?} is of version {VERSION} already", common.cluster);
@@ -89,24 +95,26 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
         )));
     }
     if configuration.id.is_none() {
-        return adopt(&cluster, configuration, revision, dry_run).await;
+        return adopt(&cluster, configuration, dry_run).await;
     }
     let changer = Changer::new(&cluster, &configuration, &Unobserved);
     changer.settle(crate::cluster::pending::WHOLE_CLUSTER).await?;
+    let basis = changer.basis().await?;
     let databases = admin::databases(&changer).await?;
     if dry_run {
         print!("{}", admin::upgrade_script(&changer, VERSION, &databases).await?);
         return Ok(());
     }
     let count = databases.len();
-    changer.upgrade(VERSION, revision, databases).await?;
+    changer.upgrade(VERSION, basis, databases).await?;
     println!("the cluster {:?} and its {count} databases are of version {VERSION}", common.cluster);
     Ok(())
 }
 
 /// A cluster of pgshovel 2015 has no id. Its sets are captured in another way, and
 /// cannot be taken over.
-async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, revision: i32, dry_run: bool) -> Result<()> {
+async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, dry_run: bool) -> Result<()> {
+    let revision = cluster.cluster_revision().await?;
     let sets = cluster.set_names().await?;
     if !sets.is_empty() {
         return Err(Error::configure(format!(
@@ -126,16 +134,20 @@ async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, revis
     Ok(())
 }
 
-async fn recover(common: &Common) -> Result<()> {
+async fn recover(common: &Common, format: ListFormat) -> Result<()> {
     let (cluster, configuration) = open(common).await?;
-    let report = Changer::new(&cluster, &configuration, &Unobserved).recover().await?;
-    for line in &report {
-        println!("{line}");
+    let recovery = Changer::new(&cluster, &configuration, &Unobserved).recover().await?;
+    match format {
+        ListFormat::Json => print_json(&recovery.done)?,
+        ListFormat::Table if recovery.done.is_empty() && recovery.failed.is_none() => println!("nothing was left behind"),
+        ListFormat::Table if recovery.done.is_empty() => {}
+        ListFormat::Table => {
+            let header = ["OUTCOME", "CHANGE", "SET", ""];
+            let rows = std::iter::once(header).chain(recovery.done.iter().map(Recovered::cells));
+            print_table(rows.map(|row| row.map(str::to_owned).to_vec()).collect());
+        }
     }
-    if report.is_empty() {
-        println!("nothing was left behind");
-    }
-    Ok(())
+    recovery.failed.map_or(Ok(()), Err)
 }
 
 /// Whether the version `one` comes after `other`, number by number.

@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 /// transaction boundaries, into a stream, and from there into any store.
 ///
 /// Exit codes: 0 done; 1 stopped, the message says what to do; 2 wrong usage;
-/// 3 a wrong configuration; 4 a server cannot be reached; 70 a bug of pgshovel.
+/// 3 a wrong configuration; 4 a server cannot be reached, or does not answer: it is
+/// given up after 10 s while connecting, and after 20 s later; 70 a bug of pgshovel.
 #[derive(Debug, Parser)]
 #[command(name = "pgshovel", version, propagate_version = true)]
 struct Arguments {

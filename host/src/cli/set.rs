@@ -71,8 +71,14 @@ pub enum Command {
     },
     /// Change a set: its tables, their columns, its database.
     ///
-    /// No change of a row is lost, whatever writes to the tables meanwhile. A set
-    /// whose database is another one moves there.
+    /// No change of a row is lost, whatever writes to the tables meanwhile. What an
+    /// added table or column holds already is not in the stream: `replicate --bootstrap`
+    /// loads it. A set whose database is another one moves
+    /// there, once its relay has published what the old one captured; workers then have
+    /// to be told `replicate --allow-node`, or `--bootstrap`.
+    ///
+    /// Where transactions hold locks on the tables it is tried again for half a minute,
+    /// and nobody waits behind it for longer than half a second at a time.
     #[command(after_help = EXAMPLE)]
     Update {
         /// The set; NAME@VERSION fails if it was changed since it was of that version.
@@ -260,14 +266,14 @@ fn place(configuration: &ReplicationSetConfiguration) -> String {
         .map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
+pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
     println!("{text}");
     Ok(())
 }
 
 /// Columns as wide as their widest cell; the first row is the header.
-fn print_table(rows: Vec<Vec<String>>) {
+pub(super) fn print_table(rows: Vec<Vec<String>>) {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

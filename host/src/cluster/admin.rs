@@ -4,15 +4,16 @@
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use uuid::Uuid;
 
-use super::apply::{self, LOCK_TIMEOUT_MS};
+use super::apply;
 use super::change::{Changer, Database};
 use super::pending::WHOLE_CLUSTER;
 use super::plan::{self, Scope, Step};
 use super::{Cluster, StoredSet, name, set, validate};
 use crate::error::{Error, Result};
 use crate::postgres::catalog::{self, Facts};
-use crate::postgres::schema::{self, Stamp};
-use crate::postgres::{Client, connect, node, secret};
+use crate::postgres::connect::Session;
+use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, Stamp};
+use crate::postgres::{connect, literal, node, secret};
 
 /// A change that was looked at, found possible, and not begun.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ enum Place {
 #[derive(Debug)]
 struct Site {
     dsn: String,
-    client: Client,
+    session: Session,
     facts: Facts,
 }
 
@@ -68,7 +69,7 @@ impl Changer<'_> {
             let old = self.site(name, &before.configuration.database.dsn, None).await.map_err(|error| {
                 error.context(format!("the set {name:?} would move to another database, and the one it is in must take part"))
             })?;
-            if node::server(&old.client).await? == node::server(&site.client).await? {
+            if server(&old.session).await? == server(&site.session).await? {
                 Place::One(site)
             } else {
                 for site in [&old, &site] {
@@ -83,6 +84,7 @@ impl Changer<'_> {
     /// Gets ready to drop a set. With `force`, also if its database is gone.
     pub async fn drop(&self, name: &str, version: Option<&str>, force: bool) -> Result<Ready> {
         if force {
+            self.abandon_unanswered(name).await?;
             let before = self.find_current(name, version).await?;
             let site = match &before {
                 Some(set) => self.site(name, &set.configuration.database.dsn, None).await,
@@ -90,7 +92,6 @@ impl Changer<'_> {
             };
             return match site {
                 Ok(site) => {
-                    self.settle(name).await?;
                     let before = Some(self.current(name, version).await?);
                     Ok(Ready { name: name.to_owned(), before, after: None, place: Place::One(site) })
                 }
@@ -108,12 +109,24 @@ impl Changer<'_> {
         Ok(Ready { name: name.to_owned(), before: Some(before), after: None, place: Place::One(site) })
     }
 
+    /// Ends a change of several databases, of which some may be gone for good.
+    async fn abandon_unanswered(&self, name: &str) -> Result<()> {
+        name::check_set(name)?;
+        match self.settle(name).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "what is in flight cannot be settled");
+                self.abandon(name).await
+            }
+        }
+    }
+
     /// Takes the steps.
     pub async fn run(&self, ready: Ready) -> Result<()> {
         let Ready { name, before, after, place } = ready;
         match (place, before, &after) {
-            (Place::One(site), before, after) => self.change_one(site.client, &site.dsn, &name, before.as_ref(), after.as_ref()).await?,
-            (Place::Move(old, new), Some(before), Some(after)) => self.move_set(&before, after, old.client, new.client).await?,
+            (Place::One(site), before, after) => self.change_one(site.session, &site.dsn, &name, before.as_ref(), after.as_ref()).await?,
+            (Place::Move(old, new), Some(before), Some(after)) => self.move_set(&before, after, old.session, new.session).await?,
             (Place::Nowhere, Some(_), None) => self.forget(&name).await?,
             _ => return Err(Error::bug("a change without a set")),
         }
@@ -143,12 +156,12 @@ impl Changer<'_> {
     }
 
     async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Box<Site>> {
-        let client = apply::connect(dsn).await?;
-        for gid in self.roll_back_orphans(&client).await? {
+        let session = apply::connect(dsn).await?;
+        for gid in self.roll_back_orphans(&session).await? {
             tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
         }
-        let facts = catalog::read(&client, self.cluster.name(), name, wanted).await?;
-        Ok(Box::new(Site { dsn: dsn.to_owned(), client, facts }))
+        let facts = session.answered(catalog::read(&session, self.cluster.name(), name, wanted)).await?;
+        Ok(Box::new(Site { dsn: dsn.to_owned(), session, facts }))
     }
 
     fn check(&self, name: &str, wanted: &ReplicationSetConfiguration, site: &Site) -> Result<()> {
@@ -177,9 +190,9 @@ impl Changer<'_> {
             }
             (Place::One(site), None) => text.push_str(&script(&site.dsn, cluster, &plan::remove(&scope, &site.facts), "COMMIT")?),
             (Place::Move(old, new), Some(after)) => {
-                let gid = |index| format!("PREPARE TRANSACTION 'pgshovel:{}:{name}:CHANGE_ID:{index}'", self.cluster_id());
-                text.push_str(&script(&new.dsn, cluster, &capture_steps(&scope, after, &new.facts)?, &gid(0))?);
-                text.push_str(&script(&old.dsn, cluster, &plan::remove(&scope, &old.facts), &gid(1))?);
+                let gid = |index| format!("PREPARE TRANSACTION {}", literal(&name::gid(self.cluster_id(), name, "CHANGE_ID", index)));
+                text.push_str(&script(&old.dsn, cluster, &plan::leave(&scope, &old.facts), &gid(0))?);
+                text.push_str(&script(&new.dsn, cluster, &capture_steps(&scope, after, &new.facts)?, &gid(1))?);
                 text.push_str(&format!("\n-- in ZooKeeper, in one write: set {pending} to committed, {last}\n-- then COMMIT PREPARED in each database\n-- in ZooKeeper: delete {pending}\n"));
                 return Ok(text);
             }
@@ -262,14 +275,18 @@ pub async fn databases(changer: &Changer<'_>) -> Result<Vec<Database>> {
             database.sets.push((name, configuration));
             continue;
         }
-        let client = apply::connect(&dsn).await.map_err(|error| error.context(format!("the set {name:?}")))?;
-        let server = node::server(&client).await?;
+        let session = apply::connect(&dsn).await.map_err(|error| error.context(format!("the set {name:?}")))?;
+        let server = server(&session).await?;
         match databases.iter_mut().find(|(other, _)| *other == server) {
             Some((_, database)) => database.sets.push((name, configuration)),
-            None => databases.push((server, Database { dsn, client, sets: vec![(name, configuration)] })),
+            None => databases.push((server, Database { dsn, session, sets: vec![(name, configuration)] })),
         }
     }
     Ok(databases.into_iter().map(|(_, database)| database).collect())
+}
+
+async fn server(session: &Session) -> Result<node::Server> {
+    session.answered(node::server(session)).await
 }
 
 /// The steps of an upgrade, as text.
@@ -282,7 +299,8 @@ pub async fn upgrade_script(changer: &Changer<'_>, version: &str, databases: &[D
         for (set, configuration) in &database.sets {
             let stamp = Stamp { change: "CHANGE_ID", epoch: 0 };
             let scope = Scope { cluster: cluster.name(), cluster_id: changer.cluster_id(), version, set, stamp };
-            let facts = catalog::read(&database.client, cluster.name(), set, Some(configuration)).await?;
+            let session = &database.session;
+            let facts = session.answered(catalog::read(session, cluster.name(), set, Some(configuration))).await?;
             steps.extend(plan::refresh(&scope, configuration, &facts)?);
         }
         let end = if databases.len() == 1 {

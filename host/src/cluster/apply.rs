@@ -7,24 +7,25 @@
 
 use std::time::Duration;
 
-use proto::interfaces::configurations::{ClusterConfiguration, ReplicationSetConfiguration};
+use proto::interfaces::configurations::ReplicationSetConfiguration;
 use uuid::Uuid;
 
+use super::change::Changer;
 use super::pending::InFlight;
 use super::plan::{self, Scope, Step};
-use super::{Cluster, validate};
+use super::validate;
 use crate::backoff::Backoff;
-use crate::error::{Error, Next, Result};
-use crate::postgres::connect::{self, explain};
-use crate::postgres::schema::Stamp;
-use crate::postgres::{Client, DriverError, SqlState, catalog, literal, schema};
+use crate::error::{Error, Result};
+use crate::postgres::connect::{Session, explain};
+use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Stamp};
+use crate::postgres::{DriverError, SqlState, catalog, literal};
 
-/// How long one statement of a change waits for a lock; writers that queue behind
-/// it wait as long.
-pub(super) const LOCK_TIMEOUT_MS: u32 = 2_000;
+/// How often a change is tried while locks are in its way: for half a minute.
+const ATTEMPTS_MAX: u32 = 16;
 
-/// How often the whole transaction is tried while locks are in its way.
-const ATTEMPTS_MAX: u32 = 8;
+/// After this long without a statement the server ends a transaction of ours, and
+/// with it the locks that a command holds that hangs, or whose machine is gone.
+const IDLE_TIMEOUT_MS: u32 = 10_000;
 
 /// What to do in a database.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,9 @@ pub(super) enum Task<'a> {
     Capture(&'a str, &'a ReplicationSetConfiguration),
     /// Remove what belongs to the set.
     Remove(&'a str),
+    /// Remove what belongs to the set, which goes on elsewhere, once all that was
+    /// captured is relayed.
+    Leave(&'a str),
     /// Bring what belongs to these sets to the cluster's version.
     Refresh(&'a [(String, ReplicationSetConfiguration)]),
 }
@@ -53,103 +57,104 @@ pub(super) enum Outcome {
     Over,
 }
 
-/// Does `task` in the database that `client` is connected to. An error other than
-/// `Retry` says that the database will not take the change, and that nothing was
-/// changed.
-pub(super) async fn apply(
-    client: &Client,
-    cluster: &Cluster,
-    configuration: &ClusterConfiguration,
-    change: &InFlight,
-    task: Task<'_>,
-    end: End<'_>,
-) -> Result<Outcome> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    loop {
-        let result = attempt(client, cluster, configuration, change, task, end).await;
-        match result {
-            Err(error) if error.next == Next::Retry && backoff.attempts() + 1 < ATTEMPTS_MAX && !client.is_closed() => {
-                tracing::info!(%error, "waiting to try again");
-                tokio::time::sleep(backoff.wait(rand::random())).await;
-            }
-            result => return result,
+/// How often a change is still tried, and the waits between.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    backoff: Backoff,
+    max: u32,
+}
+
+impl Attempts {
+    /// As often as a person waits for.
+    pub(super) const fn patient() -> Self {
+        Self::new(ATTEMPTS_MAX)
+    }
+
+    /// One: somebody comes back later.
+    pub(super) const fn one() -> Self {
+        Self::new(1)
+    }
+
+    const fn new(max: u32) -> Self {
+        Self { backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)), max }
+    }
+
+    /// Waits before the next attempt, after `error`; the error, if that was the last.
+    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
+        if self.backoff.attempts() + 1 >= self.max {
+            return Err(error);
         }
+        tracing::info!(%error, "waiting to try again");
+        tokio::time::sleep(self.backoff.wait(rand::random())).await;
+        Ok(())
     }
 }
 
-async fn attempt(
-    client: &Client,
-    cluster: &Cluster,
-    configuration: &ClusterConfiguration,
-    change: &InFlight,
-    task: Task<'_>,
-    end: End<'_>,
-) -> Result<Outcome> {
+/// Does `task` once in the database of `session`. After an error, other than of a
+/// session that broke while the transaction ended, nothing was changed; one other
+/// than `Retry` says that the database will not take the change.
+pub(super) async fn attempt(changer: &Changer<'_>, session: &Session, change: &InFlight, task: Task<'_>, end: End<'_>) -> Result<Outcome> {
     let begin = format!(
         "BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL client_min_messages = warning; {}",
-        schema::lock(&cluster.name)
+        schema::lock(&changer.cluster.name)
     );
-    let result = match client.batch_execute(&begin).await {
-        Ok(()) => inside(client, cluster, configuration, change, task).await,
-        Err(error) => Err(lock_error(&error, "waiting for another command that changes this cluster's sets in the database")),
+    let result = match execute(session, &begin, "waiting for another command that changes this cluster's sets in the database").await {
+        Ok(()) => inside(changer, session, change, task).await,
+        Err(error) => Err(error),
     };
     let last = match (&result, end) {
         (Ok(Outcome::Done), End::Commit) => "COMMIT".to_owned(),
         (Ok(Outcome::Done), End::Prepare(gid)) => format!("PREPARE TRANSACTION {}", literal(gid)),
         _ => "ROLLBACK".to_owned(),
     };
-    let ended = client.batch_execute(&last).await;
-    match (result, ended) {
-        (Ok(Outcome::Done), Err(error)) => Err(explain(&error).context("cannot end the transaction in the database")),
+    match (result, execute(session, &last, "cannot end the transaction in the database").await) {
+        (Ok(Outcome::Done), Err(error)) => Err(error),
         (result, _) => result,
     }
 }
 
-async fn inside(
-    client: &Client,
-    cluster: &Cluster,
-    configuration: &ClusterConfiguration,
-    change: &InFlight,
-    task: Task<'_>,
-) -> Result<Outcome> {
-    if !cluster.is_in_flight(change).await? {
+async fn inside(changer: &Changer<'_>, session: &Session, change: &InFlight, task: Task<'_>) -> Result<Outcome> {
+    if !changer.cluster.is_in_flight(change).await? {
         return Ok(Outcome::Over);
     }
     let stamp = Stamp { change: &change.pending.change, epoch: change.epoch };
-    let cluster_id = configuration.id.as_deref().unwrap_or_default();
-    let version = change.pending.upgrade.as_deref().unwrap_or(&configuration.version);
-    let scope = |set| Scope { cluster: &cluster.name, cluster_id, version, set, stamp };
+    let version = change.pending.upgrade.as_deref().unwrap_or(&changer.configuration.version);
+    let scope = |set| Scope { cluster: &changer.cluster.name, cluster_id: changer.cluster_id(), version, set, stamp };
     match task {
-        Task::Capture(set, wanted) => capture(client, &scope(set), wanted).await,
-        Task::Remove(set) => {
-            let facts = catalog::read(client, &cluster.name, set, None).await?;
-            let known = facts.managed.as_ref().and_then(|managed| managed.node.as_ref());
-            match known {
-                Some((_, owner, _)) if owner != cluster_id => {
-                    return Err(Error::stop(format!(
-                        "the database belongs to another cluster of this name ({owner}, this one is {cluster_id}); nothing was removed from it"
-                    )));
-                }
-                _ => run(client, &plan::remove(&scope(set), &facts)).await?,
-            }
-            Ok(Outcome::Done)
-        }
+        Task::Capture(set, wanted) => capture(session, &scope(set), wanted).await?,
+        Task::Remove(set) => remove(session, &scope(set), plan::remove).await?,
+        Task::Leave(set) => remove(session, &scope(set), plan::leave).await?,
         Task::Refresh(sets) => {
             for (set, wanted) in sets {
-                let facts = catalog::read(client, &cluster.name, set, Some(wanted)).await?;
-                run(client, &plan::refresh(&scope(set), wanted, &facts)?).await?;
+                let facts = read(session, &scope(set), Some(wanted)).await?;
+                run(session, &plan::refresh(&scope(set), wanted, &facts)?).await?;
             }
-            Ok(Outcome::Done)
         }
+    }
+    Ok(Outcome::Done)
+}
+
+async fn read(session: &Session, scope: &Scope<'_>, wanted: Option<&ReplicationSetConfiguration>) -> Result<catalog::Facts> {
+    session.answered(catalog::read(session, scope.cluster, scope.set, wanted)).await
+}
+
+async fn remove(session: &Session, scope: &Scope<'_>, steps: fn(&Scope<'_>, &catalog::Facts) -> Vec<Step>) -> Result<()> {
+    let facts = read(session, scope, None).await?;
+    match facts.managed.as_ref().and_then(|managed| managed.node.as_ref()) {
+        Some((_, owner, _)) if owner != scope.cluster_id => Err(Error::stop(format!(
+            "the database belongs to another cluster of this name ({owner}, this one is {}); nothing was removed from it",
+            scope.cluster_id
+        ))),
+        _ => run(session, &steps(scope, &facts)).await,
     }
 }
 
-async fn capture(client: &Client, scope: &Scope<'_>, wanted: &ReplicationSetConfiguration) -> Result<Outcome> {
-    let mut facts = catalog::read(client, scope.cluster, scope.set, Some(wanted)).await?;
+async fn capture(session: &Session, scope: &Scope<'_>, wanted: &ReplicationSetConfiguration) -> Result<()> {
+    let mut facts = read(session, scope, Some(wanted)).await?;
     if let Some((_, change, epoch)) = facts.managed.as_ref().and_then(|managed| managed.set.as_ref()) {
         if change == scope.stamp.change {
             // The reply to an earlier COMMIT was lost.
-            return Ok(Outcome::Done);
+            return Ok(());
         }
         if *epoch >= scope.stamp.epoch {
             return Err(Error::stop(format!(
@@ -164,46 +169,47 @@ async fn capture(client: &Client, scope: &Scope<'_>, wanted: &ReplicationSetConf
     }
     let prepared = plan::prepare(scope, &facts, Uuid::new_v4());
     if !prepared.is_empty() {
-        run(client, &prepared).await?;
-        facts = catalog::read(client, scope.cluster, scope.set, Some(wanted)).await?;
+        run(session, &prepared).await?;
+        facts = read(session, scope, Some(wanted)).await?;
     }
     let queue = facts.queue.as_ref().map(|queue| queue.id);
     if queue.is_none() {
         return Err(Error::stop("PgQ did not create the queue"));
     }
-    run(client, &plan::capture(scope, wanted, &facts, queue)?).await?;
-    Ok(Outcome::Done)
+    run(session, &plan::capture(scope, wanted, &facts, queue)?).await
 }
 
-async fn run(client: &Client, steps: &[Step]) -> Result<()> {
+async fn run(session: &Session, steps: &[Step]) -> Result<()> {
     for step in steps {
         tracing::debug!(step = step.title, "in the database");
-        client.batch_execute(&step.sql).await.map_err(|error| lock_error(&error, &step.title))?;
+        execute(session, &step.sql, &step.title).await?;
     }
     Ok(())
 }
 
-/// `doing` is what a lock was in the way of.
+async fn execute(session: &Session, sql: &str, doing: &str) -> Result<()> {
+    session.answered(async { session.batch_execute(sql).await.map_err(|error| lock_error(&error, doing)) }).await
+}
+
+/// `doing` is what something was in the way of.
 fn lock_error(error: &DriverError, doing: &str) -> Error {
-    let blocked = error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
     let explained = explain(error).context(doing);
-    if blocked {
-        Error::retry(format!(
-            "{explained}; another session holds a lock for longer than {LOCK_TIMEOUT_MS} ms: see pg_stat_activity and pg_blocking_pids(), and try again"
-        ))
-    } else {
-        explained
+    match error.code() {
+        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED | &SqlState::T_R_DEADLOCK_DETECTED) => Error::retry(format!(
+            "{explained}; other sessions hold locks for longer than {LOCK_TIMEOUT_MS} ms at a time: see pg_stat_activity and pg_blocking_pids(), and try again"
+        )),
+        // See `schema::await_relayed`.
+        Some(&SqlState::OBJECT_IN_USE) => Error::retry(explained.message),
+        _ => explained,
     }
 }
 
-/// A connection for administration: one statement never waits for ever.
-pub(super) async fn connect(dsn: &str) -> Result<Client> {
-    let client = connect::connect(dsn, "pgshovel admin").await?;
-    client
-        .batch_execute(
-            "SET statement_timeout = '5min'; SET idle_in_transaction_session_timeout = '5min'; SET search_path = pg_catalog, pg_temp",
-        )
-        .await
-        .map_err(|error| explain(&error))?;
-    Ok(client)
+/// A connection for administration: no statement waits for ever.
+pub(super) async fn connect(dsn: &str) -> Result<Session> {
+    let session = Session::connect(dsn, "pgshovel admin").await?;
+    let settings = format!(
+        "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; SET search_path = pg_catalog, pg_temp"
+    );
+    execute(&session, &settings, "cannot use the connection").await?;
+    Ok(session)
 }

@@ -10,23 +10,30 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use prost::Message as _;
 use proto::interfaces::configurations::{ClusterConfiguration, ReplicationSetConfiguration};
 use uuid::Uuid;
 
-use super::apply::{self, End, Outcome, Task};
+use super::apply::{self, Attempts, End, Outcome, Task, attempt};
 use super::pending::{InFlight, NotBegun, Participant, Pending, State, WHOLE_CLUSTER};
 use super::znode::Write;
-use super::{Cluster, StoredSet};
+use super::{Cluster, StoredSet, name};
 use crate::error::{Error, Next, Result};
-use crate::postgres::connect::explain;
-use crate::postgres::{Client, SqlState, literal, schema};
+use crate::postgres::catalog::{self, Facts};
+use crate::postgres::connect::{Session, explain};
+use crate::postgres::{DriverError, SqlState, literal, schema};
 
 /// How often a connection that broke in the middle of a change is made anew.
 const RECONNECTS_MAX: u32 = 5;
 
 /// How often a change begins anew because another one was in its way.
 const BEGINNINGS_MAX: u32 = 20;
+
+/// How often the lock of a command is asked for that may still be preparing what is
+/// undone, `UNDO_LOCK_TIMEOUT` each time: longer than the server lets it be idle.
+const UNDO_ATTEMPTS_MAX: u32 = 8;
+const UNDO_LOCK_TIMEOUT: &str = "2s";
 
 /// Is told of every point at which a change may die: for tests.
 pub trait Observer: Send + Sync {
@@ -48,8 +55,16 @@ impl Observer for Unobserved {
 #[derive(Debug)]
 pub struct Database {
     pub dsn: String,
-    pub client: Client,
+    pub(super) session: Session,
     pub sets: Vec<(String, ReplicationSetConfiguration)>,
+}
+
+/// What an upgrade was made from. See [`Changer::basis`].
+#[derive(Clone, Copy, Debug)]
+pub struct Basis {
+    /// The version of the cluster's node.
+    revision: i32,
+    beginnings: i32,
 }
 
 /// The cluster, and who changes it.
@@ -58,6 +73,8 @@ pub struct Changer<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) configuration: &'a ClusterConfiguration,
     pub(super) observer: &'a dyn Observer,
+    /// How it attempts what locks are in the way of.
+    pub(super) attempts: fn() -> Attempts,
 }
 
 impl std::fmt::Debug for Changer<'_> {
@@ -70,13 +87,13 @@ impl<'a> Changer<'a> {
     /// `configuration` is that of `cluster`, and has an id.
     #[must_use]
     pub fn new(cluster: &'a Cluster, configuration: &'a ClusterConfiguration, observer: &'a dyn Observer) -> Self {
-        Self { cluster, configuration, observer }
+        Self { cluster, configuration, observer, attempts: Attempts::patient }
     }
 
-    /// Changes a set in one database, that of `client`: creates, updates or drops it.
-    pub async fn change_one(
+    /// Changes a set in one database, that of `session`: creates, updates or drops it.
+    pub(super) async fn change_one(
         &self,
-        client: Client,
+        session: Session,
         dsn: &str,
         name: &str,
         before: Option<&StoredSet>,
@@ -85,42 +102,57 @@ impl<'a> Changer<'a> {
         let participants = vec![Participant { dsn: dsn.to_owned(), gid: String::new() }];
         let change = self.begin(name, State::Intended, before, after, participants).await?;
         self.observer.reached("intended").await;
-        self.carry_out(client, &change).await
+        self.carry_out(session, &change).await
     }
 
     /// Moves a set from the database of `old` to that of `new`.
-    pub async fn move_set(&self, before: &StoredSet, after: &ReplicationSetConfiguration, old: Client, new: Client) -> Result<()> {
-        let dsns = [&after.database.dsn, &before.configuration.database.dsn];
+    pub(super) async fn move_set(&self, before: &StoredSet, after: &ReplicationSetConfiguration, old: Session, new: Session) -> Result<()> {
+        let dsns = [&before.configuration.database.dsn, &after.database.dsn];
         let participants = dsns.iter().map(|dsn| Participant { dsn: (*dsn).clone(), gid: String::new() }).collect();
         let change = self.begin(&before.name, State::Preparing, Some(before), Some(after), participants).await?;
         self.observer.reached("intended").await;
-        let tasks = [(new, Task::Capture(&before.name, after)), (old, Task::Remove(&before.name))];
-        self.prepare_and_commit(&change, &tasks, vec![self.last_write(&change)?]).await
+        let tasks = [(old, Task::Leave(&before.name)), (new, Task::Capture(&before.name, after))];
+        self.prepare_and_commit(&change, &tasks).await
+    }
+
+    /// To be taken before the databases of an upgrade are looked up, when all that was
+    /// in flight is settled: the upgrade is refused if any set changed since.
+    pub async fn basis(&self) -> Result<Basis> {
+        let (revision, beginnings) = (self.cluster.cluster_revision().await?, self.cluster.beginnings().await?);
+        match self.cluster.in_flight().await?.first() {
+            None => Ok(Basis { revision, beginnings }),
+            Some(change) => Err(Error::retry(format!("another command is changing {:?}; wait for it, then try again", change.name))),
+        }
     }
 
     /// Brings the cluster and its sets, grouped by database, to `version`.
-    /// `revision` is that of the cluster's node.
-    pub async fn upgrade(&self, version: &str, revision: i32, databases: Vec<Database>) -> Result<()> {
+    pub async fn upgrade(&self, version: &str, basis: Basis, databases: Vec<Database>) -> Result<()> {
         let one = databases.len() == 1;
-        let pending = Pending {
+        let mut pending = Pending {
             change: Uuid::new_v4().to_string(),
             state: if one { State::Intended } else { State::Preparing }.into(),
-            revision: Some(revision),
+            revision: Some(basis.revision),
             upgrade: Some(version.to_owned()),
             participants: databases.iter().map(|database| Participant { dsn: database.dsn.clone(), gid: String::new() }).collect(),
             ..Pending::default()
         };
-        let change = self.begin_pending(WHOLE_CLUSTER, pending, None).await?;
+        self.name_participants(WHOLE_CLUSTER, &mut pending);
+        let change = match self.cluster.begin_whole(&pending, basis.revision, basis.beginnings).await {
+            Ok(change) => change,
+            Err(NotBegun::Failed(error)) => return Err(error),
+            Err(NotBegun::Busy | NotBegun::Moved) => {
+                return Err(Error::retry("the cluster was changed by another command meanwhile; try again"));
+            }
+        };
         self.observer.reached("intended").await;
-        let (clients, sets): (Vec<Client>, Vec<_>) = databases.into_iter().map(|database| (database.client, database.sets)).unzip();
-        let mut tasks: Vec<(Client, Task<'_>)> =
-            clients.into_iter().zip(&sets).map(|(client, sets)| (client, Task::Refresh(sets))).collect();
+        let (sessions, sets): (Vec<Session>, Vec<_>) = databases.into_iter().map(|database| (database.session, database.sets)).unzip();
+        let mut tasks: Vec<(Session, Task<'_>)> =
+            sessions.into_iter().zip(&sets).map(|(session, sets)| (session, Task::Refresh(sets))).collect();
         match tasks.pop() {
-            Some((client, _)) if one => self.carry_out(client, &change).await,
+            Some((session, _)) if one => self.carry_out(session, &change).await,
             last => {
                 tasks.extend(last);
-                let decision = vec![self.last_write(&change)?];
-                self.prepare_and_commit(&change, &tasks, decision).await
+                self.prepare_and_commit(&change, &tasks).await
             }
         }
     }
@@ -130,14 +162,38 @@ impl<'a> Changer<'a> {
     pub(super) async fn forget(&self, name: &str) -> Result<()> {
         let set = self.cluster.find_set(name).await?;
         let change = match self.cluster.find_in_flight(name).await? {
-            Some(change) if change.owned => {
-                return Err(Error::retry(format!("another command is changing {name:?}; wait for it, or end it, then try again")));
-            }
+            Some(change) if change.owned => return Err(busy(name)),
             Some(change) => change,
             None => self.begin(name, State::Intended, set.as_ref(), None, Vec::new()).await?,
         };
+        self.observer.reached("intended").await;
         let delete = set.map(|set| Write::Delete(self.cluster.set_path(name), Some(set.revision.version)));
-        self.cluster.finish(&change, delete.into_iter().collect()).await
+        self.cluster.finish(&change, delete.as_slice()).await
+    }
+
+    /// Ends what is in flight of `name`, or of the whole cluster, in databases that
+    /// answer: the others are gone. What one database was to change is left to
+    /// [`Self::forget`].
+    pub(super) async fn abandon(&self, name: &str) -> Result<()> {
+        for change in [self.cluster.find_in_flight(WHOLE_CLUSTER).await?, self.cluster.find_in_flight(name).await?].into_iter().flatten() {
+            if change.owned {
+                return Err(busy(&change.name));
+            }
+            match change.pending.state() {
+                State::Intended if change.name == WHOLE_CLUSTER => {}
+                State::Intended => continue,
+                State::Preparing => drop(self.cluster.decide(&change, State::Aborted, &[]).await?),
+                State::Committed | State::Aborted => {}
+            }
+            let Some(change) = self.cluster.find_again(&change).await? else { continue };
+            if change.pending.state() != State::Intended {
+                for error in self.end_all(&change).await? {
+                    tracing::warn!(%error, "a database is left as it is");
+                }
+            }
+            self.cluster.finish(&change, &[]).await?;
+        }
+        Ok(())
     }
 
     async fn begin(
@@ -148,7 +204,7 @@ impl<'a> Changer<'a> {
         after: Option<&ReplicationSetConfiguration>,
         participants: Vec<Participant>,
     ) -> Result<InFlight> {
-        let pending = Pending {
+        let mut pending = Pending {
             change: Uuid::new_v4().to_string(),
             state: state.into(),
             after: after.cloned(),
@@ -157,21 +213,11 @@ impl<'a> Changer<'a> {
             participants,
             upgrade: None,
         };
-        self.begin_pending(name, pending, before).await
-    }
-
-    async fn begin_pending(&self, name: &str, mut pending: Pending, before: Option<&StoredSet>) -> Result<InFlight> {
-        let id = self.cluster_id();
-        let set = if name == WHOLE_CLUSTER { "" } else { name };
-        for (index, participant) in pending.participants.iter_mut().enumerate() {
-            participant.gid = format!("{}{set}:{}:{index}", gid_prefix(id), pending.change);
-        }
+        self.name_participants(name, &mut pending);
         for _ in 0..BEGINNINGS_MAX {
             match self.cluster.begin(name, &pending, before).await {
                 Ok(change) => return Ok(change),
-                Err(NotBegun::Busy) => {
-                    self.settle(name).await?;
-                }
+                Err(NotBegun::Busy) => drop(self.settle(name).await?),
                 Err(NotBegun::Moved) => {
                     return Err(Error::stop(format!(
                         "{name:?} was changed by another command meanwhile; look at it again with `set inspect`"
@@ -183,36 +229,51 @@ impl<'a> Changer<'a> {
         Err(Error::retry(format!("other changes of {name:?} keep coming first; try again later")))
     }
 
+    fn name_participants(&self, name: &str, pending: &mut Pending) {
+        let set = if name == WHOLE_CLUSTER { "" } else { name };
+        for (index, participant) in pending.participants.iter_mut().enumerate() {
+            participant.gid = name::gid(self.cluster_id(), set, &pending.change, index);
+        }
+    }
+
     /// Does and confirms a change of one database, and survives a broken connection.
-    async fn carry_out(&self, client: Client, change: &InFlight) -> Result<()> {
-        let mut client = client;
+    async fn carry_out(&self, session: Session, change: &InFlight) -> Result<()> {
+        let mut session = session;
         for _ in 0..RECONNECTS_MAX {
-            match self.finish_one(&client, change).await {
-                Err(error) if error.next == Next::Retry && client.is_closed() => {
-                    tracing::warn!(%error, "the connection broke in the middle of a change; connecting again");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    match apply::connect(first_dsn(change)?).await {
-                        Ok(again) => client = again,
-                        Err(error) => return Err(self.left_in_flight(change, error)),
-                    }
-                }
+            let error = match self.finish_one(&session, change).await {
+                Err(error) if error.next == Next::Retry => error,
                 result => return result,
+            };
+            if !session.is_closed() {
+                // Something is in the way: nobody is to wait for it any longer.
+                return match self.give_up(&session, change).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(error),
+                    Err(_) => Err(self.left_in_flight(change, error)),
+                };
             }
+            tracing::warn!(%error, "the connection broke in the middle of a change; connecting again");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            session = apply::connect(first_dsn(change)?).await.map_err(|error| self.left_in_flight(change, error))?;
         }
         Err(self.left_in_flight(change, Error::retry("the connection to the database breaks again and again")))
     }
 
     fn left_in_flight(&self, change: &InFlight, error: Error) -> Error {
+        let (verb, name) = (change.pending.verb(), &change.name);
+        let ending = match change.pending.state() {
+            State::Intended | State::Committed => "was begun and will be finished",
+            State::Preparing => "was begun and will be finished or undone",
+            State::Aborted => "is given up and will be undone where it is not yet",
+        };
         Error::retry(format!(
-            "{error}; the {} of {:?} was begun and will be finished by the next command, or by `cluster recover`, once the database answers",
-            change.pending.verb(),
-            change.name
+            "{error}; the {verb} of {name:?} {ending} by the next command, by a relay or by `cluster recover`, once what is away answers"
         ))
     }
 
     /// Does a change of one database, and confirms it; or gives it up when the
-    /// database refuses it for good. Can be repeated.
-    pub(super) async fn finish_one(&self, client: &Client, change: &InFlight) -> Result<()> {
+    /// database refuses it for good. Can be repeated after `Retry`.
+    pub(super) async fn finish_one(&self, session: &Session, change: &InFlight) -> Result<()> {
         let pending = &change.pending;
         let sets = if pending.upgrade.is_some() { self.all_sets().await? } else { Vec::new() };
         let task = match &pending.after {
@@ -220,41 +281,59 @@ impl<'a> Changer<'a> {
             Some(wanted) => Task::Capture(&change.name, wanted),
             None => Task::Remove(&change.name),
         };
-        match apply::apply(client, self.cluster, self.configuration, change, task, End::Commit).await {
+        match self.apply(session, change, task).await {
             Ok(Outcome::Done) => {
                 self.observer.reached("committed").await;
-                self.cluster.finish(change, vec![self.last_write(change)?]).await?;
+                self.cluster.finish(change, &[self.last_write(change)?]).await?;
                 self.observer.reached("confirmed").await;
                 Ok(())
             }
             Ok(Outcome::Over) => self.look_what_became(change).await,
-            Err(error) if client.is_closed() => Err(error),
-            Err(error) => {
-                self.give_up(client, change).await.map_err(|other| error.clone().context(other))?;
-                Err(error)
+            Err(error) if error.next == Next::Retry => Err(error),
+            Err(error) => match self.give_up(session, change).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(error),
+                Err(other) => Err(Error { next: other.next, message: format!("{error}; and it could not be given up: {other}") }),
+            },
+        }
+    }
+
+    async fn apply(&self, session: &Session, change: &InFlight, task: Task<'_>) -> Result<Outcome> {
+        let mut attempts = (self.attempts)();
+        loop {
+            match attempt(self, session, change, task, End::Commit).await {
+                Err(error) if error.next == Next::Retry && !session.is_closed() => attempts.after(error).await?,
+                result => return result,
             }
         }
     }
 
-    /// Ends a change that the database refused. Under the lock, so that nobody is
-    /// about to do it; and not if somebody did it after all.
-    async fn give_up(&self, client: &Client, change: &InFlight) -> Result<()> {
+    /// Ends a change that its database does not take. Under the lock, so that nobody
+    /// is about to make it. If it was made after all it is confirmed: true.
+    async fn give_up(&self, session: &Session, change: &InFlight) -> Result<bool> {
         let begin = format!("BEGIN; SET LOCAL lock_timeout = '10s'; {}", schema::lock(&self.cluster.name));
-        client.batch_execute(&begin).await.map_err(|error| explain(&error).context("cannot give the change up"))?;
-        let facts = crate::postgres::catalog::read(client, &self.cluster.name, &change.name, None).await;
-        let done = match &facts {
-            Ok(facts) => {
-                facts.managed.as_ref().and_then(|managed| managed.set.as_ref()).is_some_and(|(_, id, _)| *id == change.pending.change)
+        let execute =
+            async |sql: &str| session.batch_execute(sql).await.map_err(|error| explain(&error).context("cannot give the change up"));
+        session.answered(execute(&begin)).await?;
+        let facts = session.answered(catalog::read(session, &self.cluster.name, &change.name, None)).await;
+        let made = facts.as_ref().is_ok_and(|facts| self.is_made(change, facts));
+        let also = if made { vec![self.last_write(change)?] } else { Vec::new() };
+        let finished = self.cluster.finish(change, &also).await;
+        session.answered(execute("ROLLBACK")).await?;
+        finished.map(|()| made)
+    }
+
+    /// Whether the database is as the change of it was to leave it.
+    fn is_made(&self, change: &InFlight, facts: &Facts) -> bool {
+        let managed = facts.managed.as_ref();
+        match (&change.pending.upgrade, &change.pending.after) {
+            (Some(version), _) => {
+                let stored = managed.and_then(|managed| managed.node.as_ref()).map(|(_, _, version)| version);
+                *version != self.configuration.version && stored == Some(version)
             }
-            Err(error) => {
-                tracing::debug!(%error, "nothing is known of the set in the database");
-                false
-            }
-        };
-        let also = if done { vec![self.last_write(change)?] } else { Vec::new() };
-        let finished = self.cluster.finish(change, also).await;
-        client.batch_execute("ROLLBACK").await.map_err(|error| explain(&error))?;
-        finished
+            (None, Some(_)) => managed.and_then(|managed| managed.set.as_ref()).is_some_and(|(_, id, _)| *id == change.pending.change),
+            (None, None) => managed.is_none_or(|managed| managed.may_use && managed.set.is_none()),
+        }
     }
 
     /// Another command finished our change, or gave it up.
@@ -275,64 +354,109 @@ impl<'a> Changer<'a> {
         )))
     }
 
-    async fn prepare_and_commit(&self, change: &InFlight, tasks: &[(Client, Task<'_>)], decision: Vec<Write>) -> Result<()> {
-        if let Err(error) = self.prepare_all(change, tasks).await {
-            self.cluster.decide(change, State::Aborted, Vec::new()).await?;
-            self.observer.reached("aborted").await;
-            self.finish_several(change).await?;
-            return Err(error);
-        }
-        let decided = self.cluster.decide(change, State::Committed, decision).await?;
-        self.observer.reached("decided").await;
-        match decided {
-            Some(State::Committed) => self.finish_several(change).await,
-            // Our write was refused: what it was made from has changed.
-            Some(State::Preparing | State::Intended) => {
-                self.cluster.decide(change, State::Aborted, Vec::new()).await?;
-                self.finish_several(change).await?;
-                Err(Error::stop(format!("{:?} was changed by another command meanwhile; nothing was changed by this one", change.name)))
-            }
-            Some(State::Aborted) | None => {
-                // Ours may have been prepared after the others were rolled back.
-                self.finish_several(change).await?;
-                for (client, _) in tasks {
-                    self.roll_back_orphans(client).await?;
+    async fn prepare_and_commit(&self, change: &InFlight, tasks: &[(Session, Task<'_>)]) -> Result<()> {
+        let left = |error| self.left_in_flight(change, error);
+        let commit = [self.last_write(change)?];
+        let mut refused = self.prepare_all(change, tasks).await.err();
+        loop {
+            let (wanted, also) = if refused.is_none() { (State::Committed, commit.as_slice()) } else { (State::Aborted, [].as_slice()) };
+            let decided = self.cluster.decide(change, wanted, also).await.map_err(left)?;
+            self.observer.reached(if wanted == State::Committed { "decided" } else { "aborted" }).await;
+            let undone = match decided {
+                Some(State::Committed) => return self.finish_several(change).await,
+                Some(State::Preparing | State::Intended) => {
+                    // The write was refused: what it was made from has changed.
+                    refused = Some(Error::stop(format!("{:?} was changed by another command meanwhile; nothing was changed", change.name)));
+                    continue;
                 }
-                Err(Error::stop("another command took this one for dead and undid it; nothing was changed; try again"))
-            }
+                Some(State::Aborted) => self.finish_several(change).await,
+                None => Ok(()),
+            };
+            let error = refused.unwrap_or_else(taken_for_dead);
+            return match undone {
+                Ok(()) => Err(error),
+                Err(other) => Err(Error { next: other.next, message: format!("{error}; {other}") }),
+            };
         }
     }
 
-    async fn prepare_all(&self, change: &InFlight, tasks: &[(Client, Task<'_>)]) -> Result<()> {
-        for (index, ((client, task), participant)) in tasks.iter().zip(&change.pending.participants).enumerate() {
-            let end = End::Prepare(&participant.gid);
-            match apply::apply(client, self.cluster, self.configuration, change, *task, end).await? {
+    /// Prepares a transaction in each database. While one is waited for, no other
+    /// holds locks: all are tried again together.
+    async fn prepare_all(&self, change: &InFlight, tasks: &[(Session, Task<'_>)]) -> Result<()> {
+        let mut attempts = (self.attempts)();
+        loop {
+            let error = match self.try_prepare(change, tasks).await {
+                Err(error) if error.next == Next::Retry && tasks.iter().all(|(session, _)| !session.is_closed()) => error,
+                result => return result,
+            };
+            for ((session, _), participant) in tasks.iter().zip(&change.pending.participants) {
+                end_prepared(session, "ROLLBACK PREPARED", &participant.gid).await?;
+            }
+            attempts.after(error).await?;
+        }
+    }
+
+    async fn try_prepare(&self, change: &InFlight, tasks: &[(Session, Task<'_>)]) -> Result<()> {
+        for (index, ((session, task), participant)) in tasks.iter().zip(&change.pending.participants).enumerate() {
+            match attempt(self, session, change, *task, End::Prepare(&participant.gid)).await? {
                 Outcome::Done => self.observer.reached(&format!("prepared {index}")).await,
-                Outcome::Over => return Err(Error::stop("another command took this one for dead and undid it; try again")),
+                Outcome::Over => return Err(taken_for_dead()),
             }
         }
         Ok(())
     }
 
     /// Ends the prepared transactions of a change as it was decided, then the
-    /// change. Can be repeated.
+    /// change. Those of databases that answer are ended whether all do or not. Can be
+    /// repeated.
     pub(super) async fn finish_several(&self, change: &InFlight) -> Result<()> {
-        let Some(found) = self.cluster.find_in_flight(&change.name).await?.filter(|found| found.epoch == change.epoch) else {
-            return Ok(());
-        };
-        let verb = match found.pending.state() {
-            State::Committed => "COMMIT PREPARED",
-            State::Aborted => "ROLLBACK PREPARED",
-            State::Intended | State::Preparing => return Err(Error::bug(format!("the change of {:?} is not decided", change.name))),
-        };
-        for (index, participant) in found.pending.participants.iter().enumerate() {
-            let client = apply::connect(&participant.dsn).await.map_err(|error| self.left_in_flight(change, error))?;
-            end_prepared(&client, verb, &participant.gid).await?;
-            self.observer.reached(&format!("ended {index}")).await;
+        let Some(found) = self.cluster.find_again(change).await? else { return Ok(()) };
+        let errors: Vec<String> = self.end_all(&found).await?.into_iter().map(|error| error.message).collect();
+        if !errors.is_empty() {
+            return Err(self.left_in_flight(&found, Error::retry(errors.join("; "))));
         }
-        self.cluster.finish(&found, Vec::new()).await?;
+        self.cluster
+            .finish(&found, &[])
+            .await
+            .map_err(|error| if error.next == Next::Retry { self.left_in_flight(&found, error) } else { error })?;
         self.observer.reached("confirmed").await;
         Ok(())
+    }
+
+    /// Ends the prepared transactions of a decided change, in all databases at the
+    /// same time. Returns why it did not end in those where it did not.
+    async fn end_all(&self, change: &InFlight) -> Result<Vec<Error>> {
+        let commit = match change.pending.state() {
+            State::Committed => true,
+            State::Aborted => false,
+            State::Intended | State::Preparing => return Err(Error::bug(format!("the change of {:?} is not decided", change.name))),
+        };
+        let ends = change.pending.participants.iter().enumerate().map(|(index, participant)| async move {
+            self.end_one(participant, commit).await?;
+            self.observer.reached(&format!("ended {index}")).await;
+            Ok::<(), Error>(())
+        });
+        Ok(join_all(ends).await.into_iter().filter_map(Result::err).collect())
+    }
+
+    async fn end_one(&self, participant: &Participant, commit: bool) -> Result<()> {
+        let session = apply::connect(&participant.dsn).await?;
+        if commit {
+            return end_prepared(&session, "COMMIT PREPARED", &participant.gid).await.map(drop);
+        }
+        // A command that was taken for dead may be about to prepare. It holds the lock
+        // while it does, and so does what it has prepared.
+        let lock = format!("BEGIN; SET LOCAL lock_timeout = '{UNDO_LOCK_TIMEOUT}'; {} ROLLBACK", schema::lock(&self.cluster.name));
+        for _ in 0..UNDO_ATTEMPTS_MAX {
+            end_prepared(&session, "ROLLBACK PREPARED", &participant.gid).await?;
+            let locked =
+                session.answered(async { session.batch_execute(&lock).await.map(|()| true).or_else(|error| lock_is_taken(&error)) }).await;
+            if locked? {
+                return Ok(());
+            }
+            session.answered(async { session.batch_execute("ROLLBACK").await.map_err(|error| explain(&error)) }).await?;
+        }
+        Err(Error::retry("another command holds the cluster's lock in the database; wait for it, or end it"))
     }
 
     /// What the end of a change writes into the node of the set, or of the cluster.
@@ -366,11 +490,12 @@ impl<'a> Changer<'a> {
     }
 
     /// Rolls back what was prepared for changes that are over. Returns their gids.
-    pub(super) async fn roll_back_orphans(&self, client: &Client) -> Result<Vec<String>> {
-        let rows = client
-            .query("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, $1)", &[&gid_prefix(self.cluster_id())])
-            .await
-            .map_err(|error| explain(&error).context("cannot look for prepared transactions"))?;
+    pub(super) async fn roll_back_orphans(&self, session: &Session) -> Result<Vec<String>> {
+        let prefix = name::gid_prefix(self.cluster_id());
+        let found = async {
+            session.query(ORPHANS, &[&prefix]).await.map_err(|error| explain(&error).context("cannot look for prepared transactions"))
+        };
+        let rows = session.answered(found).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -379,25 +504,40 @@ impl<'a> Changer<'a> {
             self.cluster.in_flight().await?.into_iter().flat_map(|change| change.pending.participants).map(|one| one.gid).collect();
         let mut rolled_back = Vec::new();
         for gid in rows.iter().map(|row| row.get::<_, String>(0)).filter(|gid| !alive.contains(gid)) {
-            end_prepared(client, "ROLLBACK PREPARED", &gid).await?;
-            rolled_back.push(gid);
+            if end_prepared(session, "ROLLBACK PREPARED", &gid).await? {
+                rolled_back.push(gid);
+            }
         }
         Ok(rolled_back)
     }
 }
 
-/// What the gids of a cluster's prepared transactions begin with.
-fn gid_prefix(cluster_id: &str) -> String {
-    format!("pgshovel:{cluster_id}:")
+const ORPHANS: &str =
+    "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, $1)";
+
+fn busy(name: &str) -> Error {
+    Error::retry(format!("another command is changing {name:?}; wait for it, or end it, then try again"))
 }
 
-/// A transaction that is not there was ended before.
-async fn end_prepared(client: &Client, verb: &str, gid: &str) -> Result<()> {
-    match client.batch_execute(&format!("{verb} {}", literal(gid))).await {
-        Ok(()) => Ok(()),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(()),
-        Err(error) => Err(explain(&error).context(format!("cannot end the prepared transaction {gid}"))),
-    }
+fn taken_for_dead() -> Error {
+    Error::stop("another command took this one for dead and undid it; nothing was changed; try again")
+}
+
+fn lock_is_taken(error: &DriverError) -> Result<bool> {
+    if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) { Ok(false) } else { Err(explain(error)) }
+}
+
+/// Whether it was there: if not, it was ended before.
+async fn end_prepared(session: &Session, verb: &str, gid: &str) -> Result<bool> {
+    let sql = format!("{verb} {}", literal(gid));
+    let end = async {
+        match session.batch_execute(&sql).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(false),
+            Err(error) => Err(explain(&error).context(format!("cannot end the prepared transaction {gid}"))),
+        }
+    };
+    session.answered(end).await
 }
 
 pub(super) fn first_dsn(change: &InFlight) -> Result<&str> {

@@ -6,14 +6,19 @@
 //! leader's node: 64 bits that only grow, in the order of the line.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
-use super::{ACLS, Cluster, explain, found, name};
-use crate::error::{Error, Result};
+use super::{ACLS, Cluster, broken, name};
+use crate::error::{Error, Next, Result};
+
+/// How long ZooKeeper may take to say who leads.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a process leads in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,7 @@ impl Cluster {
         let place = Place::take(self, &leaders, role).await?;
         let epoch = place.wait_for_turn().await?;
         let (sender, held) = watch::channel(true);
-        let guard = tokio::spawn(guard(place.client.clone(), place.path.clone(), sender));
+        let guard = tokio::spawn(guard(place.cluster.client.clone(), place.path.clone(), sender));
         tracing::info!(set, %role, epoch, "leading");
         Ok(Lease { place, epoch, held, guard })
     }
@@ -75,6 +80,28 @@ impl Lease {
         let mut held = self.held.clone();
         // A sender that is gone is a guard that ended: nobody watches any more.
         let _ = held.wait_for(|held| !held).await;
+    }
+
+    /// What `error` of the work under this lease means. A process that was away for
+    /// long, and does not know yet that another one leads, is refused by whatever
+    /// that one has taken over: it is to wait for its turn (`Retry`), not to end.
+    pub async fn judge(&self, error: Error) -> Error {
+        match error.next {
+            Next::Retry | Next::Trap => error,
+            _ if self.is_confirmed().await => error,
+            _ => Error::retry(format!("leadership of the set was lost, and then: {error}")),
+        }
+    }
+
+    /// False too if ZooKeeper does not answer.
+    async fn is_confirmed(&self) -> bool {
+        let Place { cluster, leaders, path, .. } = &self.place;
+        let client = &cluster.client;
+        let asked = async {
+            client.sync(leaders).await?;
+            client.check_stat(path).await
+        };
+        self.is_held() && matches!(timeout(ANSWER_TIMEOUT, asked).await, Ok(Ok(Some(_))))
     }
 
     /// Ends the lease at once, so that a standby need not wait for the session's end.
@@ -146,7 +173,7 @@ async fn reconnected(states: &mut zookeeper::StateWatcher) -> SessionState {
 /// A place in line. Dropping it leaves the line.
 #[derive(Debug)]
 struct Place {
-    client: zookeeper::Client,
+    cluster: Cluster,
     leaders: String,
     prefix: String,
     /// Empty once the line was left.
@@ -155,20 +182,19 @@ struct Place {
 
 impl Place {
     async fn take(cluster: &Cluster, leaders: &str, role: Role) -> Result<Self> {
-        let client = cluster.client.clone();
         let prefix = format!("{role}-");
         let token = format!("{} {}", std::process::id(), uuid::Uuid::new_v4());
         let options = CreateMode::EphemeralSequential.with_acls(ACLS);
         let start = format!("{leaders}/{prefix}");
         loop {
-            let path = match client.create(&start, token.as_bytes(), &options).await {
+            let path = match cluster.client.create(&start, token.as_bytes(), &options).await {
                 Ok((_, sequence)) => Some(format!("{start}{sequence}")),
                 // The reply was lost: the node may stand.
-                Err(zookeeper::Error::ConnectionLoss) => find(cluster, leaders, &prefix, token.as_bytes()).await?,
-                Err(error) => return Err(explain(&error)),
+                Err(error) if broken(&error) => find(cluster, leaders, &prefix, token.as_bytes()).await?,
+                Err(error) => return Err(cluster.explain(&error)),
             };
             if let Some(path) = path {
-                return Ok(Self { client, leaders: leaders.to_owned(), prefix, path });
+                return Ok(Self { cluster: cluster.clone(), leaders: leaders.to_owned(), prefix, path });
             }
         }
     }
@@ -176,10 +202,10 @@ impl Place {
     async fn wait_for_turn(&self) -> Result<u64> {
         let mut told = false;
         loop {
-            let line = match self.client.list_children(&self.leaders).await {
+            let line = match self.cluster.client.list_children(&self.leaders).await {
                 Ok(names) => line(names, &self.prefix),
-                Err(zookeeper::Error::ConnectionLoss) => continue,
-                Err(error) => return Err(explain(&error)),
+                Err(error) if broken(&error) => continue,
+                Err(error) => return Err(self.cluster.explain(&error)),
             };
             let own = self.path.strip_prefix(&self.leaders).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
             let Some(index) = line.iter().position(|name| name == own) else {
@@ -192,29 +218,30 @@ impl Place {
                 tracing::info!(ahead = index, "standing by: another process leads");
                 told = true;
             }
-            match self.client.check_and_watch_stat(&format!("{}/{before}", self.leaders)).await {
+            match self.cluster.client.check_and_watch_stat(&format!("{}/{before}", self.leaders)).await {
                 Ok((Some(_), event)) => {
                     if event.changed().await.session_state.is_terminated() {
                         return Err(Error::retry("the session with ZooKeeper ended while waiting for leadership"));
                     }
                 }
-                Ok((None, _)) | Err(zookeeper::Error::ConnectionLoss) => {}
-                Err(error) => return Err(explain(&error)),
+                Ok((None, _)) => {}
+                Err(error) if broken(&error) => {}
+                Err(error) => return Err(self.cluster.explain(&error)),
             }
         }
     }
 
     async fn epoch(&self) -> Result<u64> {
-        let stat = found(self.client.check_stat(&self.path).await)?.flatten();
+        let stat = self.cluster.found(self.cluster.client.check_stat(&self.path).await)?.flatten();
         let stat = stat.ok_or_else(|| Error::retry("the place in line for leadership was lost with the session"))?;
         u64::try_from(stat.czxid).map_err(|_| Error::bug(format!("ZooKeeper gave the transaction id {}", stat.czxid)))
     }
 
     async fn leave(&mut self) -> Result<()> {
         let path = std::mem::take(&mut self.path);
-        match self.client.delete(&path, None).await {
+        match self.cluster.client.delete(&path, None).await {
             Ok(()) | Err(zookeeper::Error::NoNode) => Ok(()),
-            Err(error) => Err(explain(&error)),
+            Err(error) => Err(self.cluster.explain(&error)),
         }
     }
 }
@@ -224,7 +251,7 @@ impl Drop for Place {
         if !self.path.is_empty() {
             // The request is sent by the call itself. Its answer changes nothing:
             // what it does not delete, the session's end does.
-            drop(self.client.delete(&self.path, None));
+            drop(self.cluster.client.delete(&self.path, None));
         }
     }
 }

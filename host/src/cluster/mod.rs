@@ -10,7 +10,7 @@ pub mod lease;
 pub mod name;
 pub mod pending;
 pub mod plan;
-mod recover;
+pub mod recover;
 pub mod set;
 pub mod validate;
 pub mod watch;
@@ -41,6 +41,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a read is repeated whose connection broke.
 const READS_MAX: u32 = 10;
+
+/// How often a write is, whose reply was lost and which turned out not to be there.
+const WRITES_MAX: u32 = 10;
 
 /// Nodes are readable and writable by whoever reaches ZooKeeper, as before:
 /// what guards them is the network.
@@ -88,9 +91,12 @@ impl Cluster {
         let cluster = Self::connect(hosts, name).await?;
         let configuration = ClusterConfiguration { version: VERSION.to_owned(), id: Some(uuid::Uuid::new_v4().to_string()) };
         let writes = [Write::Create(cluster.path(), configuration.encode_to_vec()), Write::Create(cluster.sets_path(), Vec::new())];
-        match cluster.write(&writes).await {
-            Ok(()) | Err(Failure::Refused | Failure::Unknown) => {}
-            Err(Failure::Failed(error)) => return Err(error),
+        for _ in 0..WRITES_MAX {
+            match cluster.write(&writes).await {
+                Ok(()) | Err(Failure::Refused) => break,
+                Err(Failure::Unknown) => {}
+                Err(Failure::Failed(error)) => return Err(error),
+            }
         }
         let found = cluster.configuration_of_any_version().await?;
         cluster.ensure(&cluster.sets_path()).await?;
@@ -105,12 +111,16 @@ impl Cluster {
 
     /// Replaces the cluster's configuration, if its node is still of this version.
     pub async fn set_configuration(&self, configuration: &ClusterConfiguration, revision: i32) -> Result<()> {
-        match self.write(&[Write::Set(self.path(), configuration.encode_to_vec(), Some(revision))]).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Failed(error)) => Err(error),
-            Err(Failure::Refused | Failure::Unknown) if self.configuration_of_any_version().await? == *configuration => Ok(()),
-            Err(_) => Err(Error::retry("the cluster was changed by another command meanwhile; try again")),
+        for _ in 0..WRITES_MAX {
+            match self.write(&[Write::Set(self.path(), configuration.encode_to_vec(), Some(revision))]).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Unknown) => {}
+                Err(Failure::Refused) if self.configuration_of_any_version().await? == *configuration => return Ok(()),
+                Err(Failure::Refused) => return Err(Error::retry("the cluster was changed by another command meanwhile; try again")),
+            }
         }
+        Err(self.unanswered())
     }
 
     #[must_use]
@@ -171,6 +181,11 @@ impl Cluster {
         }
     }
 
+    /// A write whose reply was lost each time.
+    fn unanswered(&self) -> Error {
+        Error::retry(format!("the connection to ZooKeeper at {:?} breaks again and again", self.hosts))
+    }
+
     fn absent(&self) -> Error {
         Error::configure(format!(
             "the cluster {name:?} does not exist in ZooKeeper at {hosts:?}; create it with `pgshovel --cluster {name} --zookeeper-hosts {hosts} cluster initialize`",
@@ -199,21 +214,21 @@ impl Cluster {
     async fn read(&self, path: &str) -> Result<Option<(Vec<u8>, zookeeper::Stat)>> {
         for _ in 1..READS_MAX {
             match self.client.get_data(path).await {
-                Err(zookeeper::Error::ConnectionLoss) => {}
-                result => return found(result),
+                Err(error) if broken(&error) => {}
+                result => return self.found(result),
             }
         }
-        found(self.client.get_data(path).await)
+        self.found(self.client.get_data(path).await)
     }
 
     async fn children(&self, path: &str) -> Result<Option<Vec<String>>> {
         for _ in 1..READS_MAX {
             match self.client.list_children(path).await {
-                Err(zookeeper::Error::ConnectionLoss) => {}
-                result => return found(result),
+                Err(error) if broken(&error) => {}
+                result => return self.found(result),
             }
         }
-        found(self.client.list_children(path).await)
+        self.found(self.client.list_children(path).await)
     }
 
     /// Creates a persistent, empty node and those above it, as far as they are missing.
@@ -221,20 +236,31 @@ impl Cluster {
         let options = zookeeper::CreateMode::Persistent.with_acls(ACLS);
         for _ in 1..READS_MAX {
             match self.client.mkdir(path, &options).await {
-                Err(zookeeper::Error::ConnectionLoss) => {}
-                result => return result.map_err(|error| explain(&error)),
+                Err(error) if broken(&error) => {}
+                result => return result.map_err(|error| self.explain(&error)),
             }
         }
-        self.client.mkdir(path, &options).await.map_err(|error| explain(&error))
+        self.client.mkdir(path, &options).await.map_err(|error| self.explain(&error))
+    }
+
+    fn found<T>(&self, result: std::result::Result<T, zookeeper::Error>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(zookeeper::Error::NoNode) => Ok(None),
+            Err(error) => Err(self.explain(&error)),
+        }
+    }
+
+    fn explain(&self, error: &zookeeper::Error) -> Error {
+        explain(error).context(format!("ZooKeeper at {:?}", self.hosts))
     }
 }
 
-fn found<T>(result: std::result::Result<T, zookeeper::Error>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(zookeeper::Error::NoNode) => Ok(None),
-        Err(error) => Err(explain(&error)),
-    }
+/// The connection broke, and the client makes another one: what was asked can be
+/// asked again, and waits for it; what was written is there, or is not.
+const fn broken(error: &zookeeper::Error) -> bool {
+    // The client passes on what the operating system said as it came.
+    matches!(error, zookeeper::Error::ConnectionLoss | zookeeper::Error::Custom(_))
 }
 
 const fn revision(stat: &zookeeper::Stat) -> Revision {
@@ -281,12 +307,12 @@ fn check_spoken(name: &str, configuration: &ClusterConfiguration) -> Result<()> 
 fn explain(error: &zookeeper::Error) -> Error {
     use zookeeper::Error as Cause;
     match error {
-        Cause::NoAuth | Cause::AuthFailed | Cause::InvalidAcl => Error::configure(format!("ZooKeeper refused: {error}")),
-        Cause::QuotaExceeded => Error::stop(format!("ZooKeeper refused: {error}")),
+        Cause::NoAuth | Cause::AuthFailed | Cause::InvalidAcl => Error::configure(format!("refused: {error}")),
+        Cause::QuotaExceeded => Error::stop(format!("refused: {error}")),
         Cause::BadArguments(_) | Cause::UnmarshalError { .. } | Cause::MarshallingError | Cause::Unimplemented => {
-            Error::bug(format!("ZooKeeper: {error}"))
+            Error::bug(error.to_string())
         }
-        _ => Error::retry(format!("ZooKeeper: {error}")),
+        _ => Error::retry(error.to_string()),
     }
 }
 

@@ -20,6 +20,22 @@ pub fn queue(cluster: &str, set: &str) -> String {
     format!("pgshovel:{cluster}:{set}")
 }
 
+/// What names a prepared transaction may have, in bytes: PostgreSQL's GIDSIZE - 1.
+pub const GID_BYTES_MAX: usize = 199;
+
+/// The prepared transaction of a change in one of its databases, which `index` tells
+/// apart. Unique on a server, whatever clusters have databases there.
+#[must_use]
+pub fn gid(cluster_id: &str, set: &str, change: &str, index: usize) -> String {
+    format!("{}{set}:{change}:{index}", gid_prefix(cluster_id))
+}
+
+/// What the gids of a cluster begin with.
+#[must_use]
+pub fn gid_prefix(cluster_id: &str) -> String {
+    format!("pgshovel:{cluster_id}:")
+}
+
 /// Checks the name of a cluster: it becomes a path and a schema.
 pub fn check_cluster(name: &str) -> Result<()> {
     let bytes_max = IDENTIFIER_BYTES_MAX - SCHEMA_PREFIX.len();
@@ -62,6 +78,13 @@ fn forbidden(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gids_fit() {
+        let uuid = uuid::Uuid::nil().to_string();
+        let longest = gid(&uuid, &"x".repeat(IDENTIFIER_BYTES_MAX), &uuid, usize::MAX);
+        assert!(longest.len() <= GID_BYTES_MAX && longest.starts_with(&gid_prefix(&uuid)), "{longest}: {}", longest.len());
+    }
 
     #[test]
     fn names_fit_every_system() {

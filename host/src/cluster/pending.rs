@@ -10,7 +10,7 @@ use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 
 use super::znode::{Failure, Write};
-use super::{Cluster, StoredSet};
+use super::{Cluster, StoredSet, WRITES_MAX, broken};
 use crate::error::{Error, Result};
 
 /// In the place of a set's name: a change of the whole cluster. No set is called so.
@@ -103,6 +103,12 @@ pub(super) enum NotBegun {
     Failed(Error),
 }
 
+impl From<Error> for NotBegun {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Cluster {
     pub(super) fn pending_path(&self, name: &str) -> String {
         format!("{}/{name}", self.all_pending_path())
@@ -116,7 +122,7 @@ impl Cluster {
         format!("{}/owner", self.pending_path(name))
     }
 
-    /// The changes in flight, those of the whole cluster first.
+    /// The changes in flight: those first that hold locks in databases meanwhile.
     pub async fn in_flight(&self) -> Result<Vec<InFlight>> {
         let mut names = self.children(&self.all_pending_path()).await?.unwrap_or_default();
         names.sort_unstable();
@@ -124,6 +130,7 @@ impl Cluster {
         for name in names {
             changes.extend(self.find_in_flight(&name).await?);
         }
+        changes.sort_by_key(|change| change.pending.state() == State::Intended);
         Ok(changes)
     }
 
@@ -137,45 +144,81 @@ impl Cluster {
         Ok(Some(InFlight { name: name.to_owned(), pending, epoch: stat.czxid, version: stat.version, owned }))
     }
 
-    /// Writes the intent: from here on `pending` is in flight, unless the set or
-    /// the cluster is no longer as it was read.
+    /// Grows with every change that begins: what is written on the condition that it
+    /// has not knows of all changes.
+    pub(super) async fn beginnings(&self) -> Result<i32> {
+        let path = self.all_pending_path();
+        let mut found = self.read(&path).await?;
+        if found.is_none() {
+            self.ensure(&path).await?;
+            found = self.read(&path).await?;
+        }
+        found.map(|(_, stat)| stat.version).ok_or_else(|| Error::retry("the cluster is being removed from ZooKeeper"))
+    }
+
+    /// Writes the intent: from here on `pending`, a change of `set`, is in flight,
+    /// unless the set is no longer as it was read.
     pub(super) async fn begin(&self, name: &str, pending: &Pending, set: Option<&StoredSet>) -> std::result::Result<InFlight, NotBegun> {
-        self.ensure(&self.all_pending_path()).await.map_err(NotBegun::Failed)?;
-        let mut writes = Vec::new();
-        if name != WHOLE_CLUSTER {
-            writes.push(Write::Absent(self.pending_path(WHOLE_CLUSTER)));
-            writes.push(match set {
+        for _ in 0..WRITES_MAX {
+            // In this order: a change that was over when its node was looked for is in the set that is read then.
+            let beginnings = self.beginnings().await?;
+            let busy = self.find_in_flight(WHOLE_CLUSTER).await?.or(self.find_in_flight(name).await?);
+            if let Some(other) = busy {
+                return if other.pending.change == pending.change { Ok(other) } else { Err(NotBegun::Busy) };
+            }
+            if self.find_set(name).await?.map(|now| now.revision) != set.map(|set| set.revision) {
+                return Err(NotBegun::Moved);
+            }
+            let as_read = match set {
                 Some(set) => Write::Check(self.set_path(name), set.revision.version),
                 None => Write::Absent(self.set_path(name)),
-            });
-            // An upgrade compares this version to know that it sees all changes.
-            writes.push(Write::Set(self.all_pending_path(), Vec::new(), None));
-        } else {
-            let (_, stat) = self.read(&self.all_pending_path()).await.map_err(NotBegun::Failed)?.ok_or(NotBegun::Moved)?;
-            let others = self.children(&self.all_pending_path()).await.map_err(NotBegun::Failed)?.unwrap_or_default();
-            if !others.is_empty() {
-                return Err(NotBegun::Busy);
-            }
-            writes.push(Write::Check(self.all_pending_path(), stat.version));
-            if let Some(revision) = pending.revision {
-                writes.push(Write::Check(self.path(), revision));
+            };
+            if self.write_intent(name, pending, beginnings, as_read).await? {
+                return self.begun(name, pending).await;
             }
         }
-        writes.push(Write::Create(self.pending_path(name), pending.encode_to_vec()));
-        writes.push(Write::CreateEphemeral(self.owner_path(name)));
-        let written = self.write(&writes).await;
-        if let Err(Failure::Failed(error)) = written {
-            return Err(NotBegun::Failed(error));
+        Err(NotBegun::Busy)
+    }
+
+    /// As [`Self::begin`], for a change of the whole cluster that was made from the
+    /// cluster's node at `revision`, and from all sets as they were at `beginnings`,
+    /// when no change was in flight.
+    pub(super) async fn begin_whole(&self, pending: &Pending, revision: i32, beginnings: i32) -> std::result::Result<InFlight, NotBegun> {
+        for _ in 0..WRITES_MAX {
+            if let Some(found) = self.find_in_flight(WHOLE_CLUSTER).await?
+                && found.pending.change == pending.change
+            {
+                return Ok(found);
+            }
+            if self.beginnings().await? != beginnings || self.cluster_revision().await? != revision {
+                return Err(NotBegun::Moved);
+            }
+            if self.write_intent(WHOLE_CLUSTER, pending, beginnings, Write::Check(self.path(), revision)).await? {
+                return self.begun(WHOLE_CLUSTER, pending).await;
+            }
         }
-        // Written, refused or unknown: what is there now says which.
-        self.catch_up().await.map_err(NotBegun::Failed)?;
-        match self.find_in_flight(name).await.map_err(NotBegun::Failed)? {
-            Some(found) if found.pending.change == pending.change => Ok(found),
-            Some(_) => Err(NotBegun::Busy),
-            None if written.is_ok() => Err(NotBegun::Failed(Error::retry("another command took the change over"))),
-            None if self.find_in_flight(WHOLE_CLUSTER).await.map_err(NotBegun::Failed)?.is_some() => Err(NotBegun::Busy),
-            None => Err(NotBegun::Moved),
+        Err(NotBegun::Busy)
+    }
+
+    /// Whether it is written. If not, something has changed, or nobody knows: a
+    /// second attempt finds out.
+    async fn write_intent(&self, name: &str, pending: &Pending, beginnings: i32, as_read: Write) -> Result<bool> {
+        let writes = [
+            Write::Set(self.all_pending_path(), Vec::new(), Some(beginnings)),
+            as_read,
+            Write::Create(self.pending_path(name), pending.encode_to_vec()),
+            Write::CreateEphemeral(self.owner_path(name)),
+        ];
+        match self.write(&writes).await {
+            Ok(()) => Ok(true),
+            Err(Failure::Refused | Failure::Unknown) => self.catch_up().await.map(|()| false),
+            Err(Failure::Failed(error)) => Err(error),
         }
+    }
+
+    async fn begun(&self, name: &str, pending: &Pending) -> std::result::Result<InFlight, NotBegun> {
+        let found = self.find_in_flight(name).await?.filter(|found| found.pending.change == pending.change);
+        found.ok_or_else(|| NotBegun::Failed(Error::retry("another command took the change over; see what became of it, and try again")))
     }
 
     /// Waits until the command that changes `name` has ended, or for `at_most`.
@@ -186,63 +229,73 @@ impl Cluster {
                 let _ = tokio::time::timeout(at_most, event.changed()).await;
                 Ok(())
             }
-            Ok((None, _)) | Err(zookeeper_client::Error::ConnectionLoss) => Ok(()),
-            Err(error) => Err(super::explain(&error)),
+            Ok((None, _)) => Ok(()),
+            Err(error) if broken(&error) => Ok(()),
+            Err(error) => Err(self.explain(&error)),
         }
     }
 
-    /// Whether `change` is still in flight, asked of ZooKeeper's leader.
+    /// Whether `change` is still in flight, and as undecided as it was, asked of
+    /// ZooKeeper's leader.
     pub(super) async fn is_in_flight(&self, change: &InFlight) -> Result<bool> {
         self.catch_up().await?;
-        Ok(self.find_in_flight(&change.name).await?.is_some_and(|found| found.epoch == change.epoch))
+        Ok(self.find_again(change).await?.is_some_and(|found| found.version == change.version))
+    }
+
+    /// `change` as it is now; `None`: it is over.
+    pub(super) async fn find_again(&self, change: &InFlight) -> Result<Option<InFlight>> {
+        Ok(self.find_in_flight(&change.name).await?.filter(|found| found.epoch == change.epoch))
     }
 
     /// Decides a change of several databases, with `also` in the same write.
     /// Returns what is decided, by this call or by whoever came first; `None`: the
-    /// change is over.
-    pub(super) async fn decide(&self, change: &InFlight, state: State, also: Vec<Write>) -> Result<Option<State>> {
+    /// change is over. `Preparing`: nothing is, since `also` was refused.
+    pub(super) async fn decide(&self, change: &InFlight, state: State, also: &[Write]) -> Result<Option<State>> {
         let mut pending = change.pending.clone();
         pending.set_state(state);
         let mut writes = vec![Write::Set(self.pending_path(&change.name), pending.encode_to_vec(), Some(change.version))];
-        writes.extend(also);
-        if let Err(Failure::Failed(error)) = self.write(&writes).await {
-            return Err(error);
+        writes.extend_from_slice(also);
+        for _ in 0..WRITES_MAX {
+            let written = self.write(&writes).await;
+            if let Err(Failure::Failed(error)) = written {
+                return Err(error);
+            }
+            self.catch_up().await?;
+            let found = self.find_again(change).await?;
+            let undecided = found.as_ref().is_some_and(|found| found.version == change.version);
+            if !(undecided && matches!(written, Err(Failure::Unknown))) {
+                return Ok(found.map(|found| found.pending.state()));
+            }
         }
-        self.catch_up().await?;
-        let found = self.find_in_flight(&change.name).await?.filter(|found| found.epoch == change.epoch);
-        Ok(found.map(|found| found.pending.state()))
+        Err(self.unanswered())
     }
 
     /// Ends a change, with `also` in the same write. Whoever comes second finds it
     /// done.
-    pub(super) async fn finish(&self, change: &InFlight, also: Vec<Write>) -> Result<()> {
-        loop {
-            let Some(found) = self.find_in_flight(&change.name).await?.filter(|found| found.epoch == change.epoch) else {
-                return Ok(());
-            };
-            let mut writes = also.clone();
+    pub(super) async fn finish(&self, change: &InFlight, also: &[Write]) -> Result<()> {
+        for _ in 0..WRITES_MAX {
+            let Some(found) = self.find_again(change).await? else { return Ok(()) };
+            let mut writes = also.to_vec();
             if found.owned {
                 writes.push(Write::Delete(self.owner_path(&change.name), None));
             }
             writes.push(Write::Delete(self.pending_path(&change.name), Some(found.version)));
-            match self.write(&writes).await {
+            let refused = match self.write(&writes).await {
                 Ok(()) => return Ok(()),
-                // The owner's node went, or came, between reading and writing;
-                // or the reply was lost: look again.
-                Err(Failure::Refused | Failure::Unknown) => {
-                    self.catch_up().await?;
-                    if let Some(again) = self.find_in_flight(&change.name).await?
-                        && again == found
-                    {
-                        return Err(Error::stop(format!(
-                            "the {} of {:?} cannot end: what it was made from has changed",
-                            found.pending.verb(),
-                            found.name
-                        )));
-                    }
-                }
+                Err(Failure::Refused) => true,
+                Err(Failure::Unknown) => false,
                 Err(Failure::Failed(error)) => return Err(error),
+            };
+            self.catch_up().await?;
+            // The owner's node may have gone, or come, between reading and writing.
+            if refused && self.find_again(change).await?.as_ref() == Some(&found) {
+                return Err(Error::stop(format!(
+                    "the {} of {:?} cannot end: what it was made from has changed",
+                    found.pending.verb(),
+                    found.name
+                )));
             }
         }
+        Err(self.unanswered())
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::postgres::catalog::{Column, Facts, Table};
 use crate::postgres::event::relation::Described;
 use crate::postgres::quote;
-use crate::postgres::schema::{self, Description, Stamp};
+use crate::postgres::schema::{self, Description, Stamp, TableLock};
 use crate::postgres::trigger::{self, Capture, Columns, Context, Event, Mode};
 
 use super::set;
@@ -106,15 +106,19 @@ fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Descript
             }
         }
     }
-    let mut steps = Vec::new();
+    let (mut locks, mut steps) = (BTreeMap::new(), Vec::new());
     for (key, wanted) in wanted {
         let present = facts.captured.get(key);
         let unwanted =
             present.iter().flat_map(|table| table.triggers.keys()).filter(|name| !wanted.iter().any(|(wanted, ..)| wanted == *name));
-        steps.extend(unwanted.map(|name| drop_trigger(key, name)));
+        for name in unwanted {
+            locks.insert(key, TableLock::AccessExclusive);
+            steps.push(drop_trigger(key, name));
+        }
         for (name, event, capture) in wanted {
             let function = trigger::function_name(context, capture, event);
             if present.and_then(|table| table.triggers.get(&name)) != Some(&Some(function)) {
+                locks.entry(key).or_insert(TableLock::ShareRowExclusive);
                 steps.push(Step::new(
                     format!("create the trigger for {event} on {key}"),
                     trigger::create_trigger(context, capture, event, key),
@@ -122,14 +126,37 @@ fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Descript
             }
         }
     }
-    steps
+    lock(locks).into_iter().chain(steps).collect()
+}
+
+/// Takes the locks that the steps after it need.
+fn lock(tables: BTreeMap<&str, TableLock>) -> Option<Step> {
+    let names: Vec<&str> = tables.keys().copied().collect();
+    (!names.is_empty()).then(|| Step::new(format!("lock {}", names.join(", ")), schema::lock_tables(tables)))
 }
 
 /// Removes all and only what belongs to the set; with the last set of the
 /// database, the cluster's schema too.
 #[must_use]
 pub fn remove(scope: &Scope<'_>, facts: &Facts) -> Vec<Step> {
-    let mut steps = Vec::new();
+    removal(scope, facts, None)
+}
+
+/// As `remove`, once everything that was captured is relayed: the set goes on in
+/// another database.
+#[must_use]
+pub fn leave(scope: &Scope<'_>, facts: &Facts) -> Vec<Step> {
+    let relayed = facts.queue.as_ref().map(|queue| {
+        let title = format!("wait until what was captured of the set {:?} is relayed", scope.set);
+        Step::new(title, schema::await_relayed(queue.id))
+    });
+    removal(scope, facts, relayed)
+}
+
+/// `relayed` comes when nothing is captured any more.
+fn removal(scope: &Scope<'_>, facts: &Facts, relayed: Option<Step>) -> Vec<Step> {
+    let tables = facts.captured.keys().map(|key| (key.as_str(), TableLock::AccessExclusive));
+    let mut steps: Vec<Step> = lock(tables.collect()).into_iter().chain(relayed).collect();
     for (key, captured) in &facts.captured {
         steps.extend(captured.triggers.keys().map(|name| drop_trigger(key, name)));
     }

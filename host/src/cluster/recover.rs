@@ -1,102 +1,159 @@
 //! Ends what commands left behind that died: at the start of every command that
-//! changes something, and on demand.
+//! changes something, from time to time beside every relay, and on demand.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
-use super::apply;
-use super::change::{Changer, first_dsn};
+use super::Cluster;
+use super::apply::{self, Attempts};
+use super::change::{Changer, Unobserved, first_dsn};
 use super::pending::{InFlight, State, WHOLE_CLUSTER};
+use super::znode::Write;
 use crate::error::{Error, Next, Result};
+use crate::postgres::connect;
 
 /// How long a command that still runs is waited for.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Changer<'_> {
-    /// Ends the changes of `name` and of the whole cluster that are in flight: waits
-    /// for commands that still run, and finishes or undoes what others left. Says,
-    /// in a sentence each, what it did.
-    pub async fn settle(&self, name: &str) -> Result<Vec<String>> {
-        let mut report = Vec::new();
-        for name in BTreeSet::from([WHOLE_CLUSTER, name]) {
-            if let Some(change) = self.cluster.find_in_flight(name).await? {
-                report.push(self.resolve(change).await?);
+/// How often a relay looks for what was left behind.
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// What was done about something that was left behind.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Recovered {
+    /// A change that had been decided on was made.
+    Finished { change: &'static str, set: String },
+    /// A change that had not been decided on was undone.
+    Undone { change: &'static str, set: String },
+    /// A change that its database does not take was given up.
+    GivenUp { change: &'static str, set: String, reason: String },
+    /// A transaction was prepared for a change that is over. `database` is a place,
+    /// without user and password.
+    RolledBack { gid: String, database: String },
+}
+
+impl Recovered {
+    /// For a table: the outcome, the change, the set, and more.
+    #[must_use]
+    pub fn cells(&self) -> [&str; 4] {
+        match self {
+            Self::Finished { change, set } => ["finished", change, set, ""],
+            Self::Undone { change, set } => ["undone", change, set, ""],
+            Self::GivenUp { change, set, reason } => ["given up", change, set, reason],
+            Self::RolledBack { gid, database: _ } => ["rolled back", "", "", gid],
+        }
+    }
+}
+
+impl fmt::Display for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished { change, set } => write!(f, "finished the {change} of {set:?}"),
+            Self::Undone { change, set } => write!(f, "undid the {change} of {set:?}"),
+            Self::GivenUp { change, set, reason } => write!(f, "gave up the {change} of {set:?}: {reason}"),
+            Self::RolledBack { gid, database } => {
+                write!(f, "rolled back the prepared transaction {gid} at {database}, whose change is over")
             }
         }
-        for line in &report {
-            tracing::info!("recovered: {line}");
+    }
+}
+
+/// What a recovery did, and what it could not do now.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    pub done: Vec<Recovered>,
+    pub failed: Option<Error>,
+}
+
+impl Recovery {
+    fn note(&mut self, result: Result<impl IntoIterator<Item = Recovered>>) {
+        match (result, &mut self.failed) {
+            (Ok(done), _) => self.done.extend(done),
+            (Err(error), Some(first)) => first.message = format!("{}\n{error}", first.message),
+            (Err(error), none) => *none = Some(error),
         }
-        Ok(report)
+    }
+}
+
+impl Changer<'_> {
+    /// Ends the changes of `name` and of the whole cluster that are in flight, or all
+    /// of them if `name` is [`WHOLE_CLUSTER`]: waits for commands that still run, and
+    /// finishes or undoes what others left.
+    pub async fn settle(&self, name: &str) -> Result<Vec<Recovered>> {
+        let mut done = Vec::new();
+        for change in self.cluster.in_flight().await? {
+            if [WHOLE_CLUSTER, &change.name].contains(&name) || change.name == WHOLE_CLUSTER {
+                done.extend(self.resolve(change).await?);
+            }
+        }
+        log(&done);
+        Ok(done)
     }
 
     /// Ends everything that is in flight in the cluster, and rolls back prepared
-    /// transactions of changes that are over. What cannot be ended now is reported
-    /// after all the rest was tried.
-    pub async fn recover(&self) -> Result<Vec<String>> {
-        let mut report = Vec::new();
-        let mut failed: Option<Error> = None;
-        let mut fail = |error: Error| match &mut failed {
-            Some(first) => first.message = format!("{}\n{error}", first.message),
-            None => failed = Some(error),
-        };
+    /// transactions of changes that are over. What cannot be ended now is told after
+    /// all the rest was tried.
+    pub async fn recover(&self) -> Result<Recovery> {
+        let mut recovery = Recovery::default();
         for change in self.cluster.in_flight().await? {
-            match self.resolve(change).await {
-                Ok(line) => report.push(line),
-                Err(error) => fail(error),
-            }
+            recovery.note(self.resolve(change).await);
         }
-        let mut dsns = BTreeSet::new();
-        for name in self.cluster.set_names().await? {
-            dsns.extend(self.cluster.find_set(&name).await?.map(|set| set.configuration.database.dsn));
-        }
+        let dsns: BTreeSet<String> = self.all_sets().await?.into_iter().map(|(_, set)| set.database.dsn).collect();
         for dsn in dsns {
-            let rolled_back = match apply::connect(&dsn).await {
-                Ok(client) => self.roll_back_orphans(&client).await,
-                Err(error) => Err(error),
-            };
-            match rolled_back {
-                Ok(gids) => {
-                    report.extend(gids.iter().map(|gid| format!("rolled back the prepared transaction {gid}, whose change is over")))
-                }
-                Err(error) => fail(error),
-            }
+            recovery.note(self.recover_database(&dsn).await);
         }
-        match failed {
-            None => Ok(report),
-            Some(error) => {
-                for line in &report {
-                    tracing::info!("recovered: {line}");
-                }
-                Err(error.context("not everything could be recovered"))
-            }
+        recovery.failed = recovery.failed.map(|error| error.context("not everything could be recovered"));
+        Ok(recovery)
+    }
+
+    async fn recover_database(&self, dsn: &str) -> Result<Vec<Recovered>> {
+        let session = apply::connect(dsn).await?;
+        let database = connect::describe(&connect::parse(dsn)?);
+        let gids = self.roll_back_orphans(&session).await?;
+        Ok(gids.into_iter().map(|gid| Recovered::RolledBack { gid, database: database.clone() }).collect())
+    }
+
+    /// `None`: the command that made the change ended it.
+    async fn resolve(&self, change: InFlight) -> Result<Option<Recovered>> {
+        match self.wait_for_owner(change).await? {
+            Some(change) => self.end(change).await.map(Some),
+            None => Ok(None),
         }
     }
 
-    async fn resolve(&self, change: InFlight) -> Result<String> {
-        let Some(change) = self.wait_for_owner(change).await? else {
-            return Ok("a change ended by itself".to_owned());
-        };
-        let (verb, name) = (change.pending.verb(), &change.name);
-        match change.pending.state() {
-            State::Intended => {
-                let client = apply::connect(first_dsn(&change)?).await.map_err(|error| {
-                    Error { next: error.next, message: format!("the {verb} of {name:?} is in flight, and its database does not answer: {error}; if it is gone for good, run `set drop {name} --force`") }
-                })?;
-                match self.finish_one(&client, &change).await {
-                    Ok(()) => Ok(format!("finished the {verb} of {name:?}")),
-                    Err(error) if error.next == Next::Retry => Err(error.context(format!("cannot finish the {verb} of {name:?}"))),
-                    Err(error) => Ok(format!("gave up the {verb} of {name:?}: {error}")),
-                }
-            }
-            state => {
-                if state == State::Preparing {
-                    self.cluster.decide(&change, State::Aborted, Vec::new()).await?;
-                }
-                self.finish_several(&change).await?;
-                let done = if state == State::Committed { "finished" } else { "undid" };
-                Ok(format!("{done} the {verb} of {name:?}"))
-            }
+    /// Ends a change whose command is gone.
+    async fn end(&self, change: InFlight) -> Result<Recovered> {
+        let (verb, set) = (change.pending.verb(), change.name.clone());
+        let cannot = |error: Error| error.context(format!("the {verb} of {set:?} is in flight, and cannot be ended"));
+        if change.pending.state() == State::Intended {
+            return match self.finish_intended(&change).await {
+                Ok(()) => Ok(Recovered::Finished { change: verb, set }),
+                Err(error) if error.next == Next::Retry => Err(cannot(error)),
+                Err(error) => Ok(Recovered::GivenUp { change: verb, set, reason: error.message }),
+            };
         }
+        if change.pending.state() == State::Preparing {
+            self.cluster.decide(&change, State::Aborted, &[]).await.map_err(cannot)?;
+        }
+        // Whoever came first may have decided otherwise.
+        let decided = self.cluster.find_again(&change).await.map_err(cannot)?.map(|change| change.pending.state());
+        self.finish_several(&change).await.map_err(|error| hint(cannot(error), &set))?;
+        Ok(match decided {
+            Some(State::Committed) => Recovered::Finished { change: verb, set },
+            _ => Recovered::Undone { change: verb, set },
+        })
+    }
+
+    async fn finish_intended(&self, change: &InFlight) -> Result<()> {
+        if change.pending.participants.is_empty() {
+            // A set whose database is gone is being dropped.
+            let delete = change.pending.revision.map(|revision| Write::Delete(self.cluster.set_path(&change.name), Some(revision)));
+            return self.cluster.finish(change, delete.as_slice()).await;
+        }
+        let session = apply::connect(first_dsn(change)?).await.map_err(|error| hint(Error::retry(error.message), &change.name))?;
+        self.finish_one(&session, change).await
     }
 
     /// The change as it is once the command that makes it has ended, or died.
@@ -104,9 +161,7 @@ impl Changer<'_> {
         let started = tokio::time::Instant::now();
         let mut told = false;
         loop {
-            let Some(now) = self.cluster.find_in_flight(&change.name).await?.filter(|now| now.epoch == change.epoch) else {
-                return Ok(None);
-            };
+            let Some(now) = self.cluster.find_again(&change).await? else { return Ok(None) };
             if !now.owned {
                 return Ok(Some(now));
             }
@@ -124,4 +179,41 @@ impl Changer<'_> {
             self.cluster.owner_gone(&change.name, OWNER_TIMEOUT).await?;
         }
     }
+}
+
+/// Ends what commands leave behind that die, for as long as it is not dropped. Waits
+/// for nothing: what is in the way is tried again after [`PERIOD`].
+pub async fn keep_watch(zookeeper_hosts: &str, cluster: &str) {
+    loop {
+        let Err(error) = watch(zookeeper_hosts, cluster).await;
+        // Whoever cannot do without ZooKeeper says so.
+        tracing::debug!(%error, "what was left behind cannot be looked for");
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+async fn watch(zookeeper_hosts: &str, cluster: &str) -> Result<std::convert::Infallible> {
+    let cluster = Cluster::connect(zookeeper_hosts, cluster).await?;
+    loop {
+        let configuration = cluster.configuration().await?;
+        let changer = Changer { attempts: Attempts::one, ..Changer::new(&cluster, &configuration, &Unobserved) };
+        for change in cluster.in_flight().await?.into_iter().filter(|change| !change.owned) {
+            match changer.end(change).await {
+                Ok(done) => log(&[done]),
+                Err(error) => tracing::info!(%error, "what a command left behind is tried again later"),
+            }
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+fn log(done: &[Recovered]) {
+    for done in done {
+        tracing::info!("recovered: {done}");
+    }
+}
+
+fn hint(error: Error, set: &str) -> Error {
+    let set = if set == WHOLE_CLUSTER { "SET" } else { set };
+    Error { next: error.next, message: format!("{error}; if the database is gone for good, run `set drop {set} --force`") }
 }

@@ -2,7 +2,7 @@
 
 use zookeeper_client as zookeeper;
 
-use super::{Cluster, StoredSet, check_spoken, decode_cluster, explain, revision};
+use super::{Cluster, StoredSet, broken, check_spoken, decode_cluster, revision};
 use crate::error::Result;
 
 /// What became of a watched set.
@@ -57,8 +57,8 @@ impl Watch {
                     return Ok(event);
                 }
                 Err(zookeeper::Error::NoNode) => return Err(self.cluster.absent()),
-                Err(zookeeper::Error::ConnectionLoss) => {}
-                Err(error) => return Err(explain(&error)),
+                Err(error) if broken(&error) => {}
+                Err(error) => return Err(self.cluster.explain(&error)),
             }
         }
     }
@@ -74,8 +74,8 @@ impl Watch {
                 }
                 Err(zookeeper::Error::NoNode) => return Ok(Armed::Other(Change::Dropped)),
                 // The client reconnects by itself, until the session is over.
-                Err(zookeeper::Error::ConnectionLoss) => {}
-                Err(error) => return Err(explain(&error)),
+                Err(error) if broken(&error) => {}
+                Err(error) => return Err(self.cluster.explain(&error)),
             }
         }
     }

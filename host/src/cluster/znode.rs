@@ -3,7 +3,7 @@
 use zookeeper::{CreateMode, MultiWriteError};
 use zookeeper_client as zookeeper;
 
-use super::{ACLS, Cluster, explain};
+use super::{ACLS, Cluster, READS_MAX, broken};
 use crate::error::Error;
 
 /// One write, or one condition, of a [`Cluster::write`].
@@ -28,7 +28,7 @@ pub(super) enum Failure {
     Refused,
     /// The reply was lost: read again what became of it.
     Unknown,
-    /// Nothing was written.
+    /// Nothing was written, or this session is over and it does not matter to it.
     Failed(Error),
 }
 
@@ -37,7 +37,7 @@ impl Cluster {
     pub(super) async fn write(&self, writes: &[Write]) -> Result<(), Failure> {
         let mut writer = self.client.new_multi_writer();
         for write in writes {
-            add(&mut writer, write).map_err(|error| Failure::Failed(explain(&error)))?;
+            add(&mut writer, write).map_err(|error| Failure::Failed(self.explain(&error)))?;
         }
         match writer.commit().await {
             Ok(_) => Ok(()),
@@ -45,19 +45,25 @@ impl Cluster {
                 zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists | zookeeper::Error::NotEmpty => {
                     Failure::Refused
                 }
-                error => Failure::Failed(explain(&error)),
+                error => Failure::Failed(self.explain(&error)),
             }),
             Err(MultiWriteError::RequestFailed { source }) => Err(match source {
                 zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists => Failure::Refused,
-                error if explain(&error).next == crate::error::Next::Retry => Failure::Unknown,
-                error => Failure::Failed(explain(&error)),
+                error if broken(&error) => Failure::Unknown,
+                error => Failure::Failed(self.explain(&error)),
             }),
         }
     }
 
     /// What was written before by anybody is seen by the reads that follow.
     pub(super) async fn catch_up(&self) -> crate::error::Result<()> {
-        self.client.sync(&self.path()).await.map_err(|error| explain(&error))
+        for _ in 1..READS_MAX {
+            match self.client.sync(&self.path()).await {
+                Err(error) if broken(&error) => {}
+                result => return result.map_err(|error| self.explain(&error)),
+            }
+        }
+        self.client.sync(&self.path()).await.map_err(|error| self.explain(&error))
     }
 }
 

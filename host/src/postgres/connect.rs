@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,8 +15,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::passfile;
 use crate::error::{Error, Next, Result};
 
-/// How long a server may take to accept a connection, unless the DSN says otherwise.
+/// How long a server may take until a connection is ready for use, unless the DSN
+/// says otherwise; of several, each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take for what takes it a moment.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// After this long without traffic the server is asked for a sign of life, up to
 /// `SILENCE_PROBES` times, `SILENCE_INTERVAL` apart.
@@ -38,13 +43,26 @@ pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
 pub struct Session {
     client: Client,
     driver: JoinHandle<()>,
+    place: String,
 }
 
 impl Session {
     /// See [`connect`].
     pub async fn connect(dsn: &str, application: &str) -> Result<Self> {
         let (client, driver) = open(dsn, application).await?;
-        Ok(Self { client, driver })
+        Ok(Self { client, driver, place: describe(&parse(dsn)?) })
+    }
+
+    /// Does `work` on this session, within [`ANSWER_TIMEOUT`]. A server that takes
+    /// longer is taken for gone: the session breaks, and the error is `Retry`.
+    pub async fn answered<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match timeout(ANSWER_TIMEOUT, work).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.driver.abort();
+                Err(Error::retry(format!("PostgreSQL at {} has not answered for {} s", self.place, ANSWER_TIMEOUT.as_secs())))
+            }
+        }
     }
 }
 
@@ -81,13 +99,22 @@ async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> 
     }
     notice_silence(&mut config);
     let place = describe(&config);
-    let explain = |error: tokio_postgres::Error| explain(&error).context(format!("cannot connect to PostgreSQL at {place}"));
-    if config.get_ssl_mode() == SslMode::Disable || only_sockets(&config) {
+    // What the driver bounds is the TCP connection: a server that takes it and says nothing would be waited for.
+    let each = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+    let at_most = each.saturating_mul(u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX));
+    let silent = || Error::retry(format!("no answer within {} s", at_most.as_secs()));
+    let opened = timeout(at_most, handshake(&config, &place)).await.unwrap_or_else(|_| Err(silent()));
+    opened.map_err(|error| error.context(format!("cannot connect to PostgreSQL at {place}")))
+}
+
+async fn handshake(config: &Config, place: &str) -> Result<(Client, JoinHandle<()>)> {
+    let explain = |error| explain(&error);
+    if config.get_ssl_mode() == SslMode::Disable || only_sockets(config) {
         let (client, connection) = config.connect(NoTls).await.map_err(explain)?;
-        Ok((client, drive(connection, place.clone())))
+        Ok((client, drive(connection, place.to_owned())))
     } else {
         let (client, connection) = config.connect(tls()?).await.map_err(explain)?;
-        Ok((client, drive(connection, place.clone())))
+        Ok((client, drive(connection, place.to_owned())))
     }
 }
 

@@ -8,6 +8,71 @@ use crate::cluster::name;
 /// is missed before the relay's first start.
 pub const CONSUMER: &str = "default";
 
+/// How long a change waits for locks on tables, all of them together, and how long
+/// writers that queue behind it wait with it. Less than the second after which
+/// PostgreSQL looks for deadlocks (`deadlock_timeout`): in one it is the change that
+/// gives way, not a writer.
+pub const LOCK_TIMEOUT_MS: u32 = 500;
+
+/// How long any other statement of a change may take: the server says so before it is
+/// taken for gone (`connect::ANSWER_TIMEOUT`).
+pub const STATEMENT_TIMEOUT_MS: u32 = 15_000;
+
+/// How long a change that moves a set away waits, with its tables locked, for the
+/// relay to finish what was captured.
+pub const RELAYED_TIMEOUT_MS: u32 = 2_000;
+
+/// Locks on a table, the weaker one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableLock {
+    /// Keeps writers off: what it takes to create a trigger.
+    ShareRowExclusive,
+    /// Keeps readers off too: what it takes to drop one.
+    AccessExclusive,
+}
+
+/// Locks tables, with their partitions, within [`LOCK_TIMEOUT_MS`]. All at once, and
+/// as strongly as is ever needed: a transaction that waits for one lock while it
+/// holds another makes writers wait twice, or meets one that waits for it.
+#[must_use]
+pub fn lock_tables<'a>(tables: impl IntoIterator<Item = (&'a str, TableLock)>) -> String {
+    let locks: String = tables
+        .into_iter()
+        .map(|(table, lock)| {
+            let mode = match lock {
+                TableLock::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
+                TableLock::AccessExclusive => "ACCESS EXCLUSIVE",
+            };
+            format!("LOCK TABLE {table} IN {mode} MODE;\n")
+        })
+        .collect();
+    let block = literal(&format!("BEGIN\n{locks}END"));
+    // A timeout is of one statement, so they are one.
+    format!("SET LOCAL statement_timeout = {LOCK_TIMEOUT_MS};\nDO {block};\nSET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};")
+}
+
+/// Waits until every consumer of the queue has finished all of its events, and fails
+/// with `object_in_use` after [`RELAYED_TIMEOUT_MS`]. The tables must be locked, so
+/// that no event comes. `id` is the queue's.
+#[must_use]
+pub fn await_relayed(id: i32) -> String {
+    let block = format!(
+        "DECLARE
+  patience constant timestamptz := clock_timestamp() + interval '{RELAYED_TIMEOUT_MS} ms';
+BEGIN
+  WHILE EXISTS (SELECT FROM pgq.subscription s JOIN pgq.tick t ON t.tick_queue = s.sub_queue AND t.tick_id = s.sub_last_tick,
+      LATERAL (SELECT FROM pgq.event_{id} e WHERE e.ev_txid >= txid_snapshot_xmin(t.tick_snapshot) AND NOT txid_visible_in_snapshot(e.ev_txid, t.tick_snapshot) LIMIT 1) unread
+      WHERE s.sub_queue = {id}) LOOP
+    IF clock_timestamp() > patience THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = 'the queue holds changes that are not relayed yet, and would be lost; see that a relay of the set runs, and keeps up';
+    END IF;
+    PERFORM pg_sleep(0.02);
+  END LOOP;
+END"
+    );
+    format!("DO {};", literal(&block))
+}
+
 /// Whoever changes the cluster's objects in a database holds this lock until
 /// the end of the transaction; it survives PREPARE TRANSACTION.
 #[must_use]

@@ -9,12 +9,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use proto::batch::publisher::Publisher;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::progress::Progress;
 use super::run::run;
 use crate::cluster::lease::{Lease, Role};
+use crate::cluster::recover::keep_watch;
 use crate::cluster::watch::{Change, Watch};
 use crate::cluster::{Cluster, StoredSet};
 use crate::error::{Error, Next, Result};
@@ -77,6 +79,10 @@ pub async fn supervise(
 ) -> Result<()> {
     let mut patience = Patience::new(progress.batches());
     let mut relay = Relay { assignment, seen: false, served: false };
+    let (hosts, cluster) = (assignment.zookeeper_hosts.clone(), assignment.cluster.clone());
+    // Beside the work, since it may be what the work waits for. Ends with this.
+    let mut watch = JoinSet::new();
+    watch.spawn(async move { keep_watch(&hosts, &cluster).await });
     while !stop.requested() {
         let error = match relay.attempt(plugins, stop, progress).await {
             Ok(End::Moved) => continue,
@@ -204,9 +210,10 @@ impl Relay<'_> {
         Settings { dsn: set.configuration.database.dsn.clone(), cluster, set: name, consumer, rotation_period }
     }
 
-    /// An error that an administrator's change explains is no error.
+    /// An error that another leader or an administrator's change explains is no error.
     async fn settle(&self, post: &mut Post, error: Error) -> Result<End> {
-        let Post { cluster, set, watch, .. } = post;
+        let Post { cluster, set, watch, lease } = post;
+        let error = lease.judge(error).await;
         match error.next {
             Next::Retry | Next::Trap => return Err(error),
             // The database may have changed first: ZooKeeper follows.

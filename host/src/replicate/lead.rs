@@ -37,30 +37,59 @@ pub async fn lead(
             () = stop.wait() => return Ok(()),
             candidate = stand(zookeeper_hosts, assignment, &mut known) => candidate,
         };
-        let lease = match candidate {
-            Ok(lease) => lease,
-            Err(error) => {
-                let wait = patience.judge(error, progress.commits(), random())?;
-                tokio::select! {
-                    biased;
-                    () = stop.wait() => {}
-                    () = tokio::time::sleep(wait) => {}
+        let error = match candidate {
+            Err(error) => error,
+            Ok(lease) => {
+                patience = Patience::new(progress.commits());
+                match serve(lease, plugins, assignment, stop, progress, &mut random).await {
+                    Ok(End::Stopped) => return Ok(()),
+                    Ok(End::Superseded) => continue,
+                    Err(error) if error.next == Next::Retry => error,
+                    Err(error) => return Err(error),
                 }
-                continue;
             }
         };
-        patience = Patience::new(progress.commits());
+        let wait = patience.judge(error, progress.commits(), random())?;
         tokio::select! {
             biased;
-            () = lease.lost() => tracing::warn!("this worker no longer leads: it stopped applying, and stands in line again"),
-            result = supervise(plugins, assignment, stop, progress, &mut random) => {
-                // If it fails, the end of the session does the same.
-                let _ = tokio::time::timeout(LEAVE_TIMEOUT, lease.release()).await;
-                return result;
-            }
+            () = stop.wait() => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
     Ok(())
+}
+
+/// How leading ended, if not by an error.
+enum End {
+    Stopped,
+    Superseded,
+}
+
+/// Replicates for as long as `lease` is held.
+async fn serve(
+    lease: Lease,
+    plugins: &mut impl Plugins,
+    assignment: &mut Assignment,
+    stop: &mut Stop,
+    progress: &mut Progress,
+    random: impl FnMut() -> u32 + Send,
+) -> Result<End> {
+    tokio::select! {
+        biased;
+        () = lease.lost() => {
+            tracing::warn!("this worker no longer leads: it stopped applying, and stands in line again");
+            Ok(End::Superseded)
+        }
+        result = supervise(plugins, assignment, stop, progress, random) => {
+            let result = match result {
+                Ok(()) => Ok(End::Stopped),
+                Err(error) => Err(lease.judge(error).await),
+            };
+            // If it fails, the end of the session does the same.
+            let _ = tokio::time::timeout(LEAVE_TIMEOUT, lease.release()).await;
+            result
+        }
+    }
 }
 
 /// Waits in line. `known`: whether the set was seen.

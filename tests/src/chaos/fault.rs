@@ -6,30 +6,41 @@ use std::time::Duration;
 use pgshovel::error::{Error, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use tokio::time::sleep;
 
-use super::cast::{Cast, SET, signal_all};
+use super::admin::{self, Task};
+use super::cast::{Cast, Role, server_pid, signal_all, start_server};
+use super::network::{self, Damage, Server};
 use crate::stage::Stream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Victim {
     Relay,
     Worker,
-    Source,
-    Target,
-    ZooKeeper,
-    Broker,
-    Admin,
+    Server(Server),
+    /// A command of the administrator.
+    Admin(Task),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Means {
     /// SIGKILL, to every process of a server; started again after the time.
     Kill,
-    /// SIGSTOP, and SIGCONT after the time: to others it is a network that swallows all.
+    /// SIGSTOP, and SIGCONT after the time.
     Pause,
-    /// Connections break and none is made for the time.
+    /// Connections break, and none lives for the time.
     Cut,
+    /// Nothing arrives for the time, and nobody is told.
+    Silence,
+}
+
+/// Of the two that do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    Leader,
+    Standby,
+    Both,
 }
 
 /// A victim, and what it suffers for how long.
@@ -37,26 +48,29 @@ pub enum Means {
 pub struct Fault {
     pub victim: Victim,
     pub means: Means,
-    /// Of two relays or workers, the second.
-    second: bool,
     pub time: Duration,
+    whom: Whom,
+    /// The server that a process is cut off from; `None`: all of them.
+    from: Option<Server>,
+    pub course: admin::Course,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let means = match self.means {
-            Means::Kill => "kill -9 of",
-            Means::Pause => "pause of",
-            Means::Cut => "network cut to",
-        };
-        let victim = match self.victim {
-            Victim::Relay if self.second => "relay 2",
-            Victim::Relay => "relay 1",
-            Victim::Worker if self.second => "worker 2",
-            Victim::Worker => "worker 1",
-            other => other.name(),
-        };
-        write!(f, "{means} {victim}, {:.1} s", self.time.as_secs_f64())
+        write!(f, "{} of the {}", self.means.name(), self.victim.name())?;
+        match (self.victim, self.whom) {
+            (Victim::Relay | Victim::Worker, Whom::Leader) => f.write_str(" that leads")?,
+            (Victim::Relay | Victim::Worker, Whom::Standby) => f.write_str(" that stands by")?,
+            (Victim::Relay | Victim::Worker, Whom::Both) => f.write_str(" and its standby")?,
+            (Victim::Server(_), _) => {}
+            (Victim::Admin(_), _) => write!(f, " {}", self.course)?,
+        }
+        match (self.victim, self.means, self.from) {
+            (Victim::Server(_), ..) | (_, Means::Kill | Means::Pause, _) => {}
+            (.., Some(server)) => write!(f, ", to the {}", Victim::Server(server).name())?,
+            (.., None) => f.write_str(", to everybody")?,
+        }
+        write!(f, ", {:.1} s", self.time.as_secs_f64())
     }
 }
 
@@ -66,129 +80,143 @@ impl Victim {
         match self {
             Self::Relay => "relay",
             Self::Worker => "worker",
-            Self::Source => "source",
-            Self::Target => "target",
-            Self::ZooKeeper => "ZooKeeper",
-            Self::Broker => "broker",
-            Self::Admin => "set update",
+            Self::Server(Server::Source) => "source",
+            Self::Server(Server::Target) => "target",
+            Self::Server(Server::ZooKeeper) => "ZooKeeper",
+            Self::Server(Server::Broker) => "broker",
+            Self::Admin(task) => task.name(),
         }
     }
 
-    fn suffers(self, means: Means, stream: Stream) -> bool {
-        match self {
-            Self::Broker => stream == Stream::Kafka && means != Means::Cut,
-            Self::Admin => means == Means::Kill,
-            Self::Relay | Self::Worker => means != Means::Cut,
-            Self::Source | Self::Target | Self::ZooKeeper => true,
+    /// The servers that it talks to.
+    fn servers(self, stream: Stream) -> Vec<Server> {
+        use Server::{Broker, Source, Target, ZooKeeper};
+        let mut servers = match self {
+            Self::Relay => vec![ZooKeeper, Source],
+            Self::Worker => vec![ZooKeeper, Target],
+            Self::Server(server) => return vec![server],
+            Self::Admin(_) => return vec![ZooKeeper, Source, Target],
+        };
+        if stream == Stream::Kafka {
+            servers.push(Broker);
         }
+        servers
     }
 }
 
 impl Means {
+    const ALL: [Self; 4] = [Self::Kill, Self::Pause, Self::Cut, Self::Silence];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill -9",
             Self::Pause => "pause",
             Self::Cut => "network cut",
+            Self::Silence => "network silence",
         }
     }
 }
 
-/// Every fault that there is with `stream`.
+/// Every kind of fault that there is with `stream`.
 #[must_use]
 pub fn every(stream: Stream) -> Vec<(Victim, Means)> {
-    use Victim::{Admin, Broker, Relay, Source, Target, Worker, ZooKeeper};
-    let victims = [Relay, Worker, Source, Target, ZooKeeper, Broker, Admin];
-    let all = victims.into_iter().flat_map(|victim| [Means::Kill, Means::Pause, Means::Cut].map(|means| (victim, means)));
-    all.filter(|(victim, means)| victim.suffers(*means, stream)).collect()
+    use Server::{Broker, Source, Target, ZooKeeper};
+    let mut victims = vec![Victim::Relay, Victim::Worker];
+    victims.extend([Source, Target, ZooKeeper].map(Victim::Server));
+    if stream == Stream::Kafka {
+        victims.push(Victim::Server(Broker));
+    }
+    victims.extend([Task::Update, Task::Move, Task::Upgrade].map(Victim::Admin));
+    victims.into_iter().flat_map(|victim| Means::ALL.map(|means| (victim, means))).collect()
 }
 
 impl Fault {
-    pub fn draw((victim, means): (Victim, Means), longest: Duration, random: &mut StdRng) -> Self {
-        let time = match victim {
-            // Within the command's life, or soon after it.
-            Victim::Admin => Duration::from_millis(random.random_range(0..1500)),
-            _ => Duration::from_millis(random.random_range(0..=u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))),
-        };
-        Self { victim, means, second: random.random(), time }
+    /// One of this kind, that lasts no longer than `longest`.
+    pub fn draw((victim, means): (Victim, Means), stream: Stream, longest: Duration, random: &mut StdRng) -> Self {
+        // As many short ones as long ones: half of 20 s outlives a session with ZooKeeper.
+        let part = if random.random() { random.random_range(0.0..0.2) } else { random.random_range(0.5..1.0) };
+        let time = longest.mul_f64(part);
+        let whom = *[Whom::Leader, Whom::Leader, Whom::Leader, Whom::Standby, Whom::Both].choose(random).unwrap_or(&Whom::Leader);
+        let mut from: Vec<Option<Server>> = victim.servers(stream).into_iter().map(Some).collect();
+        from.push(None);
+        let from = from.choose(random).copied().flatten();
+        Self { victim, means, time, whom, from, course: admin::Course::draw(random) }
     }
 
-    /// Injects it, and ends it when its time is over.
-    pub async fn inject(self, cast: &mut Cast) -> Result<()> {
-        match (self.victim, self.means) {
-            (Victim::Relay | Victim::Worker, _) => self.strike_member(cast).await,
-            (Victim::Admin, _) => self.strike_admin(cast).await,
-            (_, Means::Cut) => self.cut(cast).await,
-            (_, Means::Pause) => {
-                let pid = self.server(cast)?;
+    /// Injects it, and ends it when its time is over. False if the victim had ended
+    /// before it could suffer.
+    pub async fn inject(self, cast: &mut Cast) -> Result<bool> {
+        match self.victim {
+            Victim::Relay => self.strike_members(cast, Role::Relay).await?,
+            Victim::Worker => self.strike_members(cast, Role::Worker).await?,
+            Victim::Server(server) => self.strike_server(cast, server).await?,
+            Victim::Admin(task) => return admin::strike(cast, task, self).await,
+        }
+        Ok(true)
+    }
+
+    async fn strike_members(self, cast: &mut Cast, role: Role) -> Result<()> {
+        let (leader, standby) = cast.leader_and_standby(role).await?;
+        let whom = match self.whom {
+            Whom::Leader => vec![leader],
+            Whom::Standby => vec![standby],
+            Whom::Both => vec![leader, standby],
+        };
+        match self.means {
+            Means::Kill => {
+                for index in &whom {
+                    cast.kill(*index)?;
+                }
+                sleep(self.time).await;
+                whom.iter().try_for_each(|index| cast.restart(*index))
+            }
+            Means::Pause => {
+                for index in &whom {
+                    cast.member(*index)?.process.signal("STOP")?;
+                }
+                sleep(self.time).await;
+                whom.iter().try_for_each(|index| cast.member(*index)?.process.signal("CONT"))
+            }
+            Means::Cut | Means::Silence => {
+                let names = cast.members.iter().enumerate().filter(|(index, _)| whom.contains(index)).map(|(_, member)| member.name);
+                let names = names.collect();
+                self.disturb(cast, Some(names)).await
+            }
+        }
+    }
+
+    async fn strike_server(self, cast: &mut Cast, server: Server) -> Result<()> {
+        match self.means {
+            Means::Kill => {
+                signal_all(server_pid(&cast.stage, server)?, "KILL")?;
+                sleep(self.time).await;
+                start_server(&mut cast.stage, server)
+            }
+            Means::Pause => {
+                let pid = server_pid(&cast.stage, server)?;
                 signal_all(pid, "STOP")?;
                 sleep(self.time).await;
                 signal_all(pid, "CONT")
             }
-            (_, Means::Kill) => {
-                signal_all(self.server(cast)?, "KILL")?;
-                sleep(self.time).await;
-                self.start_server(cast)
-            }
+            Means::Cut | Means::Silence => self.disturb(cast, None).await,
         }
     }
 
-    async fn strike_member(self, cast: &mut Cast) -> Result<()> {
-        let index = usize::from(self.victim == Victim::Worker) * 2 + usize::from(self.second);
-        let member = cast.members.get_mut(index).ok_or_else(|| Error::bug("no such member"))?;
-        if self.means == Means::Pause {
-            member.process.signal("STOP")?;
-            sleep(self.time).await;
-            return member.process.signal("CONT");
-        }
-        member.process.kill()?;
-        sleep(self.time).await;
-        cast.restart(index)
-    }
-
-    /// The administrator whose command was killed repeats it, as one does.
-    async fn strike_admin(self, cast: &mut Cast) -> Result<()> {
-        let file = if self.second { "all.pgshovel" } else { "fewer.pgshovel" };
-        let arguments = ["set", "update", SET, file];
-        let mut command = cast.stage.command(&arguments)?;
-        let mut process = cast.stage.process("set update", "update", &mut command, "KILL")?;
-        sleep(self.time).await;
-        process.kill()?;
-        cast.stage.administer(&arguments).await
-    }
-
-    async fn cut(self, cast: &Cast) -> Result<()> {
-        let link = match self.victim {
-            Victim::Source => &cast.to_source,
-            Victim::Target => &cast.to_target,
-            Victim::ZooKeeper => &cast.to_zookeeper,
-            other => return Err(Error::bug(format!("no link leads to the {}", other.name()))),
+    /// Damages the network of `whom`, or of all, for the time.
+    pub async fn disturb(self, cast: &Cast, whom: Option<Vec<&'static str>>) -> Result<()> {
+        let damage = match self.means {
+            Means::Cut => Damage::Cut,
+            Means::Silence => Damage::Silence,
+            Means::Kill | Means::Pause => return Err(Error::bug("that is no fault of a network")),
         };
-        link.cut();
+        let servers = match (self.victim, self.from) {
+            (Victim::Server(server), _) | (_, Some(server)) => vec![server],
+            (victim, None) => victim.servers(cast.stream),
+        };
+        cast.network.damage(network::Fault { damage, servers, whom });
         sleep(self.time).await;
-        link.mend();
+        cast.network.mend();
         Ok(())
-    }
-
-    fn server(self, cast: &Cast) -> Result<u32> {
-        let pid = match self.victim {
-            Victim::Source => cast.stage.source.pid(),
-            Victim::Target => cast.stage.target.pid(),
-            Victim::ZooKeeper => cast.stage.zookeeper.pid(),
-            _ => cast.stage.kafka.as_ref().and_then(crate::servers::Kafka::pid),
-        };
-        pid.ok_or_else(|| Error::bug(format!("the {} does not run", self.victim.name())))
-    }
-
-    fn start_server(self, cast: &mut Cast) -> Result<()> {
-        let stage = &mut cast.stage;
-        match (self.victim, &mut stage.kafka) {
-            (Victim::Source, _) => stage.source.stop().and_then(|()| stage.source.start()),
-            (Victim::Target, _) => stage.target.stop().and_then(|()| stage.target.start()),
-            (Victim::ZooKeeper, _) => stage.zookeeper.stop().and_then(|()| stage.zookeeper.start()),
-            (_, Some(kafka)) => kafka.stop().and_then(|()| kafka.start()),
-            (_, None) => Ok(()),
-        }
     }
 }

@@ -1,45 +1,106 @@
 //! What writes into the source while everything around it breaks.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use pgshovel::error::Result;
-use pgshovel::postgres::connect::connect;
+use pgshovel::error::{Error, Result};
+use pgshovel::postgres::connect::{connect, explain};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::things;
 use crate::servers::Process;
 use crate::stage::Stage;
 
 /// Transactions of pgbench a second, all of its clients together: the stream is
-/// read from its start after every round.
+/// read from its start again and again.
 const RATE: &str = "100";
+const WRITERS: u64 = 2;
+/// How long a writer rests between two transactions, at most.
+const REST_MS: u64 = 150;
+const APPLICATION: &str = "things";
+/// How long both may take to commit something once nothing hinders them.
+const WRITES_WITHIN: Duration = Duration::from_secs(60);
+/// How long transactions may take to end, when no more are begun.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// A table of nasty types, for both databases.
-pub const THINGS: &str = "CREATE TABLE things (id bigint PRIMARY KEY, number numeric, float double precision, name text, \"at\" timestamptz, \
-     \"day\" date, lasts interval, doc jsonb, json json, bytes bytea, list int[], uuid uuid, range int4range, bits bit varying, net inet)";
-
-/// pgbench, and a session that writes `things`. Dropping it ends both.
+/// pgbench, and sessions that write rows of many types. Dropping it ends them.
 #[derive(Debug)]
 pub struct Load {
     pgbench: Process,
-    _writer: JoinSet<()>,
+    writers: JoinSet<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    over: AtomicBool,
+    /// Transactions that were committed, or rolled back as was meant.
+    transactions: AtomicU64,
 }
 
 impl Load {
-    pub fn start(stage: &Stage, seed: u64) -> Result<Self> {
-        let mut writer = JoinSet::new();
-        writer.spawn(write_things(stage.source.dsn("source"), StdRng::seed_from_u64(seed)));
-        Ok(Self { pgbench: pgbench(stage)?, _writer: writer })
+    /// pgbench's history is empty when this returns.
+    pub async fn start(stage: &Stage, seed: u64) -> Result<Self> {
+        ask(stage, "TRUNCATE pgbench_history").await?;
+        let (mut writers, shared) = (JoinSet::new(), Arc::<Shared>::default());
+        for number in 0..WRITERS {
+            let random = StdRng::seed_from_u64(seed.wrapping_add(number));
+            writers.spawn(write_things(stage.source.dsn("source"), random, Arc::clone(&shared)));
+        }
+        Ok(Self { pgbench: pgbench(stage)?, writers, shared })
     }
 
-    /// pgbench ends when its server does.
-    pub fn revive(&mut self, stage: &Stage) -> Result<()> {
-        if self.pgbench.exited()?.is_some() {
-            self.pgbench = pgbench(stage)?;
+    /// Waits until both have written more than they had when this was called.
+    pub async fn writes(&mut self, stage: &Stage) -> Result<()> {
+        let (before, started) = (self.written(stage).await?, Instant::now());
+        loop {
+            // pgbench ends when its server does.
+            if self.pgbench.exited()?.is_some() {
+                self.pgbench = pgbench(stage)?;
+            }
+            let now = self.written(stage).await?;
+            if now.0 > before.0 && now.1 > before.1 {
+                return Ok(());
+            }
+            if started.elapsed() > WRITES_WITHIN {
+                return Err(Error::stop(format!(
+                    "the load does not write: {now:?} transactions of pgbench and of the writers, {} s ago {before:?}; pgbench says:\n{}",
+                    WRITES_WITHIN.as_secs(),
+                    self.pgbench.tail()
+                )));
+            }
+            sleep(Duration::from_millis(100)).await;
         }
-        Ok(())
+    }
+
+    /// Transactions of pgbench, and of the writers.
+    async fn written(&self, stage: &Stage) -> Result<(i64, u64)> {
+        let history = ask(stage, "SELECT count(*) FROM pgbench_history").await?;
+        Ok((history, self.shared.transactions.load(Ordering::Relaxed)))
+    }
+
+    /// Ends it. Nothing of it changes the source once this returned; it says how
+    /// many transactions there were.
+    pub async fn stop(mut self, stage: &Stage) -> Result<u64> {
+        self.shared.over.store(true, Ordering::Relaxed);
+        tokio::task::block_in_place(|| self.pgbench.stop())?;
+        if timeout(ENDS_WITHIN, async { while self.writers.join_next().await.is_some() {} }).await.is_err() {
+            return Err(Error::stop(format!("a transaction of the load has not ended for {} s", ENDS_WITHIN.as_secs())));
+        }
+        let left = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('pgbench', '{APPLICATION}')");
+        let started = Instant::now();
+        while ask(stage, &left).await? > 0 {
+            if started.elapsed() > ENDS_WITHIN {
+                return Err(Error::stop(format!("a session of the load has not ended for {} s", ENDS_WITHIN.as_secs())));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        let (pgbench, writers) = self.written(stage).await?;
+        Ok(writers + u64::try_from(pgbench).unwrap_or(0))
     }
 }
 
@@ -49,57 +110,26 @@ fn pgbench(stage: &Stage) -> Result<Process> {
     stage.process("pgbench", "pgbench", &mut command, "TERM")
 }
 
-/// One transaction after the other; what fails is not worth a word.
-async fn write_things(dsn: String, mut random: StdRng) {
-    loop {
-        if let Ok(client) = connect(&dsn, "things").await {
-            while client.batch_execute(&statement(&mut random)).await.is_ok() || !client.is_closed() {
-                sleep(Duration::from_millis(random.random_range(0..40))).await;
+/// Runs one statement; returns the number that it answers with, if it does.
+async fn ask(stage: &Stage, sql: &str) -> Result<i64> {
+    let client = connect(&stage.source.dsn("source"), "chaos").await?;
+    let rows = client.query(sql, &[]).await.map_err(|error| explain(&error).context(sql))?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
+/// One transaction after the other. Some fail, for sessions and rows are in each
+/// other's way: that is the life of an application.
+async fn write_things(dsn: String, mut random: StdRng, shared: Arc<Shared>) {
+    while !shared.over.load(Ordering::Relaxed) {
+        let Ok(client) = connect(&dsn, APPLICATION).await else {
+            sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        while !client.is_closed() && !shared.over.load(Ordering::Relaxed) {
+            if client.batch_execute(&things::transaction(&mut random)).await.is_ok() {
+                shared.transactions.fetch_add(1, Ordering::Relaxed);
             }
+            sleep(Duration::from_millis(random.random_range(0..REST_MS))).await;
         }
-        sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// Settings that a trigger must not see, and a change of some rows.
-fn statement(random: &mut StdRng) -> String {
-    let settings = [
-        "SET DateStyle = 'German'; SET IntervalStyle = 'sql_standard'; SET extra_float_digits = -15; SET bytea_output = 'escape'",
-        "SET search_path = ''; SET TimeZone = 'Asia/Kathmandu'; SET row_security = off",
-        "SET session_replication_role = 'origin'; SET default_transaction_isolation = 'repeatable read'",
-        "SET default_transaction_isolation = 'serializable'; SET statement_timeout = '5s'",
-        "RESET ALL",
-    ];
-    let setting = settings[random.random_range(0..settings.len())];
-    let (count, part) = (random.random_range(1..60), random.random_range(0..13));
-    let change = match random.random_range(0..100) {
-        0 => "TRUNCATE public.things".to_owned(),
-        1..40 => insert(random, count),
-        40..60 => format!(
-            "UPDATE public.things SET number = -number, name = name || E'\\u00e4\\n\\\\\"', \"at\" = \"at\" + interval '1 microsecond' WHERE id % 13 = {part}"
-        ),
-        60..70 => format!("UPDATE public.things SET id = -id WHERE id % 13 = {part}"),
-        70..85 => format!("DELETE FROM public.things WHERE abs(id) % 13 = {part}"),
-        85..92 => format!("BEGIN; {}; ROLLBACK", insert(random, count)),
-        _ => format!(
-            "BEGIN; {}; SAVEPOINT inner_one; DELETE FROM public.things; ROLLBACK TO inner_one; UPDATE public.things SET list = NULL WHERE id % 13 = {part}; COMMIT",
-            insert(random, count)
-        ),
-    };
-    // What failed before may have left a transaction open.
-    format!("ROLLBACK; {setting}; {change}")
-}
-
-fn insert(random: &mut StdRng, count: u32) -> String {
-    let number = ["NaN", "Infinity", "-0.00", "1e100", "0.000000000000000000000000000001"][random.random_range(0..5)];
-    let float = ["NaN", "-Infinity", "-0", "5e-324", "0.1"][random.random_range(0..5)];
-    let instant =
-        ["infinity", "4713-01-02 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "2026-03-29 02:30:00+00"][random.random_range(0..4)];
-    let start: u32 = random.random_range(0..4000);
-    format!(
-        "INSERT INTO public.things SELECT id, '{number}', '{float}', repeat(chr(1 + id::int % 2000), id::int % 50), '{instant}', \
-         '0044-03-15 BC', '-1 year 2 mons -3 days 04:05:06.789', '{{\"a\": [1, 1.0, null, \"\\\\u00e4\"]}}', '{{\"a\":1, \"a\" : 2}}', \
-         decode(repeat('00ff5c', id::int % 5), 'hex'), '[0:1][2:3]={{{{1,NULL}},{{3,4}}}}', pg_catalog.md5(id::text)::uuid, '(,5]', B'0101', '::ffff:1.2.3.4/96' \
-         FROM pg_catalog.generate_series({start}, {start} + {count}) AS id ON CONFLICT DO NOTHING"
-    )
 }

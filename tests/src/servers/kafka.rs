@@ -27,10 +27,19 @@ pub struct Kafka {
 
 impl Kafka {
     pub fn create(fleet: &Arc<Fleet>, name: &str) -> Result<Self> {
+        Self::create_behind(fleet, name, None)
+    }
+
+    /// As [`Kafka::create`], but clients are told to come to `advertised`, which has
+    /// to lead to [`Kafka::port`].
+    pub fn create_behind(fleet: &Arc<Fleet>, name: &str, advertised: Option<u16>) -> Result<Self> {
         let folder = fleet.folder().join(name);
         create_folder(&folder)?;
         let (port, controller) = (port::free()?, port::free()?);
-        write(&folder.join("server.properties"), &properties(port, controller, &folder.join("data").display().to_string()))?;
+        write(
+            &folder.join("server.properties"),
+            &properties(port, advertised.unwrap_or(port), controller, &folder.join("data").display().to_string()),
+        )?;
         let server = Self { port, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
         run(server.java("kafka.tools.StorageTool")?.args(["format", "--cluster-id", CLUSTER_ID, "--config", "server.properties"]))?;
         let mut server = server;
@@ -88,13 +97,13 @@ impl Kafka {
     }
 }
 
-fn properties(port: u16, controller: u16, data: &str) -> String {
+fn properties(port: u16, advertised: u16, controller: u16, data: &str) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
          listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=BROKER://127.0.0.1:{port}\n\
+         advertised.listeners=BROKER://127.0.0.1:{advertised}\n\
          listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
          inter.broker.listener.name=BROKER\n\

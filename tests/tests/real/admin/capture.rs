@@ -187,26 +187,3 @@ async fn an_update_under_load_loses_nothing() {
     }
     assert!(!traces(&source).await.contains("trigger c "));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lock_is_not_waited_for_for_ever() {
-    let (world, source) = setting().await;
-    let holder = source.connect().await;
-    holder.batch_execute("BEGIN; INSERT INTO a VALUES (1)").await.unwrap();
-    world.write("set.pgshovel", &configuration(&source.dsn(), &[("a", &[])]));
-    let before = traces(&source).await;
-    let mut command = world.pgshovel(["set", "create", "s", "set.pgshovel"]).start().await;
-    command.logs("waiting to try again").await;
-    // Others are not held up for longer than the lock's time.
-    source.execute("INSERT INTO a VALUES (2)").await;
-    let ended = command.wait().await;
-    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("create the trigger for INSERT on public.a") && ended.stderr.contains("pg_blocking_pids"),
-        "{}",
-        ended.stderr
-    );
-    assert_eq!(traces(&source).await, before);
-    holder.batch_execute("COMMIT").await.unwrap();
-    world.pgshovel(["set", "create", "s", "set.pgshovel"]).succeeds().await;
-}

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use pgshovel::cluster::lease::Role;
 use pgshovel::cluster::watch::Change;
+use pgshovel::error::{Error, Next};
 
 use super::*;
 
@@ -36,10 +37,14 @@ async fn a_leader_learns_that_it_leads_no_more() {
     let (world, _source) = setting().await;
     let one = connect(&world).await;
     let lease = one.acquire("s", Role::Relay).await.unwrap();
+    let refused = || Error::stop("another writer has taken over");
+    assert_eq!(lease.judge(refused()).await.next, Next::Stop);
     let client = zookeeper_client::Client::connect(&world.zookeeper().await).await.unwrap();
     let leaders = format!("/{}/leaders/s", world.cluster());
     let name = client.list_children(&leaders).await.unwrap().remove(0);
     client.delete(&format!("{leaders}/{name}"), None).await.unwrap();
+    // Whether it has heard of it or not.
+    assert_eq!(lease.judge(refused()).await.next, Next::Retry);
     lease.lost().await;
     assert!(!lease.is_held());
 }

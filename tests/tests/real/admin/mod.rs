@@ -1,26 +1,31 @@
 //! Clusters and sets: created, changed and dropped, refused, killed half-way.
 
+mod absence;
+mod actors;
 mod capture;
+mod consistent;
 mod crashes;
 mod leadership;
 mod lifecycle;
+mod load;
+mod locks;
 mod refusals;
+mod rivals;
+mod tap;
 
 use pgshovel::cluster::Cluster;
 use tests::harness::{Database, World};
+
+const TABLES: &str = "CREATE TABLE IF NOT EXISTS a (id int PRIMARY KEY, x int, y text);
+     CREATE TABLE IF NOT EXISTS b (id int PRIMARY KEY, x int, y text);
+     CREATE TABLE IF NOT EXISTS c (id int PRIMARY KEY, x int, y text)";
 
 /// A database with tables `a`, `b` and `c`, and a cluster in ZooKeeper.
 async fn setting() -> (World, Database) {
     let world = World::start().await;
     world.zookeeper().await;
     let source = world.source("admin").await;
-    source
-        .execute(
-            "CREATE TABLE a (id int PRIMARY KEY, x int, y text);
-             CREATE TABLE b (id int PRIMARY KEY, x int, y text);
-             CREATE TABLE c (id int PRIMARY KEY, x int, y text);",
-        )
-        .await;
+    source.execute(TABLES).await;
     world.pgshovel(["cluster", "initialize"]).succeeds().await;
     (world, source)
 }
