@@ -81,6 +81,9 @@ impl Target {
         let table = name(&chunk.relation);
         let rows = open.entry(table.clone()).or_default();
         if self.loaded.insert(table) {
+            if self.state.is_none() && !rows.is_empty() {
+                return Err(Error::stop("the target holds rows and no state"));
+            }
             rows.clear();
         }
         chunk.rows.into_iter().try_for_each(|row| insert(rows, &chunk.relation, row))
@@ -92,12 +95,16 @@ impl Target {
     }
 
     fn put_state(&mut self, expected: Option<&[u8]>, state: &[u8]) -> Result<()> {
-        let rows = self.open.take().ok_or_else(|| Error::bug("commit without begin or load"))?;
+        let rows = match self.open.take() {
+            None if self.state.is_some() => return Err(Error::bug("commit without begin or load")),
+            open => open.unwrap_or_else(|| self.store.rows()),
+        };
         let mut inner = self.store.lock();
         if inner.state.as_deref() != expected {
             return Err(overtaken());
         }
         self.state = Some(state.to_vec());
+        self.loaded.clear();
         *inner = Inner { rows, state: Some(state.to_vec()), commits: inner.commits + 1 };
         Ok(())
     }

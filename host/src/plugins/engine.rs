@@ -113,8 +113,11 @@ fn tick(engine: Weak<Inner>) -> Result<()> {
         .map_err(|error| Error::stop(format!("cannot start a thread: {error}")))
 }
 
-/// Without its cache the host only starts slower.
+/// Without its cache the host only starts slower. The cache is a folder of its own
+/// inside `folder`, since wasmtime removes from it, once a day, whatever it did not
+/// put there.
 fn cache(folder: &Path) -> Option<Cache> {
+    let folder = &folder.join("compiled");
     // wasmtime wants an absolute path.
     let absolute = std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize()).map_err(wasmtime::Error::from);
     let opened = absolute.and_then(|folder| {

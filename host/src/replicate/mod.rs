@@ -20,8 +20,7 @@ pub mod supervise;
 
 use std::future::Future;
 
-use proto::interfaces::common::Snapshot;
-use proto::interfaces::replication::Source;
+use proto::interfaces::common::{Snapshot, Source};
 
 pub(crate) use reading::place;
 

@@ -90,7 +90,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (source, log) = (Arc::new(Source::new([7; 16])), Arc::new(Log::default()));
+        let (source, log) = (Arc::new(Source::new(CLUSTER, SET, [7; 16])), Arc::new(Log::default()));
         let broker = Arc::new(Broker::new(Arc::clone(&log), seed));
         Self { source, log, broker, faults: Arc::new(Faults::new(seed, RATES)), random: StdRng::seed_from_u64(!seed) }
     }

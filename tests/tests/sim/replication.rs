@@ -5,7 +5,6 @@ use std::sync::Arc;
 use pgshovel::error::Result;
 use pgshovel::memory::{Faults, Loader, Log, Source, Store, Stream, Target, Transform};
 use pgshovel::replicate::{Origin, Plugins};
-use proto::interfaces::replication;
 
 pub const CLUSTER: &str = "cluster";
 pub const SET: &str = "set";
@@ -40,15 +39,7 @@ impl Plugins for Memory {
     async fn loader(&mut self) -> Result<(Origin, Loader)> {
         let open = || {
             let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));
-            let source = replication::Source {
-                cluster: CLUSTER.into(),
-                set: SET.into(),
-                node: self.source.node().to_vec(),
-                system_identifier: 1,
-                timeline: 1,
-                database_oid: 1,
-            };
-            Ok((Origin { source, snapshot }, loader))
+            Ok((Origin { source: self.source.source(), snapshot }, loader))
         };
         self.faults.around("loader.open", open).await
     }

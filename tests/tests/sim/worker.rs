@@ -78,7 +78,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (source, log, store) = (Arc::new(Source::new([7; 16])), Arc::new(Log::default()), Arc::new(Store::default()));
+        let (source, log, store) = (Arc::new(Source::new(CLUSTER, SET, [7; 16])), Arc::new(Log::default()), Arc::new(Store::default()));
         let relay = Relay::new(Arc::clone(&source), Arc::clone(&log), seed);
         let (stopper, stop) = stop::channel();
         Self { source, log, store, relay, random: StdRng::seed_from_u64(!seed), seed, stopper, stop }
