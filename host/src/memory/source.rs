@@ -49,6 +49,8 @@ struct Inner {
     ticks: Vec<Tick>,
     /// Index of the tick that the consumer has finished.
     finished: usize,
+    /// The session that holds the consumer's lock; the ones before it are gone.
+    session: u64,
 }
 
 /// A transaction under way.
@@ -92,6 +94,7 @@ impl Source {
             events: Vec::new(),
             ticks: Vec::new(),
             finished: 0,
+            session: 0,
         };
         inner.tick();
         let source = common::Source {
@@ -156,6 +159,19 @@ impl Source {
     #[must_use]
     pub fn last_tick(&self) -> u64 {
         self.lock().ticks.last().map_or(0, |tick| tick.id)
+    }
+
+    /// A session that holds the consumer's lock: the server has ended the one before.
+    #[must_use]
+    pub fn open_session(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.session += 1;
+        inner.session
+    }
+
+    #[must_use]
+    pub fn is_open(&self, session: u64) -> bool {
+        self.lock().session == session
     }
 
     /// The batch after the last finished one; the same until it is finished,

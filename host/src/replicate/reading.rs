@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::batch::Batch;
+use proto::batch::{Batch, Uuid};
 use proto::batch::step::{Action, Reader, Skip};
 use proto::codec;
 use proto::row::Mutation;
@@ -69,6 +69,7 @@ impl Reading {
 
     async fn read(&mut self, entry: &Entry) -> Result<()> {
         let message = codec::decode(&entry.message).map_err(|error| foreign(&entry.position, &error))?;
+        let header = message.header;
         let action = self.reader.step(message).map_err(|violation| broken(&entry.position, &violation))?;
         match action {
             Action::Begin { batch, discard } => {
@@ -83,8 +84,11 @@ impl Reading {
             }
             Action::Skip(Skip::Fenced) if !self.fenced => {
                 self.fenced = true;
+                let epoch = header.epoch.map_or_else(|| "none, as of pgshovel 2015".to_owned(), |epoch| epoch.to_string());
                 tracing::warn!(
                     position = %place(&entry.position),
+                    publisher = %Uuid(header.publisher),
+                    epoch,
                     "a publisher that was superseded still writes to the stream; its messages are passed over"
                 );
             }

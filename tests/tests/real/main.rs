@@ -4,6 +4,7 @@
 
 mod admin;
 mod chaos;
+mod forge;
 mod languages;
 mod pgbench;
 mod queue;

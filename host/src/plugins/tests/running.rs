@@ -301,12 +301,17 @@ async fn what_was_compiled_is_kept_for_other_processes() {
     let folder = Folder::new("cache");
     let bytes = std::fs::read(built().join("probe.wasm")).unwrap();
     let mut entries = Vec::new();
+    // What else is in the folder stays what it is: the cache removes from its own what it does not know.
+    std::fs::write(folder.0.join("not of the cache"), "").unwrap();
     for _ in 0..2 {
         // An engine has nothing in common with another but the folder, as processes do.
         let engine = Engine::new(Options { search: Vec::new(), cache: Some(folder.0.clone()) }).unwrap();
         engine.compile("probe", [0; 32], bytes.clone()).await.unwrap();
-        entries.push(files(&folder.0));
+        entries.push(files(&folder.0.join("compiled")));
     }
+    let mut names: Vec<_> = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["compiled", "not of the cache"]);
     assert!(!entries[0].is_empty(), "nothing is kept");
     assert_eq!(entries[0], entries[1], "it was compiled again");
 }

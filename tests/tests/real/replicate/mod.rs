@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod faults;
+mod foreign;
 mod input;
 mod proxy;
 mod setup;
