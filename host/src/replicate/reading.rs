@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use proto::batch::{Batch, Uuid};
 use proto::batch::step::{Action, Reader, Skip};
+use proto::batch::{Batch, Uuid};
 use proto::codec;
 use proto::row::Mutation;
 

@@ -31,7 +31,8 @@ async fn mistake_is_named(world: &World, section: &Section, foreign: Foreign) {
         assert!(found.contains(" 1 of publishers that were superseded") && found.contains("2 committed"), "{found}");
         return;
     };
-    let is_shown = if refusal.starts_with("is none") { said.starts_with("no message of pgshovel (") } else { said.contains("set \"other\"") };
+    let is_shown =
+        if refusal.starts_with("is none") { said.starts_with("no message of pgshovel (") } else { said.contains("set \"other\"") };
     assert!(is_shown, "{shown}");
     let ended = command("lint").run().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
