@@ -17,7 +17,7 @@ use crate::plugins::{Context, Engine, Role, check, loader, stream, target, trans
 use crate::replicate::lead::lead;
 use crate::replicate::progress::Progress;
 use crate::replicate::supervise::Assignment;
-use crate::replicate::{Origin, Plugins};
+use crate::replicate::{Origin, Part, Plugins};
 
 /// Brings a replication set into the target of the section `target`, and keeps it
 /// there: loads the rows of its tables as of one snapshot, through the section
@@ -128,6 +128,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
             node_change: arguments.allow_node.map(Uuid::into_bytes),
             owner: Some((common.cluster.clone(), arguments.set.clone())),
         },
+        part: Part::default(),
     };
     let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
     let mut progress = Progress::new(&arguments.set);

@@ -65,19 +65,26 @@ impl Target {
         Self { store, faults, open: None, state: None, loaded: BTreeSet::new() }
     }
 
-    fn begin_batch(&mut self) -> Result<()> {
+    /// The rows that the next transaction starts from.
+    fn begin_transaction(&self) -> Result<Rows> {
         // As the lock on the state that a transaction takes first.
-        if self.store.state() != self.state {
-            return Err(overtaken());
-        }
-        match self.open.replace(self.store.rows()) {
+        if self.store.state() == self.state { Ok(self.store.rows()) } else { Err(overtaken()) }
+    }
+
+    fn begin_batch(&mut self) -> Result<()> {
+        let rows = self.begin_transaction()?;
+        match self.open.replace(rows) {
             None => Ok(()),
             Some(_) => Err(Error::bug("begin inside a batch")),
         }
     }
 
     fn put_rows(&mut self, chunk: Chunk) -> Result<()> {
-        let open = self.open.get_or_insert_with(|| self.store.rows());
+        let rows = match self.open.take() {
+            Some(rows) => rows,
+            None => self.begin_transaction()?,
+        };
+        let open = self.open.insert(rows);
         let table = name(&chunk.relation);
         let rows = open.entry(table.clone()).or_default();
         if self.loaded.insert(table) {

@@ -22,6 +22,7 @@ use std::future::Future;
 
 use proto::interfaces::common::{Snapshot, Source};
 
+pub use reading::Part;
 pub(crate) use reading::place;
 
 use crate::error::Result;

@@ -18,9 +18,20 @@ const NEXT_MESSAGES_MAX: u32 = 4096;
 /// How long one call of the stream waits for a message.
 const NEXT_WAIT: Duration = Duration::from_secs(1);
 
-/// A step carries mutations up to one of these; a larger mutation goes alone.
-const CHUNK_ROWS_MAX: usize = 1000;
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// A call of the target carries mutations up to one of these; a larger mutation goes
+/// alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub rows_max: usize,
+    /// Of their messages.
+    pub bytes_max: usize,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self { rows_max: 1000, bytes_max: 1 << 20 }
+    }
+}
 
 /// Steps that may wait for who applies them: about as many MiB.
 const STEPS_AHEAD_MAX: usize = 4;
@@ -39,12 +50,13 @@ pub(super) enum Step {
 }
 
 /// Reads `stream` from where it is. Ends with an error, or not at all.
-pub(super) fn start<S: Stream + 'static>(stream: S, reader: Reader) -> Ahead<Step> {
-    Ahead::start(STEPS_AHEAD_MAX, |outlet| Reading { reader, outlet, chunk: Chunk::default(), fenced: false }.run(stream))
+pub(super) fn start<S: Stream + 'static>(stream: S, reader: Reader, part: Part) -> Ahead<Step> {
+    Ahead::start(STEPS_AHEAD_MAX, |outlet| Reading { reader, part, outlet, chunk: Chunk::default(), fenced: false }.run(stream))
 }
 
 struct Reading {
     reader: Reader,
+    part: Part,
     outlet: Outlet<Step>,
     chunk: Chunk,
     /// Whether a message of a fenced publisher was reported.
@@ -100,7 +112,7 @@ impl Reading {
     async fn apply(&mut self, mutation: Mutation, bytes: usize) -> Result<()> {
         self.chunk.mutations.push(mutation);
         self.chunk.bytes += bytes;
-        if self.chunk.mutations.len() >= CHUNK_ROWS_MAX || self.chunk.bytes >= CHUNK_BYTES_MAX {
+        if self.chunk.mutations.len() >= self.part.rows_max || self.chunk.bytes >= self.part.bytes_max {
             self.flush().await?;
         }
         Ok(())

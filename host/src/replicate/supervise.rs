@@ -8,6 +8,7 @@ use proto::interfaces::replication::State;
 
 use super::bootstrap::bootstrap;
 use super::progress::Progress;
+use super::reading::Part;
 use super::run::run;
 use super::{Plugins, state};
 use crate::error::{Error, Next, Result};
@@ -27,6 +28,7 @@ pub struct Assignment {
     /// false when that is done.
     pub bootstrap: bool,
     pub reader: Options,
+    pub part: Part,
 }
 
 /// Replicates until `stop` is requested, or an error that waiting does not mend.
@@ -93,7 +95,7 @@ async fn attempt<P: Plugins>(plugins: &mut P, assignment: &mut Assignment, stop:
     let position = state.stream_state.as_ref().and_then(|stream| stream.consumer_state.position.clone());
     let reader = Reader::resume(state, assignment.reader.clone()).map_err(|error| Error::stop(error.to_string()))?;
     stream.seek(position.as_deref()).await?;
-    run(stream, reader, &mut target, &mut transforms, stored, stop, progress).await
+    run((stream, reader, assignment.part), &mut target, &mut transforms, stored, stop, progress).await
 }
 
 fn is_loaded(stored: Option<&[u8]>, assignment: &Assignment) -> Result<bool> {

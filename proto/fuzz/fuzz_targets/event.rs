@@ -2,13 +2,15 @@
 
 use libfuzzer_sys::fuzz_target;
 
+#[path = "../../../host/src/postgres/event/mod.rs"]
 #[allow(dead_code)]
-mod postgres {
-    #[path = "../../../../host/src/postgres/event/mod.rs"]
-    pub mod event;
-}
-
+pub mod event;
 #[path = "../../../host/src/postgres/event/property.rs"]
 mod property;
+
+/// Where the event is in the host.
+mod postgres {
+    pub use crate::event;
+}
 
 fuzz_target!(|input: &[u8]| property::decode(input));

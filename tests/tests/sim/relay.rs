@@ -8,6 +8,7 @@ use std::time::Duration;
 use pgshovel::error::{Error, Next};
 use pgshovel::memory::{Broker, Drawn, Faults, Log, Queue, Rates, Rows, Source, Store, Writer};
 use pgshovel::relay;
+use pgshovel::relay::run::Push;
 use pgshovel::replicate;
 use pgshovel::stop::{self, Stop};
 use proto::batch::Id;
@@ -17,7 +18,7 @@ use proto::row::{Change, Mutation, Row};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::replication::{CLUSTER, Memory, SET};
+use super::replication::{CLUSTER, Memory, SET, assignment};
 use super::{SETTLE, check_faults, seeds};
 
 pub const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
@@ -52,11 +53,12 @@ impl Relay {
         for epoch in self.first_epoch.. {
             // The transaction that opened the batch may not have committed.
             batch_id += random.random_range(0..3);
+            let push = few(&mut random);
             let mut queue = Queue::new(Arc::clone(&self.source), Arc::clone(&self.faults), batch_id);
             let mut writer = Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults));
             let mut publisher = Publisher::new(incarnation(epoch), epoch);
             let (mut stop, mut progress) = (self.stop.clone(), relay::progress::Progress::new(SET));
-            let process = relay::run::run(&mut queue, &mut writer, &mut publisher, &mut stop, &mut progress);
+            let process = relay::run::run(&mut queue, &mut writer, &mut publisher, push, &mut stop, &mut progress);
             let result = tokio::select! {
                 biased;
                 () = self.faults.crashed() => continue,
@@ -71,6 +73,11 @@ impl Relay {
         }
         Ok(())
     }
+}
+
+/// Batches are small here: they take several calls of the writer.
+pub fn few(random: &mut StdRng) -> Push {
+    Push { messages: random.random_range(1..6), ..Push::default() }
 }
 
 pub fn incarnation(epoch: u64) -> Id {
@@ -290,8 +297,7 @@ pub async fn work(memory: Memory, stop: Stop, seed: u64) -> Result<(), Error> {
     let mut random = StdRng::seed_from_u64(seed);
     loop {
         let (mut plugins, mut stop) = (memory.clone(), stop.clone());
-        let mut assignment =
-            replicate::supervise::Assignment { cluster: CLUSTER.into(), set: SET.into(), bootstrap: false, reader: Options::default() };
+        let mut assignment = assignment(false, &mut random);
         let mut progress = replicate::progress::Progress::new(SET);
         let process = replicate::supervise::supervise(&mut plugins, &mut assignment, &mut stop, &mut progress, || random.random());
         tokio::select! {

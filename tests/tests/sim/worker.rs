@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::publisher::Relay;
-use super::replication::{CLUSTER, Memory, SET};
+use super::replication::{CLUSTER, Memory, SET, assignment};
 use super::{SETTLE, check_faults, seeds};
 
 const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
@@ -60,12 +60,7 @@ impl Worker {
         let mut fenced = 0;
         loop {
             let mut memory = self.memory.clone();
-            let mut assignment = supervise::Assignment {
-                cluster: CLUSTER.into(),
-                set: SET.into(),
-                bootstrap: self.bootstrap && fenced == 0,
-                reader: proto::batch::step::Options::default(),
-            };
+            let mut assignment = assignment(self.bootstrap && fenced == 0, &mut random);
             let (mut stop, mut progress) = (self.stop.clone(), Progress::new(SET));
             let process = supervise::supervise(&mut memory, &mut assignment, &mut stop, &mut progress, || random.random());
             let result = tokio::select! {
