@@ -68,7 +68,7 @@ const EDITS: [(Edit, &str, bool); 9] = [
     (|_, committed, _| *committed.end_tick.as_mut().unwrap() += 1000, "is of another history than what is committed", true),
     (|_, committed, _| *committed.end_tick.as_mut().unwrap() -= 1, "does not follow the last one", true),
     // Of the file stream: segment, byte, number of the message that follows.
-    (|_, _, position| position[15] = 255, "the messages end at", false),
+    (|_, _, position| position[12] = 1, "the messages end at", false),
     (|_, _, position| position.truncate(5), "a position of 5 bytes", false),
 ];
 
