@@ -72,7 +72,7 @@ fn mutations(change: impl Fn(u64) -> Change) -> Vec<Mutation> {
 
 fn batch() -> Batch {
     let tick = |id| Tick { id, snapshot: Snapshot { min: 5, max: 5, active: vec![] }, timestamp: NOW };
-    Batch { id: 1, node: [9; 16], start: tick(1), end: tick(2) }
+    Batch { id: 1, node: [9; 16], start: tick(1), end: tick(2), source: None }
 }
 
 /// The best round, in nanoseconds per mutation.

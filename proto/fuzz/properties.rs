@@ -4,8 +4,9 @@
 use prost::Message as _;
 use proto::batch::step::{Options, Reader};
 use proto::interfaces::configurations::ReplicationSetConfiguration;
+use proto::interfaces::replication::State;
 use proto::interfaces::streams;
-use proto::{codec, text};
+use proto::{codec, stored, text};
 
 /// An error, or a message that prost reads too.
 pub fn decode(bytes: &[u8]) {
@@ -18,8 +19,25 @@ pub fn decode(bytes: &[u8]) {
 /// Of messages, each behind its length in two bytes: actions, or violations that
 /// change nothing.
 pub fn step(bytes: &[u8]) {
-    let mut reader = Reader::new(Options { priming_messages_max: 4, node_change: None });
-    let mut rest = bytes;
+    read(Reader::new(options()), bytes);
+}
+
+/// Of a stored state behind its length in two bytes, and such messages behind it: an
+/// error, or a reader that goes on from there.
+pub fn state(bytes: &[u8]) {
+    let Some((length, after)) = bytes.split_first_chunk::<2>() else { return };
+    let (state, messages) = after.split_at(usize::from(u16::from_le_bytes(*length)).min(after.len()));
+    let Ok(state) = stored::decode::<State>(state) else { return };
+    let Ok(reader) = Reader::resume(state, options()) else { return };
+    resume(&reader);
+    read(reader, messages);
+}
+
+fn options() -> Options {
+    Options { priming_messages_max: 4, node_change: Some([b'n'; 16]), owner: Some(("c".to_owned(), "s".to_owned())) }
+}
+
+fn read(mut reader: Reader, mut rest: &[u8]) {
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_le_bytes(*length)).min(after.len());
         let (message, after) = after.split_at(length);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::batch::step::Options;
-use proto::interfaces::replication::Source;
 use uuid::Uuid;
 
 use super::plugin::Host;
@@ -18,11 +17,11 @@ use crate::plugins::{Context, Engine, Role, check, loader, stream, target, trans
 use crate::replicate::lead::lead;
 use crate::replicate::progress::Progress;
 use crate::replicate::supervise::Assignment;
-use crate::replicate::{Origin, Plugins};
+use crate::replicate::{Origin, Part, Plugins};
 
 /// Brings a replication set into the target of the section `target`, and keeps it
 /// there: loads the rows of its tables as of one snapshot, through the section
-/// `loader`, if the target has no state yet; then applies what the section `stream`
+/// `loader`, if the target has no state yet and its tables are empty; then applies what the section `stream`
 /// brings, batch after batch, each with the state behind it.
 ///
 /// One worker of a set works at a time; others that are started stand by and take
@@ -41,12 +40,13 @@ pub struct Arguments {
     pub configuration: PathBuf,
     /// The replication set.
     pub set: String,
-    /// Load the target anew, in place of what it holds, even if it has a state. Once: leave it out
-    /// the next time.
+    /// Load the target anew, in place of what its tables hold, even if it has a state, or rows and no
+    /// state. Once: leave it out the next time.
     #[arg(long)]
     pub bootstrap: bool,
     /// Let the stream change, once, to this node: the UUID of a database that replaces the one
-    /// before as a logical copy of it.
+    /// before as a logical copy of it. Of the present node: let another copy of it take over, as
+    /// after pg_upgrade.
     #[arg(long, value_name = "UUID")]
     pub allow_node: Option<Uuid>,
     /// How many messages may pass before the first one that begins a batch, in a stream whose
@@ -103,14 +103,7 @@ impl Plugins for Configured {
 
 fn origin(cluster: &str, set: &str, snapshot: &Snapshot) -> Result<Origin> {
     let state = snapshot.state();
-    let source = Source {
-        cluster: cluster.to_owned(),
-        set: set.to_owned(),
-        node: state.node.node.to_vec(),
-        system_identifier: state.node.system_identifier,
-        timeline: state.node.timeline,
-        database_oid: state.node.database_oid,
-    };
+    let source = state.node.source(cluster, set);
     let snapshot = proto::snapshot::parse(&state.snapshot).map_err(|error| Error::bug(error.to_string()))?;
     Ok(Origin { source, snapshot })
 }
@@ -130,7 +123,12 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
         cluster: common.cluster.clone(),
         set: arguments.set.clone(),
         bootstrap: arguments.bootstrap,
-        reader: Options { priming_messages_max: arguments.priming_messages, node_change: arguments.allow_node.map(Uuid::into_bytes) },
+        reader: Options {
+            priming_messages_max: arguments.priming_messages,
+            node_change: arguments.allow_node.map(Uuid::into_bytes),
+            owner: Some((common.cluster.clone(), arguments.set.clone())),
+        },
+        part: Part::default(),
     };
     let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
     let mut progress = Progress::new(&arguments.set);

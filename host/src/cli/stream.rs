@@ -37,7 +37,7 @@ pub enum Command {
         /// oldest messages are no longer retained.
         #[arg(long, env = "PGSHOVEL_PRIMING_MESSAGES", default_value_t = Options::default().priming_messages_max, value_name = "COUNT")]
         priming_messages: u64,
-        /// Let the stream change, once, to this node, as a worker would with the same option.
+        /// Let the stream change, once, to this node, as `replicate` does.
         #[arg(long, value_name = "UUID")]
         allow_node: Option<uuid::Uuid>,
     },
@@ -76,7 +76,11 @@ pub struct Input {
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Lint { input, priming_messages, allow_node } => {
-            let options = Options { priming_messages_max: *priming_messages, node_change: allow_node.map(uuid::Uuid::into_bytes) };
+            let options = Options {
+                priming_messages_max: *priming_messages,
+                node_change: allow_node.map(uuid::Uuid::into_bytes),
+                owner: Some((common.cluster.clone(), input.set.clone())),
+            };
             let mut lint = Lint { reader: Reader::new(options), counts: Counts::default() };
             let result = read(common, input, |entry| lint.read(&entry).map(|()| true)).await;
             print(&lint.counts.to_string())?;
@@ -257,7 +261,10 @@ fn show(entry: &Entry, rows: bool) -> String {
 
 fn say(operation: &Operation<'_>, rows: bool) -> String {
     match operation {
-        Operation::Begin(batch) => format!("begin ticks {} to {} node {}", batch.start.id, batch.end.id, Uuid(batch.node)),
+        Operation::Begin(batch) => {
+            let source = batch.source.as_ref().map(|source| format!(" set {:?} cluster {:?}", source.set, source.cluster));
+            format!("begin ticks {} to {} node {}{}", batch.start.id, batch.end.id, Uuid(batch.node), source.unwrap_or_default())
+        }
         Operation::Commit => "commit".to_owned(),
         Operation::Rollback => "rollback".to_owned(),
         Operation::Mutation(mutation) => {

@@ -1,5 +1,6 @@
 //! What may go wrong around a call of a port, drawn from a seed.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
@@ -39,9 +40,11 @@ pub struct Faults {
 struct State {
     random: StdRng,
     rates: Rates,
-    /// Faults that were drawn so far, by kind, in the order of [`Rates`].
-    drawn: [u64; 4],
+    drawn: Drawn,
 }
+
+/// Faults that were drawn, by call; their kinds are in the order of [`Rates`].
+pub type Drawn = BTreeMap<&'static str, [u64; 4]>;
 
 enum Fault {
     None,
@@ -54,7 +57,7 @@ enum Fault {
 impl Faults {
     #[must_use]
     pub fn new(seed: u64, rates: Rates) -> Self {
-        let state = State { random: StdRng::seed_from_u64(seed), rates, drawn: [0; 4] };
+        let state = State { random: StdRng::seed_from_u64(seed), rates, drawn: Drawn::new() };
         Self { state: Mutex::new(state), crash: Notify::new() }
     }
 
@@ -63,10 +66,10 @@ impl Faults {
         self.lock().rates = rates;
     }
 
-    /// How many faults were drawn, in the order of the fields of [`Rates`].
+    /// Which faults were drawn so far. Every call that was made is there.
     #[must_use]
-    pub fn drawn(&self) -> [u64; 4] {
-        self.lock().drawn
+    pub fn drawn(&self) -> Drawn {
+        self.lock().drawn.clone()
     }
 
     /// Returns when the process is to die.
@@ -76,8 +79,8 @@ impl Faults {
 
     /// Performs a call with whatever befalls it. It may first let other
     /// processes run, so that they interleave in many ways.
-    pub async fn around<T>(&self, call: &str, perform: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let (yields, fault) = self.lock().draw();
+    pub async fn around<T>(&self, call: &'static str, perform: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let (yields, fault) = self.lock().draw(call);
         for _ in 0..yields {
             tokio::task::yield_now().await;
         }
@@ -105,7 +108,7 @@ impl Faults {
 }
 
 impl State {
-    fn draw(&mut self) -> (u32, Fault) {
+    fn draw(&mut self, call: &'static str) -> (u32, Fault) {
         let yields = self.random.random_range(0..3);
         let Rates { error_before, error_after, crash_before, crash_after } = self.rates;
         let mut drawn = self.random.random_range(0..1000_u32);
@@ -115,7 +118,7 @@ impl State {
             (crash_before, Fault::CrashBefore),
             (crash_after, Fault::CrashAfter),
         ];
-        for ((rate, fault), count) in kinds.into_iter().zip(&mut self.drawn) {
+        for ((rate, fault), count) in kinds.into_iter().zip(self.drawn.entry(call).or_default()) {
             if drawn < rate {
                 *count += 1;
                 return (yields, fault);

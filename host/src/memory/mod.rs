@@ -14,7 +14,7 @@ mod target;
 mod transform;
 mod writer;
 
-pub use faults::{Faults, Rates};
+pub use faults::{Drawn, Faults, Rates};
 pub use loader::Loader;
 pub use log::Log;
 pub use queue::Queue;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::batch::{Batch, Id};
-use proto::interfaces::common::{Snapshot, Tick, Timestamp};
+use proto::interfaces::common::{self, Snapshot, Tick, Timestamp};
 use proto::row::{Change, Column, Mutation, Relation, Row, Value};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -30,12 +30,13 @@ pub(super) fn name(relation: &Relation) -> Table {
 /// Two tables that a simulator writes to, and the events of their changes.
 #[derive(Debug)]
 pub struct Source {
+    node: Id,
+    source: common::Source,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    node: Id,
     relations: Vec<Arc<Relation>>,
     /// Rows of transactions that are committed.
     rows: Rows,
@@ -48,6 +49,8 @@ struct Inner {
     ticks: Vec<Tick>,
     /// Index of the tick that the consumer has finished.
     finished: usize,
+    /// The session that holds the consumer's lock; the ones before it are gone.
+    session: u64,
 }
 
 /// A transaction under way.
@@ -75,14 +78,13 @@ const OPEN_MAX: usize = 4;
 impl Source {
     /// Two empty tables, and a consumer registered at the first tick.
     #[must_use]
-    pub fn new(node: Id) -> Self {
+    pub fn new(cluster: &str, set: &str, node: Id) -> Self {
         let relations = vec![
             relation("accounts", &[("id", "bigint", 20), ("name", "text", 25), ("active", "boolean", 16)], &[0]),
             relation("entries", &[("value", "double precision", 701), ("a", "integer", 23), ("b", "text", 25)], &[1, 2]),
         ];
         let rows = relations.iter().map(|relation| (name(relation), BTreeMap::new())).collect();
         let mut inner = Inner {
-            node,
             relations,
             rows,
             next_transaction: 100,
@@ -92,9 +94,18 @@ impl Source {
             events: Vec::new(),
             ticks: Vec::new(),
             finished: 0,
+            session: 0,
         };
         inner.tick();
-        Self { inner: Mutex::new(inner) }
+        let source = common::Source {
+            cluster: cluster.into(),
+            set: set.into(),
+            node: node.to_vec(),
+            system_identifier: 1,
+            timeline: 1,
+            database_oid: 1,
+        };
+        Self { node, source, inner: Mutex::new(inner) }
     }
 
     /// One step of a writer, or a tick.
@@ -126,9 +137,10 @@ impl Source {
         self.lock().rows.clone()
     }
 
+    /// How messages and states name it.
     #[must_use]
-    pub fn node(&self) -> Id {
-        self.lock().node
+    pub fn source(&self) -> common::Source {
+        self.source.clone()
     }
 
     #[must_use]
@@ -149,6 +161,19 @@ impl Source {
         self.lock().ticks.last().map_or(0, |tick| tick.id)
     }
 
+    /// A session that holds the consumer's lock: the server has ended the one before.
+    #[must_use]
+    pub fn open_session(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.session += 1;
+        inner.session
+    }
+
+    #[must_use]
+    pub fn is_open(&self, session: u64) -> bool {
+        self.lock().session == session
+    }
+
     /// The batch after the last finished one; the same until it is finished,
     /// under a new batch id each time, as after a transaction rolled back.
     #[must_use]
@@ -156,7 +181,7 @@ impl Source {
         let inner = self.lock();
         let start = inner.ticks.get(inner.finished)?.clone();
         let end = inner.ticks.get(inner.finished + 1)?.clone();
-        Some(Batch { id, node: inner.node, start, end })
+        Some(Batch { id, node: self.node, start, end, source: Some(self.source()) })
     }
 
     /// The events of a batch, in their order.

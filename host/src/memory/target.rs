@@ -65,22 +65,32 @@ impl Target {
         Self { store, faults, open: None, state: None, loaded: BTreeSet::new() }
     }
 
-    fn begin_batch(&mut self) -> Result<()> {
+    /// The rows that the next transaction starts from.
+    fn begin_transaction(&self) -> Result<Rows> {
         // As the lock on the state that a transaction takes first.
-        if self.store.state() != self.state {
-            return Err(overtaken());
-        }
-        match self.open.replace(self.store.rows()) {
+        if self.store.state() == self.state { Ok(self.store.rows()) } else { Err(overtaken()) }
+    }
+
+    fn begin_batch(&mut self) -> Result<()> {
+        let rows = self.begin_transaction()?;
+        match self.open.replace(rows) {
             None => Ok(()),
             Some(_) => Err(Error::bug("begin inside a batch")),
         }
     }
 
     fn put_rows(&mut self, chunk: Chunk) -> Result<()> {
-        let open = self.open.get_or_insert_with(|| self.store.rows());
+        let rows = match self.open.take() {
+            Some(rows) => rows,
+            None => self.begin_transaction()?,
+        };
+        let open = self.open.insert(rows);
         let table = name(&chunk.relation);
         let rows = open.entry(table.clone()).or_default();
         if self.loaded.insert(table) {
+            if self.state.is_none() && !rows.is_empty() {
+                return Err(Error::stop("the target holds rows and no state"));
+            }
             rows.clear();
         }
         chunk.rows.into_iter().try_for_each(|row| insert(rows, &chunk.relation, row))
@@ -92,12 +102,16 @@ impl Target {
     }
 
     fn put_state(&mut self, expected: Option<&[u8]>, state: &[u8]) -> Result<()> {
-        let rows = self.open.take().ok_or_else(|| Error::bug("commit without begin or load"))?;
+        let rows = match self.open.take() {
+            None if self.state.is_some() => return Err(Error::bug("commit without begin or load")),
+            open => open.unwrap_or_else(|| self.store.rows()),
+        };
         let mut inner = self.store.lock();
         if inner.state.as_deref() != expected {
             return Err(overtaken());
         }
         self.state = Some(state.to_vec());
+        self.loaded.clear();
         *inner = Inner { rows, state: Some(state.to_vec()), commits: inner.commits + 1 };
         Ok(())
     }

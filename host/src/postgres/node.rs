@@ -1,6 +1,7 @@
 //! Which database this is: the node that batches name, and what tells it from
 //! its clones.
 
+use proto::interfaces::common::Source;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Oid;
@@ -21,6 +22,21 @@ pub struct Identity {
     pub timeline: u32,
     /// `pg_database.oid`.
     pub database_oid: u32,
+}
+
+impl Identity {
+    /// How messages and states name it.
+    #[must_use]
+    pub fn source(&self, cluster: &str, set: &str) -> Source {
+        Source {
+            cluster: cluster.to_owned(),
+            set: set.to_owned(),
+            node: self.node.to_vec(),
+            system_identifier: self.system_identifier,
+            timeline: self.timeline,
+            database_oid: self.database_oid,
+        }
+    }
 }
 
 /// What the server says of itself.

@@ -18,11 +18,20 @@ use crate::error::{Error, Next, Result};
 use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
 
-/// A call of the writer carries about this much.
-const PUSH_BYTES: usize = 1 << 20;
+/// What a call of the writer carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Push {
+    /// About this much.
+    pub bytes: usize,
+    /// And not more messages than this, however small, but for the last chunk read.
+    pub messages: usize,
+}
 
-/// And not more messages than this, however small, but for the last chunk read.
-const PUSH_MESSAGES: usize = 8192;
+impl Default for Push {
+    fn default() -> Self {
+        Self { bytes: 1 << 20, messages: 8192 }
+    }
+}
 
 /// How long to wait for the queue before it is asked again without a word from it.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -40,13 +49,15 @@ pub async fn run(
     queue: &mut impl Queue,
     writer: &mut impl Writer,
     publisher: &mut Publisher,
+    push: Push,
     stop: &mut Stop,
     progress: &mut Progress,
 ) -> Result<()> {
     while !stop.requested() {
         match queue.next().await? {
             Some(batch) => {
-                let ended = Attempt::new(queue, writer, publisher, &batch, progress).relay(stop).await?;
+                let attempt = Attempt { queue, writer, publisher, batch: &batch, progress, outgoing: Outgoing::new(push), intact: true };
+                let ended = attempt.relay(stop).await?;
                 if ended == Ended::GivenUp {
                     return Ok(());
                 }
@@ -81,11 +92,7 @@ struct Attempt<'a, Q, W> {
     intact: bool,
 }
 
-impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
-    fn new(queue: &'a mut Q, writer: &'a mut W, publisher: &'a mut Publisher, batch: &'a Batch, progress: &'a mut Progress) -> Self {
-        Self { queue, writer, publisher, batch, progress, outgoing: Outgoing::new(), intact: true }
-    }
-
+impl<Q: Queue, W: Writer> Attempt<'_, Q, W> {
     async fn relay(mut self, stop: &Stop) -> Result<Ended> {
         match self.publish(stop).await {
             Ok(Ended::Finished) => {
@@ -130,7 +137,7 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
 
     /// Pushes what is ready, and reads the next events meanwhile.
     async fn push_and_read(&mut self) -> Result<Vec<Mutation>> {
-        let Outgoing { messages, mutations } = std::mem::replace(&mut self.outgoing, Outgoing::new());
+        let Outgoing { messages, mutations, .. } = self.outgoing.take();
         let bytes = messages.bytes().len() as u64;
         self.intact = false;
         let (pushed, read) = tokio::join!(self.writer.push(self.batch, messages), self.queue.read(self.batch));
@@ -141,7 +148,7 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
     }
 
     async fn push_and_flush(&mut self) -> Result<()> {
-        let Outgoing { messages, mutations } = std::mem::replace(&mut self.outgoing, Outgoing::new());
+        let Outgoing { messages, mutations, .. } = self.outgoing.take();
         let bytes = messages.bytes().len() as u64;
         self.intact = false;
         self.writer.push(self.batch, messages).await?;
@@ -168,14 +175,19 @@ impl<'a, Q: Queue, W: Writer> Attempt<'a, Q, W> {
 
 /// Messages for the next call of the writer.
 struct Outgoing {
+    push: Push,
     messages: Messages,
     mutations: u64,
 }
 
 impl Outgoing {
-    fn new() -> Self {
+    fn new(push: Push) -> Self {
         // The last chunk that is encoded makes it more than full.
-        Self { messages: Messages::with_capacity(PUSH_BYTES + PUSH_BYTES / 2), mutations: 0 }
+        Self { push, messages: Messages::with_capacity(push.bytes + push.bytes / 2), mutations: 0 }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.push))
     }
 
     fn encode(&mut self, publisher: &mut Publisher, mutations: Vec<Mutation>) -> Result<()> {
@@ -188,7 +200,7 @@ impl Outgoing {
     }
 
     fn is_full(&self) -> bool {
-        self.messages.bytes().len() >= PUSH_BYTES || self.messages.lengths().len() >= PUSH_MESSAGES
+        self.messages.bytes().len() >= self.push.bytes || self.messages.lengths().len() >= self.push.messages
     }
 }
 

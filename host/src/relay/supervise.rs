@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::progress::Progress;
-use super::run::run;
+use super::run::{Push, run};
 use crate::cluster::lease::{Lease, Role};
 use crate::cluster::recover::keep_watch;
 use crate::cluster::watch::{Change, Watch};
@@ -181,7 +181,7 @@ impl Relay<'_> {
         let mut publisher = Publisher::new(Uuid::new_v4().into_bytes(), lease.epoch());
         let (stopper, mut inner) = stop::channel();
         let mut overdue = inner.clone();
-        let mut running = pin!(run(&mut queue, &mut writer, &mut publisher, &mut inner, progress));
+        let mut running = pin!(run(&mut queue, &mut writer, &mut publisher, Push::default(), &mut inner, progress));
         let mut end = None;
         loop {
             tokio::select! {

@@ -20,9 +20,9 @@ pub mod supervise;
 
 use std::future::Future;
 
-use proto::interfaces::common::Snapshot;
-use proto::interfaces::replication::Source;
+use proto::interfaces::common::{Snapshot, Source};
 
+pub use reading::Part;
 pub(crate) use reading::place;
 
 use crate::error::Result;

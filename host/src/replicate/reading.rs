@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use proto::batch::Batch;
 use proto::batch::step::{Action, Reader, Skip};
+use proto::batch::{Batch, Uuid};
 use proto::codec;
 use proto::row::Mutation;
 
@@ -18,9 +18,20 @@ const NEXT_MESSAGES_MAX: u32 = 4096;
 /// How long one call of the stream waits for a message.
 const NEXT_WAIT: Duration = Duration::from_secs(1);
 
-/// A step carries mutations up to one of these; a larger mutation goes alone.
-const CHUNK_ROWS_MAX: usize = 1000;
-const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// A call of the target carries mutations up to one of these; a larger mutation goes
+/// alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub rows_max: usize,
+    /// Of their messages.
+    pub bytes_max: usize,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self { rows_max: 1000, bytes_max: 1 << 20 }
+    }
+}
 
 /// Steps that may wait for who applies them: about as many MiB.
 const STEPS_AHEAD_MAX: usize = 4;
@@ -39,12 +50,13 @@ pub(super) enum Step {
 }
 
 /// Reads `stream` from where it is. Ends with an error, or not at all.
-pub(super) fn start<S: Stream + 'static>(stream: S, reader: Reader) -> Ahead<Step> {
-    Ahead::start(STEPS_AHEAD_MAX, |outlet| Reading { reader, outlet, chunk: Chunk::default(), fenced: false }.run(stream))
+pub(super) fn start<S: Stream + 'static>(stream: S, reader: Reader, part: Part) -> Ahead<Step> {
+    Ahead::start(STEPS_AHEAD_MAX, |outlet| Reading { reader, part, outlet, chunk: Chunk::default(), fenced: false }.run(stream))
 }
 
 struct Reading {
     reader: Reader,
+    part: Part,
     outlet: Outlet<Step>,
     chunk: Chunk,
     /// Whether a message of a fenced publisher was reported.
@@ -69,6 +81,7 @@ impl Reading {
 
     async fn read(&mut self, entry: &Entry) -> Result<()> {
         let message = codec::decode(&entry.message).map_err(|error| foreign(&entry.position, &error))?;
+        let header = message.header;
         let action = self.reader.step(message).map_err(|violation| broken(&entry.position, &violation))?;
         match action {
             Action::Begin { batch, discard } => {
@@ -83,8 +96,11 @@ impl Reading {
             }
             Action::Skip(Skip::Fenced) if !self.fenced => {
                 self.fenced = true;
+                let epoch = header.epoch.map_or_else(|| "none, as of pgshovel 2015".to_owned(), |epoch| epoch.to_string());
                 tracing::warn!(
                     position = %place(&entry.position),
+                    publisher = %Uuid(header.publisher),
+                    epoch,
                     "a publisher that was superseded still writes to the stream; its messages are passed over"
                 );
             }
@@ -96,7 +112,7 @@ impl Reading {
     async fn apply(&mut self, mutation: Mutation, bytes: usize) -> Result<()> {
         self.chunk.mutations.push(mutation);
         self.chunk.bytes += bytes;
-        if self.chunk.mutations.len() >= CHUNK_ROWS_MAX || self.chunk.bytes >= CHUNK_BYTES_MAX {
+        if self.chunk.mutations.len() >= self.part.rows_max || self.chunk.bytes >= self.part.bytes_max {
             self.flush().await?;
         }
         Ok(())

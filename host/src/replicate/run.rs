@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::ahead::Ahead;
 use super::progress::{Phase, Progress};
-use super::reading::{self, Step};
+use super::reading::{self, Part, Step};
 use crate::error::{Error, Result};
 use crate::ports::{Stream, Target, Transform};
 use crate::stop::Stop;
@@ -37,8 +37,7 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// After an error nothing is known of what the target has of the open batch: the
 /// ports are of no more use.
 pub async fn run<S: Stream + 'static>(
-    stream: S,
-    reader: Reader,
+    (stream, reader, part): (S, Reader, Part),
     target: &mut impl Target,
     transforms: &mut [impl Transform],
     stored: Vec<u8>,
@@ -46,7 +45,7 @@ pub async fn run<S: Stream + 'static>(
     progress: &mut Progress,
 ) -> Result<()> {
     progress.enter(phase(reader.is_catching_up()));
-    let mut steps = reading::start(stream, reader);
+    let mut steps = reading::start(stream, reader, part);
     let mut applying = Applying { target, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
     while let Some(step) = applying.next(&mut steps, stop).await {
         applying.perform(step?).await?;

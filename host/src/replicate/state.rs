@@ -1,7 +1,8 @@
 //! The state that a target keeps: to bytes, from bytes, and whose it is.
 
 use prost::Message as _;
-use proto::interfaces::replication::{BootstrapState, Source, State};
+use proto::interfaces::common::Source;
+use proto::interfaces::replication::{BootstrapState, State};
 
 use super::Origin;
 use crate::error::{Error, Result};
@@ -24,6 +25,19 @@ pub fn decode(bytes: &[u8]) -> Result<State> {
 pub fn bootstrapped(origin: Origin) -> State {
     let Origin { source, snapshot } = origin;
     State { bootstrap_state: Some(BootstrapState { node: source.node.clone(), snapshot }), stream_state: None, source: Some(source) }
+}
+
+/// The state of a target that the operator gave to the set with all that it holds:
+/// its rows may be replaced, and have to be.
+#[must_use]
+pub fn claim(source: &Source) -> State {
+    State { bootstrap_state: None, stream_state: None, source: Some(source.clone()) }
+}
+
+/// Whether a bootstrap is still to come.
+#[must_use]
+pub fn is_claim(state: &State) -> bool {
+    state.bootstrap_state.is_none() && state.stream_state.is_none() && state.source.is_some()
 }
 
 /// `Stop` if the state is of another cluster or set. A state of pgshovel 2015

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use proto::batch::step::{Options, Reader};
+use proto::interfaces::replication::State;
 
 use super::bootstrap::bootstrap;
 use super::progress::Progress;
+use super::reading::Part;
 use super::run::run;
 use super::{Plugins, state};
 use crate::error::{Error, Next, Result};
@@ -22,9 +24,11 @@ const CALL_GRACE: Duration = Duration::from_secs(10);
 pub struct Assignment {
     pub cluster: String,
     pub set: String,
-    /// Load the target even if it has a state. Turns false when that is done.
+    /// Load the target even if it has a state, or rows that nobody knows of. Turns
+    /// false when that is done.
     pub bootstrap: bool,
     pub reader: Options,
+    pub part: Part,
 }
 
 /// Replicates until `stop` is requested, or an error that waiting does not mend.
@@ -76,18 +80,36 @@ async fn attempt<P: Plugins>(plugins: &mut P, assignment: &mut Assignment, stop:
     let mut stream = plugins.stream().await?;
     announce(target.guarantee().await?);
     let mut stored = target.load_state().await?;
-    if stored.is_none() || assignment.bootstrap {
-        let loader = plugins.loader().await?;
-        stored = bootstrap(loader, &mut target, &mut transforms, stored.as_deref(), stop, progress).await?;
+    if assignment.bootstrap || !is_loaded(stored.as_deref(), assignment)? {
+        let (origin, loader) = plugins.loader().await?;
+        if stored.is_none() && assignment.bootstrap {
+            let claim = state::encode(&state::claim(&origin.source));
+            target.commit(None, &claim).await?;
+            stored = Some(claim);
+        }
+        stored = bootstrap((origin, loader), &mut target, &mut transforms, stored.as_deref(), stop, progress).await?;
         assignment.bootstrap = false;
     }
     let Some(stored) = stored else { return Ok(()) };
-    let state = state::decode(&stored)?;
-    state::check_owner(&state, &assignment.cluster, &assignment.set)?;
+    let state = own(&stored, assignment)?;
     let position = state.stream_state.as_ref().and_then(|stream| stream.consumer_state.position.clone());
     let reader = Reader::resume(state, assignment.reader.clone()).map_err(|error| Error::stop(error.to_string()))?;
     stream.seek(position.as_deref()).await?;
-    run(stream, reader, &mut target, &mut transforms, stored, stop, progress).await
+    run((stream, reader, assignment.part), &mut target, &mut transforms, stored, stop, progress).await
+}
+
+fn is_loaded(stored: Option<&[u8]>, assignment: &Assignment) -> Result<bool> {
+    match stored {
+        Some(stored) => Ok(!state::is_claim(&own(stored, assignment)?)),
+        None => Ok(false),
+    }
+}
+
+/// The state, if it is this set's.
+fn own(stored: &[u8], assignment: &Assignment) -> Result<State> {
+    let state = state::decode(stored)?;
+    state::check_owner(&state, &assignment.cluster, &assignment.set)?;
+    Ok(state)
 }
 
 fn announce(guarantee: Guarantee) {

@@ -17,7 +17,11 @@ mod storage;
 mod writer;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod crashes;
+#[cfg(test)]
+mod property;
 #[cfg(test)]
 mod simulated;
 

@@ -74,7 +74,10 @@ impl<D: Database> Session<D> {
         check_width(relation, rows.iter())?;
         self.settle_load()?;
         if self.emptied.insert(plan.target.clone()) {
-            self.empty(&plan)?;
+            match self.known {
+                Some(_) => self.empty(&plan)?,
+                None => self.check_empty(&plan)?,
+            }
         }
         if rows.is_empty() {
             return Ok(());
@@ -226,7 +229,11 @@ impl<D: Database> Session<D> {
             Some([Value::Boolean(true), Value::Bytes(state)]) => Some(state),
             _ => return Err(Error::Retry(format!("{doing}: another worker writes {} to it", self.described()))),
         };
-        if state == self.known.as_ref() { Ok(()) } else { Err(self.fenced()) }
+        match (state, &self.known) {
+            (state, known) if state == known.as_ref() => Ok(()),
+            (None, _) => Err(self.gone()),
+            (Some(_), _) => Err(self.fenced()),
+        }
     }
 
     fn replace_state(&self, expected: Option<Vec<u8>>, state: Vec<u8>) -> Result<(), Error> {
@@ -258,6 +265,34 @@ impl<D: Database> Session<D> {
             self.described(),
             self.state_table
         ))
+    }
+
+    fn gone(&self) -> Error {
+        Error::Stop(format!(
+            "the state of {} is no longer in {} of the target: somebody deleted it; put the row back, or replicate with --bootstrap to load \
+             the target anew",
+            self.described(),
+            self.state_table
+        ))
+    }
+
+    /// Rows without a state are not this set's, or nobody knows how far they are.
+    fn check_empty(&self, plan: &Plan) -> Result<(), Error> {
+        let sql = format!("SELECT EXISTS (SELECT FROM {})", plan.truncate);
+        let found = self
+            .database
+            .query(&sql, &[])
+            .map_err(|failure| failed(&format!("cannot look into {} of the target", plan.target), failure))?;
+        if !matches!(found.first().map(Vec::as_slice), Some([Value::Boolean(true)])) {
+            return Ok(());
+        }
+        Err(Error::Stop(format!(
+            "{} of the target holds rows, and {} holds no state of {}: the rows are somebody else's, or the state was deleted; \
+             empty the table, or replicate with --bootstrap to replace what the set's tables hold",
+            plan.target,
+            self.state_table,
+            self.described()
+        )))
     }
 
     fn empty(&self, plan: &Plan) -> Result<(), Error> {

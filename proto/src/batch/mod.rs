@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::interfaces::common::Tick;
+use crate::interfaces::common::{Source, Tick};
 
 pub mod bootstrap;
 mod layout;
@@ -28,6 +28,8 @@ pub struct Batch {
     pub node: Id,
     pub start: Tick,
     pub end: Tick,
+    /// Whose batch it is. `None` in a batch of pgshovel 2015.
+    pub source: Option<Source>,
 }
 
 /// An [`Id`] in the usual text form of a UUID.

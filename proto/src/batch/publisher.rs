@@ -109,7 +109,7 @@ impl Publisher {
             return Err(Refusal::Ticks { batch: batch.id, start, end });
         }
         let open = Open::new(batch);
-        let body = BeginOperation { start: batch.start.clone(), end: batch.end.clone() }.encode_to_vec();
+        let body = BeginOperation { start: batch.start.clone(), end: batch.end.clone(), source: batch.source.clone() }.encode_to_vec();
         let message = self.whole(&open.identifier, now, 2, &body);
         self.open = Some(open);
         Ok(message)

@@ -3,6 +3,7 @@
 use super::bootstrap::CatchUp;
 use super::{Id, step};
 use crate::codec::{BatchIdentifier, Header};
+use crate::interfaces::common::Timestamp;
 use crate::interfaces::{common, replication, streams};
 use crate::snapshot;
 
@@ -33,7 +34,8 @@ pub(super) enum Frontier {
     Unknown,
     /// pgshovel 2015 did not store ticks: the batch of this id is done.
     Batch(u64),
-    Tick(u64),
+    /// `made`: when, where it is known.
+    Tick { id: u64, made: Option<Timestamp> },
 }
 
 /// How the last batch ended.
@@ -44,6 +46,20 @@ pub(super) struct Ended {
     /// Start and end.
     pub(super) ticks: Option<(u64, u64)>,
     pub(super) committed: bool,
+    /// When the tick was made up to which all is done now: the end, or the start of
+    /// what was rolled back.
+    pub(super) made: Option<Timestamp>,
+}
+
+impl Ended {
+    pub(super) fn frontier(&self) -> Frontier {
+        match (self.ticks, self.committed) {
+            (Some((_, end)), true) => Frontier::Tick { id: end, made: self.made },
+            (Some((start, _)), false) => Frontier::Tick { id: start, made: self.made },
+            (None, true) => Frontier::Batch(self.batch.id),
+            (None, false) => Frontier::Unknown,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +91,7 @@ impl Progress {
 }
 
 pub(super) fn to_state(
-    source: Option<replication::Source>,
+    source: Option<common::Source>,
     catch_up: Option<CatchUp>,
     progress: &Progress,
     position: &[u8],
@@ -105,13 +121,13 @@ fn transaction(ended: &Ended) -> replication::transaction_state::State {
     let batch_identifier = common::BatchIdentifier { id: ended.batch.id, node: ended.batch.node.to_vec() };
     let (start_tick, end_tick) = ended.ticks.unzip();
     if ended.committed {
-        State::Committed(replication::Committed { publisher, batch_identifier, start_tick, end_tick })
+        State::Committed(replication::Committed { publisher, batch_identifier, start_tick, end_tick, end_timestamp: ended.made })
     } else {
-        State::RolledBack(replication::RolledBack { publisher, batch_identifier, start_tick, end_tick })
+        State::RolledBack(replication::RolledBack { publisher, batch_identifier, start_tick, end_tick, start_timestamp: ended.made })
     }
 }
 
-type Parts = (Option<replication::Source>, Option<CatchUp>, Progress);
+type Parts = (Option<common::Source>, Option<CatchUp>, Progress);
 
 pub(super) fn from_state(state: replication::State) -> Result<Parts, StateError> {
     let catch_up = state.bootstrap_state.map(catch_up).transpose()?;
@@ -131,12 +147,6 @@ fn catch_up(bootstrap: replication::BootstrapState) -> Result<CatchUp, StateErro
 fn progress(stream: replication::StreamState) -> Result<Progress, StateError> {
     let consumer = stream.consumer_state;
     let ended = ended(stream.transaction_state)?;
-    let frontier = match (ended.ticks, ended.committed) {
-        (Some((_, end)), true) => Frontier::Tick(end),
-        (Some((start, _)), false) => Frontier::Tick(start),
-        (None, true) => Frontier::Batch(ended.batch.id),
-        (None, false) => Frontier::Unknown,
-    };
     let header = Header {
         publisher: id("header.publisher", &consumer.header.publisher)?,
         sequence: consumer.header.sequence,
@@ -144,21 +154,33 @@ fn progress(stream: replication::StreamState) -> Result<Progress, StateError> {
         epoch: consumer.header.epoch,
     };
     let superseded = consumer.dead_publishers.iter().map(|publisher| id("dead_publishers", publisher)).collect::<Result<_, _>>()?;
-    Ok(Progress { consumed: consumer.offset, header: Some(header), superseded, node: Some(ended.batch.node), frontier, ended: Some(ended) })
+    Ok(Progress {
+        consumed: consumer.offset,
+        header: Some(header),
+        superseded,
+        node: Some(ended.batch.node),
+        frontier: ended.frontier(),
+        ended: Some(ended),
+    })
 }
 
 fn ended(transaction: replication::TransactionState) -> Result<Ended, StateError> {
     use replication::transaction_state::State;
-    let (publisher, batch, start, end, committed) = match transaction.state.ok_or(StateError::NoTransaction)? {
+    let (publisher, batch, ticks, made, committed) = match transaction.state.ok_or(StateError::NoTransaction)? {
         State::InTransaction(open) => return Err(StateError::InTransaction { batch: open.batch_identifier.id }),
-        State::Committed(ended) => (ended.publisher, ended.batch_identifier, ended.start_tick, ended.end_tick, true),
-        State::RolledBack(ended) => (ended.publisher, ended.batch_identifier, ended.start_tick, ended.end_tick, false),
+        State::Committed(ended) => {
+            (ended.publisher, ended.batch_identifier, ended.start_tick.zip(ended.end_tick), ended.end_timestamp, true)
+        }
+        State::RolledBack(ended) => {
+            (ended.publisher, ended.batch_identifier, ended.start_tick.zip(ended.end_tick), ended.start_timestamp, false)
+        }
     };
     Ok(Ended {
         publisher: id("transaction_state.publisher", &publisher)?,
         batch: BatchIdentifier { id: batch.id, node: id("batch_identifier.node", &batch.node)? },
-        ticks: start.zip(end),
+        ticks,
         committed,
+        made,
     })
 }
 

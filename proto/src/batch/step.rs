@@ -17,6 +17,11 @@
 //! - `frontier` is the tick up to which everything is committed, or else where
 //!   the first batch began. A batch that begins there is next, whoever sends it;
 //!   one that ends there or before was committed already; any other is a gap.
+//!   A tick is the frontier only if it was made at the same time: a database that
+//!   was restored, or failed over to a replica that was behind, gives the same
+//!   numbers to other ticks.
+//! - A batch that says whose it is has to be of the set that is read, and of the
+//!   database that the batches before were of.
 //!
 //! A retried write repeats a message byte for byte, so "seen, with the same
 //! content" compares digests of the bytes. They are kept of the last
@@ -29,7 +34,8 @@ pub use super::state::StateError;
 use super::state::{Ended, Frontier, Progress};
 use super::{Batch, Id, Uuid, Violation};
 use crate::codec::{self, BatchIdentifier, Header, Message, Operation};
-use crate::interfaces::replication::{Source, State};
+use crate::interfaces::common::{Source, Timestamp};
+use crate::interfaces::replication::State;
 use crate::row::Mutation;
 
 /// Messages whose digests are kept: 64 KiB of them.
@@ -44,13 +50,16 @@ pub struct Options {
     /// Messages that may pass before the first Begin, when a stream is joined in
     /// the middle of a batch: as many as the largest batch has.
     pub priming_messages_max: u64,
-    /// The node that the stream may change to, once.
+    /// The node that the stream may change to, once. The node that it has: another
+    /// copy of its database may take over.
     pub node_change: Option<Id>,
+    /// The cluster and the set whose stream it is; `None`: whichever.
+    pub owner: Option<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { priming_messages_max: 10_000_000, node_change: None }
+        Self { priming_messages_max: 10_000_000, node_change: None, owner: None }
     }
 }
 
@@ -100,6 +109,8 @@ pub struct Reader {
     priming: Priming,
     /// All batches so far are such as the loaded rows contain wholly.
     passing: bool,
+    /// Before the bootstrap, the last publisher of another set.
+    stranger: Option<Id>,
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +162,7 @@ impl Reader {
             skipping: None,
             priming: Priming::default(),
             passing: false,
+            stranger: None,
         }
     }
 
@@ -182,21 +194,21 @@ impl Reader {
         self.catch_up.is_some()
     }
 
-    /// Whose state this is, as the state said. `None` after a change of node,
-    /// until [`Self::set_source`] says what the new one is.
+    /// Whose state this is, as the state or the last batch said.
     #[must_use]
     pub fn source(&self) -> Option<&Source> {
         self.source.as_ref()
-    }
-
-    pub fn set_source(&mut self, source: Source) {
-        self.source = Some(source);
     }
 
     /// What to do about the next message of the stream.
     pub fn step(&mut self, message: Message<'_>) -> Result<Action, Violation> {
         let Message { header, batch, operation, digest } = message;
         let begins = matches!(operation, Operation::Begin(_));
+        if self.is_strange(&header, &operation)? {
+            self.progress.consumed += 1;
+            self.stranger = Some(header.publisher);
+            return Ok(Action::Skip(Skip::Loaded));
+        }
         if let Turn::Skip(skip) = self.turn(&header, &operation, digest)? {
             self.skip(header, skip, begins, digest);
             return Ok(Action::Skip(skip));
@@ -209,6 +221,24 @@ impl Reader {
         };
         self.consume(header, digest);
         Ok(action)
+    }
+
+    /// Whether it is of another set, which is a violation even where it would be skipped:
+    /// two sets that share a stream are a mistake that goes on. But what was there before
+    /// a bootstrap cannot harm what comes after it.
+    fn is_strange(&self, header: &Header, operation: &Operation<'_>) -> Result<bool, Violation> {
+        let Operation::Begin(batch) = operation else { return Ok(self.stranger == Some(header.publisher)) };
+        let Some((source, (cluster, set))) = batch.source.as_ref().zip(self.options.owner.as_ref()) else { return Ok(false) };
+        if (&source.cluster, &source.set) == (cluster, set) {
+            return Ok(false);
+        }
+        let is_before = (self.passing || self.progress.header.is_none()) && self.is_loaded(operation);
+        let violation = || Violation::OtherSet {
+            start: batch.start.id,
+            found: Box::new((source.cluster.clone(), source.set.clone())),
+            expected: Box::new((cluster.clone(), set.clone())),
+        };
+        if is_before { Ok(true) } else { Err(violation()) }
     }
 
     fn turn(&self, header: &Header, operation: &Operation<'_>, digest: u64) -> Result<Turn, Violation> {
@@ -266,13 +296,15 @@ impl Reader {
         if over { Turn::Consume } else { Turn::Skip(Skip::Loaded) }
     }
 
-    /// Whether it begins a batch that the loaded rows contain wholly. The empty
-    /// batches of a source at rest are contained too, but they end the catching up.
+    /// Whether it begins a batch that the loaded rows contain wholly, or replaced: one
+    /// from before the failover that they were loaded after. The empty batches of a
+    /// source at rest are contained too, but they end the catching up.
     fn is_loaded(&self, operation: &Operation<'_>) -> bool {
-        match (operation, &self.catch_up) {
-            (Operation::Begin(batch), Some(catch_up)) => catch_up.contains_batch(batch) && !catch_up.is_over(batch),
-            _ => false,
-        }
+        let (Operation::Begin(batch), Some(catch_up)) = (operation, &self.catch_up) else { return false };
+        let is_replaced = self
+            .other_copy(batch)
+            .is_some_and(|(known, found)| known.system_identifier == found.system_identifier && known.database_oid == found.database_oid);
+        is_replaced || (catch_up.contains_batch(batch) && !catch_up.is_over(batch))
     }
 
     fn begin(&mut self, publisher: Id, batch: Batch) -> Result<Action, Violation> {
@@ -280,7 +312,8 @@ impl Reader {
         if self.node().is_some_and(|node| node != batch.node) {
             return self.change_node(publisher, batch);
         }
-        if self.is_committed(&batch) {
+        self.check_source(&batch)?;
+        if self.is_committed(&batch)? {
             let identifier = BatchIdentifier { id: batch.id, node: batch.node };
             self.skipping = Some(Skipping { publisher, batch: identifier, start: batch.start.id, end: batch.end.id });
             return Ok(Action::Skip(Skip::Committed));
@@ -308,22 +341,47 @@ impl Reader {
         }
     }
 
-    fn is_committed(&self, batch: &Batch) -> bool {
+    /// Under one node there may be a database and its copies.
+    fn check_source(&self, batch: &Batch) -> Result<(), Violation> {
+        let Some((known, found)) = self.other_copy(batch) else { return Ok(()) };
+        if self.catch_up.is_none() && self.options.node_change == Some(batch.node) {
+            return Ok(());
+        }
+        let (known, found) = (Box::new(known.clone()), Box::new(found.clone()));
+        Err(Violation::OtherDatabase { node: Uuid(batch.node), known, found })
+    }
+
+    /// What is known of the source, and what `batch` says of it, if these are two
+    /// databases of one node. A promoted replica goes on under a later timeline.
+    fn other_copy<'a>(&'a self, batch: &'a Batch) -> Option<(&'a Source, &'a Source)> {
+        let (known, found) = self.source.as_ref().zip(batch.source.as_ref())?;
+        let is_same = known.system_identifier == found.system_identifier && known.database_oid == found.database_oid;
+        let is_other = known.node == found.node && !(is_same && known.timeline <= found.timeline);
+        is_other.then_some((known, found))
+    }
+
+    /// Whether it was committed before.
+    fn is_committed(&self, batch: &Batch) -> Result<bool, Violation> {
         match self.progress.frontier {
-            Frontier::Unknown => false,
-            Frontier::Batch(id) => id == batch.id,
-            Frontier::Tick(tick) => batch.end.id <= tick,
+            Frontier::Unknown => Ok(false),
+            Frontier::Batch(id) => Ok(id == batch.id),
+            Frontier::Tick { id, .. } if batch.end.id > id => Ok(false),
+            Frontier::Tick { id, made: Some(made) } if batch.end.id == id && batch.end.timestamp != made => Err(forked(batch, id)),
+            // No tick before it was made after it.
+            Frontier::Tick { id, made: Some(made) } if is_after(&batch.end.timestamp, &made) => Err(forked(batch, id)),
+            Frontier::Tick { .. } => Ok(true),
         }
     }
 
     fn check_follows(&self, batch: &Batch) -> Result<(), Violation> {
         let (start, end) = (batch.start.id, batch.end.id);
-        let Frontier::Tick(committed) = self.progress.frontier else { return Ok(()) };
+        let Frontier::Tick { id: committed, made } = self.progress.frontier else { return Ok(()) };
         if start < committed {
             return Err(Violation::Overlap { committed, start, end });
         }
         if start == committed {
-            return Ok(());
+            let is_other = made.is_some_and(|made| made != batch.start.timestamp);
+            return if is_other { Err(forked(batch, committed)) } else { Ok(()) };
         }
         Err(match &self.open {
             Some(open) => Violation::NeverEnded { open_start: open.batch.start.id, open_end: open.batch.end.id, start },
@@ -353,7 +411,13 @@ impl Reader {
 
     fn open_batch(&mut self, publisher: Id, batch: Batch) -> Action {
         self.progress.node = Some(batch.node);
-        self.progress.frontier = Frontier::Tick(batch.start.id);
+        self.progress.frontier = Frontier::Tick { id: batch.start.id, made: Some(batch.start.timestamp) };
+        if self.other_copy(&batch).is_some() {
+            self.options.node_change = None;
+        }
+        if batch.source.is_some() {
+            self.source.clone_from(&batch.source);
+        }
         self.skipping = None;
         if std::mem::take(&mut self.passing) {
             // Their numbers may have gaps, which the digests may not.
@@ -381,13 +445,13 @@ impl Reader {
             return Ok(Action::Skip(Skip::Committed));
         }
         let open = opened(&mut self.open, publisher, batch, operation)?;
-        let ticks = (open.batch.start.id, open.batch.end.id);
-        self.open = None;
+        let (start, end) = (&open.batch.start, &open.batch.end);
         let committed = matches!(ending, Ending::Commit);
-        if committed {
-            self.progress.frontier = Frontier::Tick(ticks.1);
-        }
-        self.progress.ended = Some(Ended { publisher, batch, ticks: Some(ticks), committed });
+        let made = if committed { end.timestamp } else { start.timestamp };
+        let ended = Ended { publisher, batch, ticks: Some((start.id, end.id)), committed, made: Some(made) };
+        self.open = None;
+        self.progress.frontier = ended.frontier();
+        self.progress.ended = Some(ended);
         Ok(if committed { Action::Commit } else { Action::Rollback })
     }
 
@@ -427,6 +491,15 @@ impl Reader {
         }
         self.seen.push(header.sequence, digest);
     }
+}
+
+#[cold]
+fn forked(batch: &Batch, committed: u64) -> Violation {
+    Violation::Forked { start: batch.start.id, end: batch.end.id, committed }
+}
+
+fn is_after(a: &Timestamp, b: &Timestamp) -> bool {
+    (a.seconds, a.nanos) > (b.seconds, b.nanos)
 }
 
 /// How violations name an operation.

@@ -2,6 +2,7 @@
 //! been right, and the remedy; none holds a row's values.
 
 use super::Uuid;
+use crate::interfaces::common::Source;
 use crate::row::Class;
 
 /// A message that breaks the grammar. The reader is as it was before the message.
@@ -52,6 +53,23 @@ pub enum Violation {
     )]
     Overlap { committed: u64, start: u64, end: u64 },
     #[error(
+        "the batch from tick {start} to tick {end} is of another history than what is committed, up to tick {committed}, whose ticks were \
+         made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again"
+    )]
+    Forked { start: u64, end: u64, committed: u64 },
+    #[error(
+        "the batch from tick {start} is of the set {:?} of the cluster {:?}, and this stream is that of the set {:?} of the cluster {:?}; \
+         configure a stream of its own for each, and bootstrap again from one that holds nothing else",
+        .found.1, .found.0, .expected.1, .expected.0
+    )]
+    OtherSet { start: u64, found: Box<(String, String)>, expected: Box<(String, String)> },
+    #[error(
+        "the stream's batches now come from another copy of node {node} ({}) than those before ({}); \
+         if that database replaces the first, as after pg_upgrade, allow this change once, otherwise bootstrap again",
+        server(.found), server(.known)
+    )]
+    OtherDatabase { node: Uuid, known: Box<Source>, found: Box<Source> },
+    #[error(
         "the stream changes from node {from} to node {to}; if that database replaces the first as a logical copy of it, \
          allow this change once, otherwise bootstrap again"
     )]
@@ -77,6 +95,11 @@ pub enum Violation {
          stop the relay and bootstrap again"
     )]
     Class { event: u64, table: String, column: String, expected: Class, found: Class },
+}
+
+fn server(source: &Source) -> String {
+    let Source { system_identifier, timeline, database_oid, .. } = source;
+    format!("system identifier {system_identifier}, timeline {timeline}, database OID {database_oid}")
 }
 
 fn names(columns: &[String]) -> String {

@@ -57,6 +57,8 @@ pub enum Problem {
     SameName,
     #[error("is of another table than the operation")]
     OtherTable,
+    #[error("is another node than that of the batch")]
+    OtherNode,
 }
 
 /// Boxed while it is passed up: results that fit into registers are what makes

@@ -1,16 +1,16 @@
 //! The operations of a batch.
 
 use super::error::{Fault, Problem, Within as _, fault, fault_at};
-use super::scalar::{bytes, id, micros, need, numbers, once, string, tick, uint32, uint64};
+use super::scalar::{bytes, id, micros, need, numbers, once, source, string, tick, uint32, uint64};
 use super::{BatchIdentifier, Change, Columns, Mutation, Operation};
 use crate::batch::Batch;
-use crate::interfaces::common::Tick;
+use crate::interfaces::common::{Source, Tick};
 use crate::row::{Column, Relation, Value};
 use crate::wire::{Field, Fields};
 
 /// An operation that has yet to learn which batch it is of.
 enum Body<'a> {
-    Begin(Tick, Tick),
+    Begin(Tick, Tick, Option<Source>),
     Whole(Operation<'a>),
 }
 
@@ -33,14 +33,16 @@ pub(super) fn batch_operation(content: &[u8]) -> Result<(BatchIdentifier, Operat
         once(&mut operation, body).within(name)?;
     }
     let identifier: BatchIdentifier = need(identifier, "batch_identifier")?;
-    let operation = operation.ok_or_else(|| fault_at("operation", Problem::NoOperation))?;
-    Ok((
-        identifier,
-        match operation {
-            Body::Whole(operation) => operation,
-            Body::Begin(start, end) => Operation::Begin(Box::new(Batch { id: identifier.id, node: identifier.node, start, end })),
-        },
-    ))
+    let operation = match operation.ok_or_else(|| fault_at("operation", Problem::NoOperation))? {
+        Body::Whole(operation) => operation,
+        Body::Begin(start, end, source) => {
+            if source.as_ref().is_some_and(|source| source.node != identifier.node) {
+                return Err(fault_at("begin_operation.source.node", Problem::OtherNode));
+            }
+            Operation::Begin(Box::new(Batch { id: identifier.id, node: identifier.node, start, end, source }))
+        }
+    };
+    Ok((identifier, operation))
 }
 
 fn batch_identifier(field: Field<'_>) -> Result<BatchIdentifier, Fault> {
@@ -57,12 +59,13 @@ fn batch_identifier(field: Field<'_>) -> Result<BatchIdentifier, Fault> {
 }
 
 fn begin(field: Field<'_>) -> Result<Body<'_>, Fault> {
-    let (mut start, mut end) = (None, None);
+    let (mut start, mut end, mut whose) = (None, None, None);
     let mut fields = Fields::new(bytes(field)?);
     while let Some((number, field)) = fields.next()? {
         match number {
             1 => once(&mut start, tick(field)).within("start")?,
             2 => once(&mut end, tick(field)).within("end")?,
+            3 => once(&mut whose, source(field)).within("source")?,
             _ => {}
         }
     }
@@ -70,7 +73,7 @@ fn begin(field: Field<'_>) -> Result<Body<'_>, Fault> {
     if start.id >= end.id {
         return Err(fault_at("end.id", Problem::Ticks { start: start.id, end: end.id }));
     }
-    Ok(Body::Begin(start, end))
+    Ok(Body::Begin(start, end, whose))
 }
 
 /// A message without fields of its own, read for what a later version may add.

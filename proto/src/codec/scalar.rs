@@ -2,7 +2,7 @@
 
 use super::error::{Fault, Problem, Within as _, fault, fault_at};
 use crate::batch::Id;
-use crate::interfaces::common::{Snapshot, Tick, Timestamp};
+use crate::interfaces::common::{Snapshot, Source, Tick, Timestamp};
 use crate::wire::{Field, Fields, varint};
 use crate::{snapshot, timestamp as time};
 
@@ -94,6 +94,31 @@ pub(super) fn tick(field: Field<'_>) -> Result<Tick, Fault> {
         }
     }
     Ok(Tick { id: need(id, "id")?, snapshot: need(snapshot, "snapshot")?, timestamp: need(made, "timestamp")? })
+}
+
+pub(super) fn source(field: Field<'_>) -> Result<Source, Fault> {
+    let (mut cluster, mut set, mut node) = (None, None, None);
+    let (mut system_identifier, mut timeline, mut database_oid) = (None, None, None);
+    let mut fields = Fields::new(bytes(field)?);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => once(&mut cluster, string(field)).within("cluster")?,
+            2 => once(&mut set, string(field)).within("set")?,
+            3 => once(&mut node, id(field)).within("node")?,
+            4 => once(&mut system_identifier, uint64(field)).within("system_identifier")?,
+            5 => once(&mut timeline, uint32(field)).within("timeline")?,
+            6 => once(&mut database_oid, uint32(field)).within("database_oid")?,
+            _ => {}
+        }
+    }
+    Ok(Source {
+        cluster: need(cluster, "cluster")?.to_owned(),
+        set: need(set, "set")?.to_owned(),
+        node: need(node, "node")?.to_vec(),
+        system_identifier: need(system_identifier, "system_identifier")?,
+        timeline: need(timeline, "timeline")?,
+        database_oid: need(database_oid, "database_oid")?,
+    })
 }
 
 fn snapshot(field: Field<'_>) -> Result<Snapshot, Fault> {

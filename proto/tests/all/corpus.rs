@@ -36,6 +36,7 @@ fn near(target: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
 fn the_corpus_itself() {
     corpus("decode").iter().for_each(|bytes| properties::decode(bytes));
     corpus("step").iter().for_each(|bytes| properties::step(bytes));
+    corpus("state").iter().for_each(|bytes| properties::state(bytes));
     corpus("text").iter().for_each(|bytes| properties::text(std::str::from_utf8(bytes).unwrap()));
 }
 
@@ -50,6 +51,11 @@ proptest! {
     #[test]
     fn streams_near_the_corpus(bytes in near("step")) {
         properties::step(&bytes);
+    }
+
+    #[test]
+    fn states_near_the_corpus(bytes in near("state")) {
+        properties::state(&bytes);
     }
 
     #[test]

@@ -105,6 +105,7 @@ fn each_required_field_is_missed_by_its_path() {
     let tick = [&[2, 2, 1], &[2, 2, 2]] as [&[u64]; 2];
     without(&good.begin, &tick);
     without(&good.begin, &[&[2, 2, 1, 1], &[2, 2, 2, 2], &[2, 2, 1, 2, 1], &[2, 2, 2, 2, 2], &[2, 2, 1, 3], &[2, 2, 1, 3, 2]]);
+    without(&good.begin, &[&[2, 2, 3, 1], &[2, 2, 3, 2], &[2, 2, 3, 3], &[2, 2, 3, 4], &[2, 2, 3, 5], &[2, 2, 3, 6]]);
     without(&good.insert, &[&[2, 3, 1], &[2, 3, 2], &[2, 3, 3], &[2, 3, 4], &[2, 3, 7], &[2, 3, 7, 1, 1], &[2, 3, 8], &[2, 3, 9]]);
     without(
         &good.insert,
@@ -114,25 +115,31 @@ fn each_required_field_is_missed_by_its_path() {
     without(&good.delete, &[&[2, 3, 6]]);
     without(&good.truncate, &[&[2, 6, 1], &[2, 6, 2], &[2, 6, 3], &[2, 6, 4], &[2, 6, 5]]);
     expect![[r#"
-        `header` is missing, in a message of 72 bytes
-        `header.publisher` is missing, in a message of 91 bytes
-        `header.sequence` is missing, in a message of 107 bytes
-        `header.timestamp` is missing, in a message of 96 bytes
-        `header.timestamp.seconds` is missing, in a message of 103 bytes
-        `header.timestamp.nanos` is missing, in a message of 104 bytes
+        `header` is missing, in a message of 112 bytes
+        `header.publisher` is missing, in a message of 131 bytes
+        `header.sequence` is missing, in a message of 147 bytes
+        `header.timestamp` is missing, in a message of 136 bytes
+        `header.timestamp.seconds` is missing, in a message of 143 bytes
+        `header.timestamp.nanos` is missing, in a message of 144 bytes
         `operation` is missing, or one that only a later version knows, in a message of 37 bytes
-        `batch_operation.batch_identifier` is missing, in a message of 87 bytes
-        `batch_operation.batch_identifier.id` is missing, in a message of 107 bytes
-        `batch_operation.batch_identifier.node` is missing, in a message of 91 bytes
+        `batch_operation.batch_identifier` is missing, in a message of 127 bytes
+        `batch_operation.batch_identifier.id` is missing, in a message of 147 bytes
+        `batch_operation.batch_identifier.node` is missing, in a message of 131 bytes
         `batch_operation.operation` is missing, or one that only a later version knows, in a message of 61 bytes
-        `batch_operation.begin_operation.start` is missing, in a message of 86 bytes
-        `batch_operation.begin_operation.end` is missing, in a message of 86 bytes
-        `batch_operation.begin_operation.start.id` is missing, in a message of 107 bytes
-        `batch_operation.begin_operation.end.snapshot` is missing, in a message of 103 bytes
-        `batch_operation.begin_operation.start.snapshot.min` is missing, in a message of 107 bytes
-        `batch_operation.begin_operation.end.snapshot.max` is missing, in a message of 107 bytes
-        `batch_operation.begin_operation.start.timestamp` is missing, in a message of 96 bytes
-        `batch_operation.begin_operation.start.timestamp.nanos` is missing, in a message of 104 bytes
+        `batch_operation.begin_operation.start` is missing, in a message of 126 bytes
+        `batch_operation.begin_operation.end` is missing, in a message of 126 bytes
+        `batch_operation.begin_operation.start.id` is missing, in a message of 147 bytes
+        `batch_operation.begin_operation.end.snapshot` is missing, in a message of 143 bytes
+        `batch_operation.begin_operation.start.snapshot.min` is missing, in a message of 147 bytes
+        `batch_operation.begin_operation.end.snapshot.max` is missing, in a message of 147 bytes
+        `batch_operation.begin_operation.start.timestamp` is missing, in a message of 136 bytes
+        `batch_operation.begin_operation.start.timestamp.nanos` is missing, in a message of 144 bytes
+        `batch_operation.begin_operation.source.cluster` is missing, in a message of 140 bytes
+        `batch_operation.begin_operation.source.set` is missing, in a message of 144 bytes
+        `batch_operation.begin_operation.source.node` is missing, in a message of 131 bytes
+        `batch_operation.begin_operation.source.system_identifier` is missing, in a message of 147 bytes
+        `batch_operation.begin_operation.source.timeline` is missing, in a message of 147 bytes
+        `batch_operation.begin_operation.source.database_oid` is missing, in a message of 147 bytes
         `batch_operation.mutation_operation.id` is missing, in a message of 173 bytes
         `batch_operation.mutation_operation.schema` is missing, in a message of 166 bytes
         `batch_operation.mutation_operation.table` is missing, in a message of 168 bytes
@@ -201,6 +208,8 @@ fn values_out_of_range_or_of_another_type() {
     with(&good.begin, &[2, 2, 1, 2, 2], &[2 << 3, 12, 3 << 3 | 2, 2, 11, 11]);
     with(&good.begin, &[2, 2, 1, 2, 2], &[2 << 3, 12, 3 << 3, 9]);
     with(&good.begin, &[2, 2, 1, 2, 2], &[2 << 3, 12, 3 << 3, 12]);
+    with(&good.begin, &[2, 2, 3, 3], &[[3 << 3 | 2, 16].as_slice(), &[0xbb; 16]].concat());
+    with(&good.begin, &[2, 2, 3, 5], &[5 << 3, 0xff, 0xff, 0xff, 0xff, 0x7f]);
     with(&good.insert, &[2, 3, 2], &[2 << 3 | 2, 2, 0xc3, 0x28]);
     with(&good.insert, &[2, 3, 4], &[4 << 3, 4]);
     with(&good.insert, &[2, 3, 4], &[4 << 3, 2]);
@@ -215,16 +224,18 @@ fn values_out_of_range_or_of_another_type() {
     with(&good.insert, &[2, 3, 10, 4], &[4 << 3, 0xff, 0xff, 0xff, 0xff, 0x7f]);
     with(&good.insert, &[2, 3, 10, 3, 3], &[3 << 3, 0xff, 0xff, 0xff, 0xff, 0x7f]);
     expect![[r#"
-        `header.publisher` is 3 bytes long, and an id is 16, in a message of 96 bytes
-        `header.publisher` is of another type on the wire, in a message of 93 bytes
-        `header.sequence` is of another type on the wire, in a message of 112 bytes
-        `header.timestamp.nanos` is not between 0 and 999999999, in a message of 110 bytes
-        `batch_operation.batch_identifier.node` is 1 bytes long, and an id is 16, in a message of 94 bytes
-        `batch_operation.begin_operation.end.id` 1 does not follow the start of the batch, 1, in a message of 109 bytes
-        `batch_operation.begin_operation.start.snapshot` is no snapshot: xmin is after xmax, in a message of 109 bytes
-        `batch_operation.begin_operation.start.snapshot` is no snapshot: the transactions in progress are not ascending, in a message of 113 bytes
-        `batch_operation.begin_operation.start.snapshot` is no snapshot: a transaction in progress is before xmin, in a message of 111 bytes
-        `batch_operation.begin_operation.start.snapshot` is no snapshot: a transaction in progress is not before xmax, in a message of 111 bytes
+        `header.publisher` is 3 bytes long, and an id is 16, in a message of 136 bytes
+        `header.publisher` is of another type on the wire, in a message of 133 bytes
+        `header.sequence` is of another type on the wire, in a message of 152 bytes
+        `header.timestamp.nanos` is not between 0 and 999999999, in a message of 150 bytes
+        `batch_operation.batch_identifier.node` is 1 bytes long, and an id is 16, in a message of 134 bytes
+        `batch_operation.begin_operation.end.id` 1 does not follow the start of the batch, 1, in a message of 149 bytes
+        `batch_operation.begin_operation.start.snapshot` is no snapshot: xmin is after xmax, in a message of 149 bytes
+        `batch_operation.begin_operation.start.snapshot` is no snapshot: the transactions in progress are not ascending, in a message of 153 bytes
+        `batch_operation.begin_operation.start.snapshot` is no snapshot: a transaction in progress is before xmin, in a message of 151 bytes
+        `batch_operation.begin_operation.start.snapshot` is no snapshot: a transaction in progress is not before xmax, in a message of 151 bytes
+        `batch_operation.begin_operation.source.node` is another node than that of the batch, in a message of 149 bytes
+        `batch_operation.begin_operation.source.timeline` is out of range, in a message of 153 bytes
         `batch_operation.mutation_operation.schema` is not UTF-8, in a message of 171 bytes
         `batch_operation.mutation_operation.operation` 4 is none of 1, 2 and 3 (insert, update, delete), in a message of 175 bytes
         `batch_operation.mutation_operation.old` is missing, in a message of 175 bytes

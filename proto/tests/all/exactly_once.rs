@@ -16,9 +16,10 @@ use proto::batch::{Batch, Id};
 use proto::interfaces::common::{Snapshot, Tick};
 use proto::interfaces::replication::{BootstrapState, State};
 use proto::row::{Mutation, Relation};
+use proto::timestamp::from_micros;
 use proto::{codec, snapshot, stored};
 
-use crate::samples::{NODE, insert, items, now};
+use crate::samples::{NODE, insert, items, now, source};
 
 /// A database with a queue, as it was in the end.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl Source {
             active.sort_unstable();
             Snapshot { min: active.first().copied().unwrap_or(next), max: next, active }
         };
-        let tick = |id: usize, snapshot| Tick { id: id as u64 + 1, snapshot, timestamp: now() };
+        let tick = |id: usize, snapshot| Tick { id: id as u64 + 1, snapshot, timestamp: from_micros(id as i64) };
         source.ticks.push(tick(0, seen(next, &running)));
         source.loaded = seen(next, &running);
         let mut event = 0;
@@ -147,7 +148,7 @@ impl<'a> Publishing<'a> {
                 let end = *self.opened.get_or_insert((self.start + 1 + reach % 2).min(self.source.ticks.len() - 1));
                 self.batches += 1;
                 let [start, last] = [self.start, end].map(|index| self.source.ticks[index].clone());
-                let batch = Batch { id: self.batches, node: NODE, start, end: last };
+                let batch = Batch { id: self.batches, node: NODE, start, end: last, source: Some(source()) };
                 let begin = self.leader.publisher.begin(&batch, now()).unwrap();
                 let events = self.source.events_between(self.start, end).into_iter();
                 self.leader.work = Some(Work { end, batch, events, committed: false });

@@ -170,7 +170,7 @@ fn we_read_the_messages_of_2015() {
     step(&mut reader.clone(), "rollback");
     step(&mut reader, "commit");
     expect![[r#"
-        begin: Begin { batch: Batch { id: 7, node: [78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78], start: Tick { id: 3, snapshot: Snapshot { min: 300, max: 305, active: [300, 303] }, timestamp: Timestamp { seconds: -1, nanos: 0 } }, end: Tick { id: 4, snapshot: Snapshot { min: 400, max: 405, active: [400, 403] }, timestamp: Timestamp { seconds: -1, nanos: 0 } } }, discard: false }
+        begin: Begin { batch: Batch { id: 7, node: [78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78, 78], start: Tick { id: 3, snapshot: Snapshot { min: 300, max: 305, active: [300, 303] }, timestamp: Timestamp { seconds: -1, nanos: 0 } }, end: Tick { id: 4, snapshot: Snapshot { min: 400, max: 405, active: [400, 403] }, timestamp: Timestamp { seconds: -1, nanos: 0 } }, source: None }, discard: false }
         insert: Insert([Integer(-1), Boolean(true), Float(0.5), Text("ü\u{1}"), Null]) 9223372036854775809 1450000000000005 ["bigint", "boolean", "double precision", "text", "text"]
         update: Update { before: [Integer(-1), Boolean(true), Float(0.5), Text("ü\u{1}"), Null], after: [Integer(-1), Boolean(true), Float(0.5), Text("ü\u{1}"), Text("something")] } 9223372036854775809 1450000000000005 ["bigint", "boolean", "double precision", "text", "text"]
         delete: Delete([Integer(9223372036854775807), Null, Null, Null, Null]) 9223372036854775809 1450000000000005 ["bigint", "boolean", "double precision", "text", "text"]

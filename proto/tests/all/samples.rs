@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proto::batch::{Batch, Id};
-use proto::interfaces::common::{Snapshot, Tick, Timestamp};
+use proto::interfaces::common::{Snapshot, Source, Tick, Timestamp};
 use proto::row::{Change, Class, Column, Mutation, Relation, Row, Value, oid};
 
 pub const NODE: Id = [0xaa; 16];
@@ -19,7 +19,11 @@ pub fn tick(id: u64) -> Tick {
 }
 
 pub fn batch(start: u64, end: u64) -> Batch {
-    Batch { id: end, node: NODE, start: tick(start), end: tick(end) }
+    Batch { id: end, node: NODE, start: tick(start), end: tick(end), source: Some(source()) }
+}
+
+pub fn source() -> Source {
+    Source { cluster: "cluster".into(), set: "set".into(), node: NODE.to_vec(), system_identifier: 7, timeline: 1, database_oid: 5 }
 }
 
 /// `public.items (id bigint PRIMARY KEY, name text)`

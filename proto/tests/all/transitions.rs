@@ -13,7 +13,7 @@ use proto::interfaces::replication::{BootstrapState, State};
 use proto::interfaces::{common, streams};
 use proto::row::Change;
 
-use crate::samples::{NODE, now, tick};
+use crate::samples::{self, NODE, now, tick};
 
 pub const OTHER_NODE: Id = [0xcc; 16];
 
@@ -25,6 +25,7 @@ pub struct Sender {
     node: Id,
     batch: u64,
     timestamp: Timestamp,
+    source: Option<common::Source>,
 }
 
 pub struct Sent {
@@ -36,7 +37,7 @@ use streams::batch_operation::Operation;
 
 impl Sender {
     pub fn new(name: char, epoch: u64) -> Self {
-        Self { name, epoch: Some(epoch), sequence: 0, node: NODE, batch: 0, timestamp: now() }
+        Self { name, epoch: Some(epoch), sequence: 0, node: NODE, batch: 0, timestamp: now(), source: None }
     }
 
     /// One of pgshovel 2015: without epoch and descriptions.
@@ -51,6 +52,18 @@ impl Sender {
     fn at(mut self, sequence: u64) -> Self {
         self.sequence = sequence;
         self
+    }
+
+    /// One that says whose batches it sends: those of `set`, on a server and its timeline.
+    fn of(self, set: &str, system_identifier: u64, timeline: u32) -> Self {
+        Self { source: Some(common::Source { set: set.into(), system_identifier, timeline, ..samples::source() }), ..self }
+    }
+
+    /// A tick that another history of the database has made.
+    fn begin_elsewhere(&mut self, start: (u64, i64), end: (u64, i64)) -> Sent {
+        let made = |(id, seconds)| common::Tick { timestamp: Timestamp { seconds: now().seconds + seconds, ..now() }, ..tick(id) };
+        self.batch = end.0;
+        self.begin_at(made(start), made(end))
     }
 
     fn send(&mut self, label: String, operation: Operation) -> Sent {
@@ -79,7 +92,7 @@ impl Sender {
 
     fn begin_at(&mut self, start: common::Tick, end: common::Tick) -> Sent {
         let label = format!("begin {}-{}", start.id, end.id);
-        self.send(label, Operation::BeginOperation(streams::BeginOperation { start, end }))
+        self.send(label, Operation::BeginOperation(streams::BeginOperation { start, end, source: self.source.clone() }))
     }
 
     fn insert(&mut self, transaction: u64) -> Sent {
@@ -202,7 +215,7 @@ fn none_anything_else_is_skipped_until_the_first_begin() {
 #[test]
 fn none_priming_has_a_bound() {
     let mut a = Sender::new('A', 1).at(70);
-    let mut reader = Reader::new(Options { priming_messages_max: 2, node_change: None });
+    let mut reader = Reader::new(Options { priming_messages_max: 2, ..Options::default() });
     trace(
         &mut reader,
         &[a.insert(11), a.insert(12), a.insert(13)],
@@ -755,6 +768,223 @@ fn any_another_node_is_allowed_once_by_the_operator() {
         expect![[r#"
         A0 begin 1-2   begin 1-2
         B0 begin 2-3   violation: the stream changes from node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa to node cccccccc-cccc-cccc-cccc-cccccccccccc; if that database replaces the first as a logical copy of it, allow this change once, otherwise bootstrap again
+    "#]],
+    );
+}
+
+fn owned() -> Options {
+    Options { owner: Some(("cluster".into(), "set".into())), ..Options::default() }
+}
+
+#[test]
+fn any_a_batch_of_another_set_is_a_violation() {
+    // Of the same database, and so of the same node.
+    let (mut a, mut b) = (Sender::new('A', 2).of("set", 7, 1), Sender::new('B', 3).of("other", 7, 1));
+    trace(
+        &mut Reader::new(owned()),
+        &[a.begin(1, 2), a.commit(), b.begin(2, 3)],
+        expect![[r#"
+        A0 begin 1-2   begin 1-2
+        A1 commit      commit
+        B0 begin 2-3   violation: the batch from tick 2 is of the set "other" of the cluster "cluster", and this stream is that of the set "set" of the cluster "cluster"; configure a stream of its own for each, and bootstrap again from one that holds nothing else
+    "#]],
+    );
+    // Where its messages would be skipped, too: before the first batch, and as those of a fenced publisher.
+    let mut fenced = Sender::new('C', 1).of("other", 7, 1).at(4);
+    trace(
+        &mut Reader::new(owned()),
+        &[fenced.begin(2, 3)],
+        expect![[r#"
+        C4 begin 2-3   violation: the batch from tick 2 is of the set "other" of the cluster "cluster", and this stream is that of the set "set" of the cluster "cluster"; configure a stream of its own for each, and bootstrap again from one that holds nothing else
+    "#]],
+    );
+    let mut a = Sender::new('A', 2).of("set", 7, 1);
+    trace(
+        &mut Reader::new(owned()),
+        &[a.begin(1, 2), fenced.begin(2, 3)],
+        expect![[r#"
+        A0 begin 1-2   begin 1-2
+        C5 begin 2-3   violation: the batch from tick 2 is of the set "other" of the cluster "cluster", and this stream is that of the set "set" of the cluster "cluster"; configure a stream of its own for each, and bootstrap again from one that holds nothing else
+    "#]],
+    );
+    // Not where it came before the rows that were loaded since.
+    let state = bootstrapped("21:26:").state(b"").unwrap();
+    let (mut a, mut b) = (Sender::new('A', 2).of("set", 7, 1), Sender::new('B', 3).of("other", 7, 1));
+    let messages = [b.begin(1, 2), b.insert(11), b.commit(), a.begin(2, 3), a.commit(), b.begin(3, 4)];
+    trace(
+        &mut Reader::resume(state, owned()).unwrap(),
+        &messages,
+        expect![[r#"
+            B0 begin 1-2   skip (Loaded)
+            B1 insert 11   skip (Loaded)
+            B2 commit      skip (Loaded)
+            A0 begin 2-3   begin 2-3
+            A1 commit      commit
+            B3 begin 3-4   violation: the batch from tick 3 is of the set "other" of the cluster "cluster", and this stream is that of the set "set" of the cluster "cluster"; configure a stream of its own for each, and bootstrap again from one that holds nothing else
+        "#]],
+    );
+}
+
+#[test]
+fn any_another_copy_of_the_database_is_a_violation() {
+    let mut a = Sender::new('A', 1).of("set", 7, 1);
+    let mut reader = reader();
+    trace(
+        &mut reader,
+        &[a.begin(1, 2), a.commit()],
+        expect![[r#"
+        A0 begin 1-2   begin 1-2
+        A1 commit      commit
+    "#]],
+    );
+    // A replica that was promoted goes on.
+    let mut b = Sender::new('B', 2).of("set", 7, 2);
+    trace(
+        &mut reader,
+        &[b.begin(2, 3), b.commit()],
+        expect![[r#"
+        B0 begin 2-3   begin 2-3
+        B1 commit      commit
+    "#]],
+    );
+    // The old primary does not, nor does a restored copy.
+    let mut c = Sender::new('C', 3).of("set", 7, 1);
+    trace(
+        &mut restarted(&reader),
+        &[c.begin(3, 4)],
+        expect![[r#"
+        C0 begin 3-4   violation: the stream's batches now come from another copy of node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa (system identifier 7, timeline 1, database OID 5) than those before (system identifier 7, timeline 2, database OID 5); if that database replaces the first, as after pg_upgrade, allow this change once, otherwise bootstrap again
+    "#]],
+    );
+    let mut d = Sender::new('D', 4).of("set", 8, 1);
+    trace(
+        &mut restarted(&reader),
+        &[d.begin(3, 4)],
+        expect![[r#"
+        D0 begin 3-4   violation: the stream's batches now come from another copy of node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa (system identifier 8, timeline 1, database OID 5) than those before (system identifier 7, timeline 2, database OID 5); if that database replaces the first, as after pg_upgrade, allow this change once, otherwise bootstrap again
+    "#]],
+    );
+    // Unless the operator says so, once; the batches must follow all the same.
+    let allowed = Options { node_change: Some(NODE), ..Options::default() };
+    let resumed = || Reader::resume(reader.state(b"").unwrap(), allowed.clone()).unwrap();
+    let mut d = Sender::new('D', 4).of("set", 8, 1);
+    trace(
+        &mut resumed(),
+        &[d.begin(4, 5)],
+        expect![[r#"
+        D0 begin 4-5   violation: the batch from tick 4 does not follow the last one, which ended with tick 3: the batches between are missing from the stream; bootstrap again
+    "#]],
+    );
+    let (mut d, mut e) = (Sender::new('D', 4).of("set", 8, 1), Sender::new('E', 5).of("set", 7, 2));
+    trace(
+        &mut resumed(),
+        &[d.begin(3, 4), d.commit(), d.begin(4, 5), d.commit(), e.begin(5, 6)],
+        expect![[r#"
+        D0 begin 3-4   begin 3-4
+        D1 commit      commit
+        D2 begin 4-5   begin 4-5
+        D3 commit      commit
+        E0 begin 5-6   violation: the stream's batches now come from another copy of node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa (system identifier 7, timeline 2, database OID 5) than those before (system identifier 8, timeline 1, database OID 5); if that database replaces the first, as after pg_upgrade, allow this change once, otherwise bootstrap again
+    "#]],
+    );
+}
+
+#[test]
+fn committed_ticks_of_another_history_are_a_violation() {
+    let mut a = Sender::new('A', 1);
+    let mut reader = reader();
+    trace(
+        &mut reader,
+        &[a.begin_elsewhere((1, 10), (5, 50)), a.commit()],
+        expect![[r#"
+        A0 begin 1-5   begin 1-5
+        A1 commit      commit
+    "#]],
+    );
+    // What follows starts from the tick that was made at that time, whoever sends it.
+    let mut b = Sender::new('B', 2);
+    trace(
+        &mut restarted(&reader),
+        &[b.begin_elsewhere((5, 51), (6, 60))],
+        expect![[r#"
+        B0 begin 5-6   violation: the batch from tick 5 to tick 6 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+    "#]],
+    );
+    // What was committed before ends with it, or before it was made.
+    let mut b = Sender::new('B', 2);
+    trace(
+        &mut restarted(&reader),
+        &[b.begin_elsewhere((4, 40), (5, 51))],
+        expect![[r#"
+        B0 begin 4-5   violation: the batch from tick 4 to tick 5 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+    "#]],
+    );
+    let mut b = Sender::new('B', 2);
+    trace(
+        &mut restarted(&reader),
+        &[b.begin_elsewhere((1, 10), (2, 60))],
+        expect![[r#"
+        B0 begin 1-2   violation: the batch from tick 1 to tick 2 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+    "#]],
+    );
+    let mut b = Sender::new('B', 2);
+    let messages = [
+        b.begin_elsewhere((1, 10), (2, 20)),
+        b.commit(),
+        b.begin_elsewhere((2, 20), (5, 50)),
+        b.commit(),
+        b.begin_elsewhere((5, 50), (6, 60)),
+        b.rollback(),
+    ];
+    trace(
+        &mut reader,
+        &messages,
+        expect![[r#"
+        B0 begin 1-2   skip (Committed)
+        B1 commit      skip (Committed)
+        B2 begin 2-5   skip (Committed)
+        B3 commit      skip (Committed)
+        B4 begin 5-6   begin 5-6
+        B5 rollback    rollback
+    "#]],
+    );
+    // So does what is begun again.
+    let mut c = Sender::new('C', 3);
+    trace(
+        &mut restarted(&reader),
+        &[c.begin_elsewhere((5, 51), (6, 60))],
+        expect![[r#"
+        C0 begin 5-6   violation: the batch from tick 5 to tick 6 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+    "#]],
+    );
+    trace(
+        &mut restarted(&reader),
+        &[Sender::new('C', 3).begin_elsewhere((5, 50), (7, 70))],
+        expect![[r#"
+        C0 begin 5-7   begin 5-7
+    "#]],
+    );
+}
+
+#[test]
+fn bootstrap_what_a_failover_lost_is_passed_over() {
+    let loaded = bootstrapped("21:26:").state(b"").unwrap();
+    let source = Some(common::Source { timeline: 2, ..samples::source() });
+    let mut reader = Reader::resume(State { source, ..loaded }, Options::default()).unwrap();
+    // The old primary relayed transactions that the new one never had, and the loaded rows do not.
+    let (mut a, mut b) = (Sender::new('A', 1).of("set", 7, 1), Sender::new('B', 2).of("set", 7, 2));
+    let messages = [a.begin(2, 4), a.insert(31), a.commit(), b.begin(2, 3), b.insert(21), b.insert(27), b.commit()];
+    trace(
+        &mut reader,
+        &messages,
+        expect![[r#"
+        A0 begin 2-4   skip (Loaded)
+        A1 insert 31   skip (Loaded)
+        A2 commit      skip (Loaded)
+        B0 begin 2-3   begin 2-3
+        B1 insert 21   skip (Loaded)
+        B2 insert 27   apply 27
+        B3 commit      commit
     "#]],
     );
 }

@@ -108,7 +108,8 @@ proptest! {
         let mut described: HashMap<(String, String), Arc<Relation>> = HashMap::new();
         let begin = publisher.begin(&batch(2, 3), now()).unwrap();
         let (start, end) = (batch(2, 3).start, batch(2, 3).end);
-        let expected = message(0, streams::batch_operation::Operation::BeginOperation(streams::BeginOperation { start, end }));
+        let source = batch(2, 3).source;
+        let expected = message(0, streams::batch_operation::Operation::BeginOperation(streams::BeginOperation { start, end, source }));
         prop_assert_eq!(&begin, &expected.encode_to_vec());
         let action = reader.step(codec::decode(&begin).unwrap());
         prop_assert_eq!(action, Ok(Action::Begin { batch: batch(2, 3), discard: false }));
@@ -170,7 +171,7 @@ proptest! {
                 _ => if let Some(old) = message.get_mut(at) { *old ^= byte },
             }
         }
-        let mut reader = Reader::new(Options { priming_messages_max: 3, node_change: None });
+        let mut reader = Reader::new(Options { priming_messages_max: 3, ..Options::default() });
         for message in &messages {
             if let Ok(message) = codec::decode(message) {
                 let before = format!("{reader:?}");

@@ -59,6 +59,17 @@ impl Program {
         self
     }
 
+    /// Runs it by `words`, a program and its arguments that end with running another.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(&self.folder);
+        self.command = command;
+        self
+    }
+
     /// The test expects warnings or errors in the log that contain `text`.
     #[must_use]
     pub fn allow(mut self, text: &str) -> Self {

@@ -4,6 +4,7 @@
 
 mod admin;
 mod chaos;
+mod forge;
 mod languages;
 mod pgbench;
 mod queue;
@@ -17,5 +18,5 @@ mod streams;
 fn batch(start: u64) -> proto::batch::Batch {
     use proto::interfaces::common::{Snapshot, Tick, Timestamp};
     let tick = |id| Tick { id, snapshot: Snapshot { min: id, max: id, active: vec![] }, timestamp: Timestamp { seconds: 0, nanos: 0 } };
-    proto::batch::Batch { id: start, node: [7; 16], start: tick(start), end: tick(start + 1) }
+    proto::batch::Batch { id: start, node: [7; 16], start: tick(start), end: tick(start + 1), source: None }
 }

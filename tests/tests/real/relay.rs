@@ -300,7 +300,7 @@ async fn write(app: &App, name: &str, messages: Vec<Bytes>) {
     let (engine, section, context) = plugin(app, name);
     let mut writer = writer::open(&engine, &section, &context).await.unwrap();
     let tick = |id| Tick { id, ..Tick::default() };
-    writer.push(&Batch { id: 1, node: [7; 16], start: tick(1), end: tick(2) }, messages.into_iter().collect()).await.unwrap();
+    writer.push(&Batch { id: 1, node: [7; 16], start: tick(1), end: tick(2), source: None }, messages.into_iter().collect()).await.unwrap();
     writer.flush().await.unwrap();
 }
 

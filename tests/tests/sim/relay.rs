@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgshovel::error::{Error, Next};
-use pgshovel::memory::{Broker, Faults, Log, Queue, Rates, Rows, Source, Store, Writer};
+use pgshovel::memory::{Broker, Drawn, Faults, Log, Queue, Rates, Rows, Source, Store, Writer};
 use pgshovel::relay;
+use pgshovel::relay::run::Push;
 use pgshovel::replicate;
 use pgshovel::stop::{self, Stop};
 use proto::batch::Id;
@@ -17,22 +18,22 @@ use proto::row::{Change, Mutation, Row};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::replication::{CLUSTER, Memory, SET};
-use super::{SETTLE, seeds};
+use super::replication::{CLUSTER, Memory, SET, assignment};
+use super::{SETTLE, check_faults, seeds};
 
-const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+pub const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
 
 /// What happened in one run.
 #[derive(Default)]
-struct Outcome {
-    faults: [u64; 4],
-    batches: u64,
+pub struct Outcome {
+    faults: Drawn,
+    pub batches: u64,
     rollbacks: u64,
-    discarded: u64,
+    pub discarded: u64,
     repeated: u64,
-    fenced: u64,
+    pub fenced: u64,
     late: u64,
-    rows: usize,
+    pub rows: usize,
 }
 
 /// A relay's process, started again whenever it dies or fails.
@@ -52,11 +53,12 @@ impl Relay {
         for epoch in self.first_epoch.. {
             // The transaction that opened the batch may not have committed.
             batch_id += random.random_range(0..3);
+            let push = few(&mut random);
             let mut queue = Queue::new(Arc::clone(&self.source), Arc::clone(&self.faults), batch_id);
             let mut writer = Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults));
             let mut publisher = Publisher::new(incarnation(epoch), epoch);
             let (mut stop, mut progress) = (self.stop.clone(), relay::progress::Progress::new(SET));
-            let process = relay::run::run(&mut queue, &mut writer, &mut publisher, &mut stop, &mut progress);
+            let process = relay::run::run(&mut queue, &mut writer, &mut publisher, push, &mut stop, &mut progress);
             let result = tokio::select! {
                 biased;
                 () = self.faults.crashed() => continue,
@@ -73,24 +75,29 @@ impl Relay {
     }
 }
 
-fn incarnation(epoch: u64) -> Id {
+/// Batches are small here: they take several calls of the writer.
+pub fn few(random: &mut StdRng) -> Push {
+    Push { messages: random.random_range(1..6), ..Push::default() }
+}
+
+pub fn incarnation(epoch: u64) -> Id {
     let mut id = [0; 16];
     id[8..].copy_from_slice(&epoch.to_be_bytes());
     id
 }
 
 /// One world: writers, and relays that die.
-struct World {
-    source: Arc<Source>,
-    log: Arc<Log>,
-    broker: Arc<Broker>,
+pub struct World {
+    pub source: Arc<Source>,
+    pub log: Arc<Log>,
+    pub broker: Arc<Broker>,
     faults: Arc<Faults>,
-    random: StdRng,
+    pub random: StdRng,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let (source, log) = (Arc::new(Source::new([7; 16])), Arc::new(Log::default()));
+    pub fn new(seed: u64) -> Self {
+        let (source, log) = (Arc::new(Source::new(CLUSTER, SET, [7; 16])), Arc::new(Log::default()));
         let broker = Arc::new(Broker::new(Arc::clone(&log), seed));
         Self { source, log, broker, faults: Arc::new(Faults::new(seed, RATES)), random: StdRng::seed_from_u64(!seed) }
     }
@@ -100,7 +107,7 @@ impl World {
         Relay { source, broker, faults, stop: stop.clone(), first_epoch: 1, seed }
     }
 
-    async fn write(&mut self) {
+    pub async fn write(&mut self) {
         for _ in 0..self.random.random_range(40..200) {
             self.source.act(&mut self.random);
             match self.random.random_range(0..4) {
@@ -112,7 +119,7 @@ impl World {
     }
 
     /// Waits until the queue has nothing left.
-    async fn drain(&self) -> Result<(), String> {
+    pub async fn drain(&self) -> Result<(), String> {
         self.faults.set(Rates::NONE);
         let drained = tokio::time::timeout(SETTLE, async {
             while self.source.batch(0).is_some() {
@@ -124,7 +131,7 @@ impl World {
 }
 
 /// Reads a stream from its beginning, as its grammar says, into rows.
-fn read(log: &Log, outcome: &mut Outcome) -> Result<Rows, String> {
+pub fn read(log: &Log, outcome: &mut Outcome) -> Result<Rows, String> {
     let mut reader = Reader::new(Options::default());
     let (mut committed, mut open): (Rows, Vec<Mutation>) = (BTreeMap::new(), Vec::new());
     for (position, bytes) in log.read(0, usize::MAX).into_iter().enumerate() {
@@ -181,7 +188,7 @@ fn apply(rows: &mut Rows, mutation: Mutation) -> Result<(), String> {
 }
 
 /// Tables without rows are no difference.
-fn filled(rows: Rows) -> Rows {
+pub fn filled(rows: Rows) -> Rows {
     rows.into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
@@ -211,9 +218,8 @@ fn whatever_dies_the_stream_has_every_batch_once() {
     }
     // The simulation is worth something only if all of this did happen.
     let sum = |of: &dyn Fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
-    for kind in 0..4 {
-        assert!(sum(&|outcome| outcome.faults[kind]) > 300, "faults of kind {kind}");
-    }
+    let calls = ["queue.finish", "queue.next", "queue.read", "queue.wait", "writer.flush", "writer.push"];
+    check_faults(outcomes.iter().map(|outcome| &outcome.faults), &calls);
     assert!(sum(&|outcome| outcome.batches) > 5000);
     assert!(sum(&|outcome| outcome.rows as u64) > 3000);
     assert!(sum(&|outcome| outcome.discarded) > 200, "no half batch was discarded");
@@ -287,12 +293,11 @@ async fn replicated(seed: u64) -> Result<Outcome, String> {
 }
 
 /// A worker's process, started again whenever it dies.
-async fn work(memory: Memory, stop: Stop, seed: u64) -> Result<(), Error> {
+pub async fn work(memory: Memory, stop: Stop, seed: u64) -> Result<(), Error> {
     let mut random = StdRng::seed_from_u64(seed);
     loop {
         let (mut plugins, mut stop) = (memory.clone(), stop.clone());
-        let mut assignment =
-            replicate::supervise::Assignment { cluster: CLUSTER.into(), set: SET.into(), bootstrap: false, reader: Options::default() };
+        let mut assignment = assignment(false, &mut random);
         let mut progress = replicate::progress::Progress::new(SET);
         let process = replicate::supervise::supervise(&mut plugins, &mut assignment, &mut stop, &mut progress, || random.random());
         tokio::select! {

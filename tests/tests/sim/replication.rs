@@ -4,11 +4,26 @@ use std::sync::Arc;
 
 use pgshovel::error::Result;
 use pgshovel::memory::{Faults, Loader, Log, Source, Store, Stream, Target, Transform};
-use pgshovel::replicate::{Origin, Plugins};
-use proto::interfaces::replication;
+use pgshovel::replicate::supervise::Assignment;
+use pgshovel::replicate::{Origin, Part, Plugins};
+use proto::batch::step::Options;
+use rand::Rng;
+use rand::rngs::StdRng;
 
 pub const CLUSTER: &str = "cluster";
 pub const SET: &str = "set";
+
+/// What a worker is to do. Its parts are small, as batches are here, which take several
+/// calls of the target.
+pub fn assignment(bootstrap: bool, random: &mut StdRng) -> Assignment {
+    Assignment {
+        cluster: CLUSTER.into(),
+        set: SET.into(),
+        bootstrap,
+        reader: Options { owner: Some((CLUSTER.into(), SET.into())), ..Options::default() },
+        part: Part { rows_max: random.random_range(1..5), ..Part::default() },
+    }
+}
 
 /// Opens the ports of one worker.
 #[derive(Clone)]
@@ -40,15 +55,7 @@ impl Plugins for Memory {
     async fn loader(&mut self) -> Result<(Origin, Loader)> {
         let open = || {
             let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));
-            let source = replication::Source {
-                cluster: CLUSTER.into(),
-                set: SET.into(),
-                node: self.source.node().to_vec(),
-                system_identifier: 1,
-                timeline: 1,
-                database_oid: 1,
-            };
-            Ok((Origin { source, snapshot }, loader))
+            Ok((Origin { source: self.source.source(), snapshot }, loader))
         };
         self.faults.around("loader.open", open).await
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgshovel::error::Error;
-use pgshovel::memory::{Faults, Log, Rates, Source, Store};
+use pgshovel::memory::{Drawn, Faults, Log, Rates, Source, Store};
 use pgshovel::replicate::progress::Progress;
 use pgshovel::replicate::{state, supervise};
 use pgshovel::stop::{self, Stop, Stopper};
@@ -13,40 +13,54 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::publisher::Relay;
-use super::replication::{CLUSTER, Memory, SET};
-use super::{SETTLE, seeds};
+use super::replication::{CLUSTER, Memory, SET, assignment};
+use super::{SETTLE, check_faults, seeds};
 
 const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+
+const CALLS: [&str; 15] = [
+    "loader.next",
+    "loader.open",
+    "stream.next",
+    "stream.open",
+    "stream.seek",
+    "target.apply",
+    "target.begin",
+    "target.commit",
+    "target.guarantee",
+    "target.load",
+    "target.load-state",
+    "target.open",
+    "target.rollback",
+    "transform",
+    "transform.open",
+];
 
 /// What happened in one run.
 #[derive(Default)]
 struct Outcome {
-    faults: [u64; 4],
+    faults: Vec<Drawn>,
     commits: u64,
     fenced: u64,
     rows: usize,
 }
 
 /// A worker process, started again whenever it dies.
-struct Worker {
-    memory: Memory,
-    stop: Stop,
-    seed: u64,
-    bootstrap: bool,
+pub struct Worker {
+    pub memory: Memory,
+    pub stop: Stop,
+    pub seed: u64,
+    pub bootstrap: bool,
 }
 
 impl Worker {
-    async fn run(self) -> Result<u64, Error> {
+    /// How often it was fenced.
+    pub async fn run(self) -> Result<u64, Error> {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut fenced = 0;
         loop {
             let mut memory = self.memory.clone();
-            let mut assignment = supervise::Assignment {
-                cluster: CLUSTER.into(),
-                set: SET.into(),
-                bootstrap: self.bootstrap && fenced == 0,
-                reader: proto::batch::step::Options::default(),
-            };
+            let mut assignment = assignment(self.bootstrap && fenced == 0, &mut random);
             let (mut stop, mut progress) = (self.stop.clone(), Progress::new(SET));
             let process = supervise::supervise(&mut memory, &mut assignment, &mut stop, &mut progress, || random.random());
             let result = tokio::select! {
@@ -78,7 +92,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (source, log, store) = (Arc::new(Source::new([7; 16])), Arc::new(Log::default()), Arc::new(Store::default()));
+        let (source, log, store) = (Arc::new(Source::new(CLUSTER, SET, [7; 16])), Arc::new(Log::default()), Arc::new(Store::default()));
         let relay = Relay::new(Arc::clone(&source), Arc::clone(&log), seed);
         let (stopper, stop) = stop::channel();
         Self { source, log, store, relay, random: StdRng::seed_from_u64(!seed), seed, stopper, stop }
@@ -159,9 +173,7 @@ async fn replicate(seed: u64) -> Result<Outcome, String> {
         outcome.fenced += task.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
     }
     world.check()?;
-    for faults in all_faults {
-        outcome.faults.iter_mut().zip(faults.drawn()).for_each(|(sum, drawn)| *sum += drawn);
-    }
+    outcome.faults = all_faults.iter().map(|faults| faults.drawn()).collect();
     outcome.commits = world.store.commits();
     outcome.rows = world.source.rows().values().map(|rows| rows.len()).sum();
     Ok(outcome)
@@ -175,9 +187,7 @@ fn whatever_dies_the_target_has_the_rows_of_the_source() {
     }
     // The simulation is worth something only if all of this did happen.
     let sum = |of: &dyn Fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
-    for kind in 0..4 {
-        assert!(sum(&|outcome| outcome.faults[kind]) > 1000, "faults of kind {kind}");
-    }
+    check_faults(outcomes.iter().flat_map(|outcome| &outcome.faults), &CALLS);
     assert!(sum(&|outcome| outcome.commits) > 10_000);
     assert!(sum(&|outcome| outcome.rows as u64) > 10_000);
     assert!(sum(&|outcome| outcome.fenced) > 10, "no worker was fenced");

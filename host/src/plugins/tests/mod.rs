@@ -72,7 +72,7 @@ impl Drop for Folder {
 
 fn batch() -> Batch {
     let tick = |id| proto::interfaces::common::Tick { id, ..Default::default() };
-    Batch { id: 1, node: [0x11; 16], start: tick(5), end: tick(6) }
+    Batch { id: 1, node: [0x11; 16], start: tick(5), end: tick(6), source: None }
 }
 
 fn accounts() -> Arc<Relation> {

@@ -299,4 +299,6 @@ fn lenient(text: &str, descriptor: &Descriptor) -> Result<Row, Misfit> {
 }
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;

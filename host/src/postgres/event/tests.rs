@@ -57,6 +57,19 @@ fn old_row() -> Row {
     vec![Value::Integer(2), Value::Null, Value::Text("infinity".to_owned())]
 }
 
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/fuzz/corpus/event");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 2, "the corpus of the fuzz target `event` is gone");
+    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+#[test]
+fn the_corpus_itself() {
+    corpus().iter().for_each(|row| property::decode(row));
+}
+
 #[test]
 fn a_row_of_copy_is_an_event() {
     let time = 5_i64.to_be_bytes();
@@ -154,6 +167,14 @@ fn errors_name_event_table_and_column_and_no_value() {
 }
 
 proptest! {
+    #[test]
+    fn rows_near_the_corpus(mut row in prop::sample::select(corpus()), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        let at = at.index(row.len());
+        row[at] ^= byte;
+        row.truncate(1 + cut.index(row.len()));
+        property::decode(&row);
+    }
+
     #[test]
     fn rows_read_as_serde_reads_them(id in any::<i64>(), name in any::<Option<String>>(), pretty in any::<bool>()) {
         let mut object = serde_json::Map::new();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::batch::{Batch, Id};
-use proto::interfaces::common::Tick;
+use proto::interfaces::common::{Source, Tick};
 use proto::row::Mutation;
 use proto::{snapshot, timestamp};
 use tokio::sync::{Notify, mpsc};
@@ -63,7 +63,8 @@ pub struct Queue {
     /// Holds the consumer's lock.
     control: Arc<Session>,
     statements: Statements,
-    /// Of the database.
+    source: Source,
+    /// The node of the source.
     node: Id,
     queue_id: i32,
     reading: Reading,
@@ -122,7 +123,18 @@ impl Queue {
         let statements = Statements::prepare(&control).await?;
         let ticked = Arc::new(Notify::new());
         let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&ticked));
-        Ok(Self { settings, control, statements, node: identity.node, queue_id, reading: Reading::Idle(None), ticked, _keeper: keeper })
+        let source = identity.source(&settings.cluster, &settings.set);
+        Ok(Self {
+            settings,
+            control,
+            statements,
+            source,
+            node: identity.node,
+            queue_id,
+            reading: Reading::Idle(None),
+            ticked,
+            _keeper: keeper,
+        })
     }
 
     /// Begins to read `batch` in a task of its own.
@@ -178,7 +190,7 @@ impl Queue {
         };
         let (start, end) = (self.tick(start_row)?, self.tick(end_row)?);
         let id = u64::try_from(id).map_err(|_| Error::stop(format!("queue {queue:?}: batch {id} has a negative id")))?;
-        Ok(Some(Batch { id, node: self.node, start, end }))
+        Ok(Some(Batch { id, node: self.node, start, end, source: Some(self.source.clone()) }))
     }
 
     /// Whether the batch was open.

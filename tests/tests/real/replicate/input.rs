@@ -1,7 +1,9 @@
 //! What is wrong is said in one message, with an exit code, and changes nothing.
 
 use prost::Message as _;
-use proto::interfaces::replication::State;
+use proto::interfaces::common::Source;
+use proto::interfaces::replication::transaction_state::State as Ended;
+use proto::interfaces::replication::{Committed, State};
 use tests::harness::World;
 
 use super::setup::{App, SET, configuration};
@@ -43,28 +45,80 @@ async fn a_set_or_cluster_that_does_not_exist_is_told() {
     assert_eq!(tables, None, "the target was touched");
 }
 
+async fn state(app: &App) -> State {
+    let state: Vec<u8> = app.target.query("SELECT state FROM pgshovel.state", &[]).await[0].get(0);
+    proto::stored::decode(&state).unwrap()
+}
+
+async fn put_state(app: &App, state: &[u8]) {
+    app.target.query("UPDATE pgshovel.state SET state = $1 RETURNING 1", &[&state]).await;
+}
+
+/// A change that somebody made to a state: to what it says of its source, of how the
+/// last batch ended, and of where the stream resumes.
+type Edit = fn(&mut Source, &mut Committed, &mut Vec<u8>);
+
+/// What each edit of a state is refused with, and whether that takes a batch.
+const EDITS: [(Edit, &str, bool); 9] = [
+    (|source, _, _| source.set = "other".into(), "holds the set \"other\" of the cluster", false),
+    (|source, _, _| source.cluster = "other".into(), "of the cluster \"other\"", false),
+    (|_, committed, _| committed.batch_identifier.node = vec![1; 16], "the stream changes from node 01010101-", true),
+    (|source, _, _| source.system_identifier += 1, "from another copy of node", true),
+    (|source, _, _| source.database_oid += 1, "from another copy of node", true),
+    (|_, committed, _| *committed.end_tick.as_mut().unwrap() += 1000, "is of another history than what is committed", true),
+    (|_, committed, _| *committed.end_tick.as_mut().unwrap() -= 1, "does not follow the last one", true),
+    // Of the file stream: segment, byte, number of the message that follows.
+    (|_, _, position| position[12] = 1, "the messages end at", false),
+    (|_, _, position| position.truncate(5), "a position of 5 bytes", false),
+];
+
 #[tokio::test]
 async fn a_state_that_is_not_this_workers_is_refused() {
     let app = App::new().await;
     app.fill(100).await;
-    let relay = app.relay().await;
+    let mut relay = app.relay().await;
     let mut worker = app.worker(&[]).start().await;
     worker.logs("\"phase\":\"catching-up\"").await;
     app.source.execute("INSERT INTO accounts (id) VALUES (-4)").await;
     app.equal().await;
     worker.terminate().await;
-    let state: Vec<u8> = app.target.query("SELECT state FROM pgshovel.state", &[]).await[0].get(0);
-    let mut edited = State::decode(state.as_slice()).unwrap();
-    if let Some(source) = &mut edited.source {
-        source.set = "other".into();
-    }
-    for (state, said) in [(edited.encode_to_vec(), "holds the set \"other\""), (b"\xff\x00garbage".to_vec(), "not readable")] {
-        app.target.query("UPDATE pgshovel.state SET state = $1 RETURNING 1", &[&state]).await;
+    let good = state(&app).await;
+    for damaged in [b"\xff\x00garbage".to_vec(), good.encode_to_vec()[..40].to_vec()] {
+        put_state(&app, &damaged).await;
         let refused = app.worker(&[]).fails(1).await;
-        assert!(refused.contains(said) && refused.contains("--bootstrap"), "{refused}");
+        assert!(refused.contains("not readable") && refused.contains("--bootstrap"), "{refused}");
     }
-    // A place in a stream that was made anew.
-    app.target.query("UPDATE pgshovel.state SET state = $1 RETURNING 1", &[&state]).await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (-5)").await;
+    relay.logs("\"message\":\"relayed\"").await;
+    for (edit, said, takes_batch) in EDITS {
+        let mut edited = good.clone();
+        let stream = edited.stream_state.as_mut().unwrap();
+        let Some(Ended::Committed(committed)) = &mut stream.transaction_state.state else { panic!("{good:?}") };
+        edit(edited.source.as_mut().unwrap(), committed, stream.consumer_state.position.as_mut().unwrap());
+        put_state(&app, &edited.encode_to_vec()).await;
+        let refused = app.worker(&[]).fails(1).await;
+        assert!(refused.contains(said), "{said}: {refused}");
+        assert!(["bootstrap", "begin the target anew", "another plugin"].iter().any(|remedy| refused.contains(remedy)), "{refused}");
+        assert_eq!(refused.contains("at position "), takes_batch, "{refused}");
+        assert_eq!(app.target.value("SELECT count(*) FROM accounts WHERE id = -5").await.as_deref(), Some("0"), "{said}");
+    }
+    // As it was, it is resumed from.
+    put_state(&app, &good.encode_to_vec()).await;
+    let worker = app.worker(&[]).start().await;
+    app.equal().await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_made_anew_is_refused() {
+    let app = App::new().await;
+    let relay = app.relay().await;
+    let mut worker = app.worker(&[]).start().await;
+    worker.logs("\"phase\":\"catching-up\"").await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (1)").await;
+    app.equal().await;
+    worker.terminate().await;
     assert_eq!(relay.terminate().await.code, Some(0));
     let folder = app.world.folder().join("stream");
     std::fs::remove_dir_all(&folder).unwrap();
@@ -75,6 +129,42 @@ async fn a_state_that_is_not_this_workers_is_refused() {
     let lost = app.worker(&[]).fails(1).await;
     assert!(lost.contains("begin the target anew"), "{lost}");
     let worker = app.worker(&["--bootstrap"]).start().await;
+    app.equal().await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn rows_whose_state_was_deleted_are_not_loaded_over_unasked() {
+    let app = App::new().await;
+    let relay = app.relay().await;
+    // Somebody else's rows, in a target that never had a state.
+    app.target.execute("INSERT INTO accounts (id, name) VALUES (77, 'precious')").await;
+    let refused = app.worker(&[]).fails(1).await;
+    assert!(refused.contains("\"accounts\" of the target holds rows") && refused.contains("--bootstrap"), "{refused}");
+    assert_eq!(app.target.value("SELECT name FROM accounts").await.as_deref(), Some("precious"));
+    app.target.execute("DELETE FROM accounts").await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (1)").await;
+    let mut worker = app.worker(&[]).start().await;
+    worker.logs("\"phase\":\"catching-up\"").await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (2)").await;
+    app.equal().await;
+    // While it runs: the next batch finds it out.
+    app.target.execute("DELETE FROM pgshovel.state").await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (3)").await;
+    let ended = worker.wait().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("somebody deleted it") && ended.stderr.contains("--bootstrap"), "{}", ended.stderr);
+    // And the next worker, which does not know how far the rows are.
+    let refused = app.worker(&[]).fails(1).await;
+    assert!(refused.contains("\"accounts\" of the target holds rows"), "{refused}");
+    assert_eq!(app.target.count("accounts").await, 2);
+    // The operator says that they may go; dying over it changes nothing about that.
+    app.source.execute("INSERT INTO accounts SELECT generate_series(10, 60000)").await;
+    let mut worker = app.worker(&["--bootstrap"]).start().await;
+    worker.logs("\"message\":\"loaded\"").await;
+    worker.kill().await;
+    let worker = app.worker(&[]).start().await;
     app.equal().await;
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));

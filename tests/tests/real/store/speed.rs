@@ -106,7 +106,7 @@ fn used() -> Duration {
 
 fn batch(end: u64) -> Batch {
     let tick = |id| Tick { id, ..Tick::default() };
-    Batch { id: 1, node: [7; 16], start: tick(end - 1), end: tick(end) }
+    Batch { id: 1, node: [7; 16], start: tick(end - 1), end: tick(end), source: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

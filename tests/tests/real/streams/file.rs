@@ -72,6 +72,45 @@ async fn damage_is_named_by_file_and_byte() {
 }
 
 #[tokio::test]
+async fn a_segment_that_is_missing_in_the_middle_is_named() {
+    let world = World::without_servers();
+    let setup = Setup::new(&world, READ_WRITE);
+    for numbers in [0..5, 5..10, 10..15] {
+        // Each writer begins a segment of its own.
+        setup.send(&numbered(numbers)).await;
+    }
+    let position = setup.receive(None, 15).await.unwrap()[6].position.clone();
+    let middle = segment(&world).with_file_name(format!("{:020}.segment", 1));
+    std::fs::remove_file(&middle).unwrap();
+    for (after, named) in [(None, "begins with message 10, due is 5"), (Some(position), "begins with message 10, due is 7")] {
+        let refused = setup.receive(after.as_deref(), 15).await.unwrap_err();
+        assert_eq!(refused.next, Next::Stop);
+        assert!(refused.message.contains(named) && refused.message.contains("messages were lost"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn files_of_others_are_left_alone_unless_they_are_in_the_way() {
+    let world = World::without_servers();
+    let setup = Setup::new(&world, READ_WRITE);
+    setup.send(&numbered(0..5)).await;
+    let folder = segment(&world).parent().unwrap().to_owned();
+    for name in ["README", "1.segment", "00000000000000000009.segment.bak", ".hidden"] {
+        std::fs::write(folder.join(name), "not a segment").unwrap();
+    }
+    std::fs::create_dir(folder.join("folder")).unwrap();
+    setup.send(&numbered(5..10)).await;
+    assert_eq!(contents(&setup.receive(None, 10).await.unwrap()), numbered(0..10));
+    assert_eq!(std::fs::read(folder.join("README")).unwrap(), b"not a segment");
+    // One that has the name of a segment is not written over.
+    let foreign = format!("{:020}.segment", 99);
+    std::fs::write(folder.join(&foreign), "not a segment").unwrap();
+    let refused = setup.writer().await.unwrap_err();
+    assert_eq!(refused.next, Next::Stop);
+    assert!(refused.message.contains(&foreign) && refused.message.contains("it is cut off"), "{refused}");
+}
+
+#[tokio::test]
 async fn the_older_of_two_writers_stops() {
     let world = World::without_servers();
     let setup = Setup::new(&world, READ_WRITE);

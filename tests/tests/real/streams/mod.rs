@@ -3,6 +3,7 @@
 
 mod file;
 mod kafka;
+mod lint;
 
 use std::time::{Duration, Instant};
 
