@@ -13,6 +13,9 @@ pub enum Next {
     Configure,
     /// A server is away, or busy: wait and try again.
     Retry,
+    /// A person must mend something, and a later attempt will find it mended: say it,
+    /// go no further, and try again like after `Retry`.
+    Blocked,
     /// A plugin broke off (a trap, a limit on memory or time): try once more
     /// with a new instance; when it breaks off at the same place again, stop.
     Trap,
@@ -43,6 +46,10 @@ impl Error {
         Self { next: Next::Retry, message: message.into() }
     }
 
+    pub fn blocked(message: impl Into<String>) -> Self {
+        Self { next: Next::Blocked, message: message.into() }
+    }
+
     pub fn trap(message: impl Into<String>) -> Self {
         Self { next: Next::Trap, message: message.into() }
     }
@@ -62,12 +69,18 @@ impl Error {
         self
     }
 
+    /// Whether whoever keeps a loop running tries again, however often it fails.
+    #[must_use]
+    pub fn is_tried_again(&self) -> bool {
+        matches!(self.next, Next::Retry | Next::Blocked)
+    }
+
     /// The process's exit code: 2 usage, 3 configuration, 4 a server is away,
     /// 1 stopped for any other reason, 70 a bug of ours.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.next {
-            Next::Stop | Next::Trap => 1,
+            Next::Stop | Next::Trap | Next::Blocked => 1,
             Next::Usage => 2,
             Next::Configure => 3,
             Next::Retry => 4,

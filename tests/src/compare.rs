@@ -62,6 +62,65 @@ pub async fn compare(source: &str, target: &str, table: &str, columns: Option<&[
     }
 }
 
+/// Compares every row of `table` in two databases by the binary images of its values: what
+/// the types' own send functions make of them, or their text where a type has none. A
+/// difference names the first row, by its columns `key`, and the columns.
+pub async fn compare_images(source: &str, target: &str, table: &str, key: &[&str]) -> Result<Comparison> {
+    let (source, target) = tokio::try_join!(connect::connect(source, "compare"), connect::connect(target, "compare"))?;
+    for client in [&source, &target] {
+        client.batch_execute(SETTINGS).await.map_err(|error| connect::explain(&error))?;
+    }
+    let columns = columns_of(&source, table).await?;
+    let (left, right) = tokio::try_join!(images(&source, table, key, &columns), images(&target, table, key, &columns))?;
+    let mut difference = None;
+    for (row, images) in &left {
+        let different = match right.get(row) {
+            None => Some(format!("only the source has the row {row}")),
+            Some(others) => {
+                let names = columns.iter().zip(images.iter().zip(others)).filter(|(_, (one, other))| one != other);
+                let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+                (!names.is_empty()).then(|| format!("the row {row} differs in {}", names.join(", ")))
+            }
+        };
+        difference = difference.or(different);
+    }
+    let extra = right.keys().find(|row| !left.contains_key(*row)).map(|row| format!("only the target has the row {row}"));
+    let (source_rows, target_rows) = (left.len() as u64, right.len() as u64);
+    Ok(Comparison { table: table.to_owned(), source_rows, target_rows, difference: difference.or(extra) })
+}
+
+/// By the text of the key, the images of all columns; `None` is NULL.
+type Images = std::collections::BTreeMap<String, Vec<Option<String>>>;
+
+/// What arrays and composites hold of a user's type is its OID, which is another one in
+/// every database: its name takes the place.
+async fn images(client: &Client, table: &str, key: &[&str], columns: &[String]) -> Result<Images> {
+    let explain = |error: tokio_postgres::Error| connect::explain(&error).context(format!("images of {table}"));
+    let own = "SELECT lpad(to_hex(oid::int8), 8, '0'), typname::text FROM pg_type WHERE oid >= 16384 AND typnamespace = 'public'::regnamespace \
+         AND typtype <> 'p' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = typrelid AND c.relkind <> 'c') ORDER BY oid";
+    let own: Vec<(String, String)> = client.query(own, &[]).await.map_err(explain)?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let sends = "SELECT CASE WHEN t.typsend <> 0 THEN t.typsend::regproc::text END, t.typtype IN ('c', 'd') OR t.typcategory = 'A' FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+         WHERE a.attrelid = $1::text::regclass AND a.attname = $2";
+    let mut images = Vec::new();
+    for column in columns {
+        let row = client.query_one(sends, &[&table, column]).await.map_err(explain)?;
+        let (send, nested): (Option<String>, bool) = (row.get(0), row.get(1));
+        let value = quote(column);
+        let mut image = match send {
+            Some(send) => format!("encode({send}({value}), 'hex')"),
+            None => format!("{value}::text"),
+        };
+        for (oid, name) in own.iter().filter(|_| nested) {
+            image = format!("replace({image}, '{oid}', '<{}>')", name.replace('\'', "''"));
+        }
+        images.push(image);
+    }
+    let key: Vec<String> = key.iter().map(|name| quote(name)).collect();
+    let query = format!("SELECT ROW({})::text, ARRAY[{}]::text[] FROM {table}", key.join(", "), images.join(", "));
+    let rows = client.query(&query, &[]).await.map_err(explain)?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// Both sides are sorted alike, so the smaller one is the one that the other lacks.
 fn describe(source: Option<&str>, target: Option<&str>) -> String {
     match (source, target) {

@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod compare;
 pub mod figures;
 pub mod harness;
+pub mod matrix;
 pub mod paths;
 pub mod screen;
 pub mod servers;

@@ -473,6 +473,10 @@ void pgshovel_plugin_types_error_free(pgshovel_plugin_types_error_t *ptr) {
       pgshovel_plugin_types_list_rejection_free(&ptr->val.reject);
       break;
     }
+    case 3: {
+      transform_plugin_string_free(&ptr->val.blocked);
+      break;
+    }
   }
 }
 
@@ -640,6 +644,13 @@ uint8_t * __wasm_export_exports_pgshovel_plugin_transform_static_step_open(uint8
         *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload12).ptr;
         break;
       }
+      case 3: {
+        const transform_plugin_string_t *payload13 = &(*payload9).val.blocked;
+        *((int8_t*)(ptr + sizeof(void*))) = 3;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload13).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload13).ptr;
+        break;
+      }
     }
   } else {
     const exports_pgshovel_plugin_transform_own_step_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
@@ -685,6 +696,13 @@ uint8_t * __wasm_export_exports_pgshovel_plugin_transform_method_step_transform(
         *((int8_t*)(ptr + sizeof(void*))) = 2;
         *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload41).len;
         *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload41).ptr;
+        break;
+      }
+      case 3: {
+        const transform_plugin_string_t *payload42 = &(*payload38).val.blocked;
+        *((int8_t*)(ptr + sizeof(void*))) = 3;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload42).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload42).ptr;
         break;
       }
     }

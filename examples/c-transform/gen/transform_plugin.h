@@ -148,6 +148,7 @@ typedef struct pgshovel_plugin_types_error_t {
     transform_plugin_string_t     retry;
     transform_plugin_string_t     stop;
     pgshovel_plugin_types_list_rejection_t     reject;
+    transform_plugin_string_t     blocked;
   } val;
 } pgshovel_plugin_types_error_t;
 
@@ -159,6 +160,11 @@ typedef struct pgshovel_plugin_types_error_t {
 #define PGSHOVEL_PLUGIN_TYPES_ERROR_STOP 1
 // These rows are at fault; the host reports them and stops.
 #define PGSHOVEL_PLUGIN_TYPES_ERROR_REJECT 2
+// A person has to mend something outside, and a later attempt will find it
+// mended: the host shows this text to the operator, goes no further, and
+// tries again as after `retry` until it succeeds. It should say what to do.
+// Example: a table of the target lacks a column that the rows have.
+#define PGSHOVEL_PLUGIN_TYPES_ERROR_BLOCKED 3
 
 // What a plugin is told of where it runs.
 typedef struct pgshovel_plugin_types_context_t {

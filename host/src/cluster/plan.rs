@@ -202,10 +202,17 @@ fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Desc
     };
     let column = |column: &&Column| trigger::Column {
         name: column.described.name.clone(),
+        number: column.number,
+        type_oid: column.described.oid,
         encoding: column.described.encoding,
-        output: column.output.clone(),
     };
-    let columns = Columns { list: columns.iter().map(column).collect(), every };
+    let number = |name: &String| table.columns.iter().find(|column| column.described.name == *name).map(|column| column.number);
+    let columns = Columns {
+        table: table.oid,
+        list: columns.iter().map(column).collect(),
+        identity: wanted.primary_keys.iter().filter_map(number).collect(),
+        every,
+    };
     let partitions = (table.kind == 'p').then(|| table.partitions.iter().map(|(key, _)| key.clone()).collect());
     let capture =
         Capture { schema: table.schema.clone(), table: table.name.clone(), key: table.key.clone(), mode: mode(table), columns, partitions };

@@ -284,11 +284,12 @@ mod tests {
 
     fn column(name: &str, not_null: bool) -> Column {
         let described = Described { name: name.to_owned(), type_name: "integer".to_owned(), oid: 23, encoding: Encoding::Json };
-        Column { described, not_null, output: None }
+        Column { described, number: 1, not_null }
     }
 
     fn table(name: &str) -> Table {
         Table {
+            oid: 16_384,
             schema: "public".to_owned(),
             name: name.to_owned(),
             key: format!("public.{name}"),

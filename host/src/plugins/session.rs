@@ -114,6 +114,7 @@ impl Session {
         match error {
             types::Error::Retry(reason) => Error::retry(text(&reason)),
             types::Error::Stop(reason) => Error::stop(text(&reason)),
+            types::Error::Blocked(reason) => Error::blocked(text(&reason)),
             types::Error::Reject(rejections) => {
                 let shown = rejections.iter().take(REJECTIONS_SHOWN);
                 let shown: Vec<String> = shown.map(|rejection| format!("{}: {}", row(rejection.index), rejection.reason)).collect();

@@ -86,6 +86,8 @@ pub struct Captured {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
+    /// `pg_class.oid`
+    pub oid: Oid,
     pub schema: String,
     pub name: String,
     pub key: String,
@@ -111,8 +113,9 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub described: Described,
+    /// `pg_attribute.attnum`
+    pub number: i16,
     pub not_null: bool,
-    pub output: Option<(String, u32)>,
 }
 
 /// A valid, unconditional unique index over plain columns.
@@ -236,7 +239,7 @@ async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) ->
         tables.insert(row.get(0), table(&row));
     }
     let oids: Vec<Oid> = tables.keys().copied().collect();
-    for row in client.query(COLUMNS, &[&oids]).await.map_err(reading)? {
+    for row in client.query(&COLUMNS.join(JSON_IS_EXACT), &[&oids]).await.map_err(reading)? {
         if let Some(table) = tables.get_mut(&row.get(0)) {
             table.columns.push(column(&row));
         }
@@ -262,6 +265,7 @@ async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) ->
 fn table(row: &Row) -> Table {
     let letter = |index: usize| char::from(row.get::<_, i8>(index).cast_unsigned());
     Table {
+        oid: row.get(0),
         schema: row.get(1),
         name: row.get(2),
         key: row.get(3),
@@ -281,12 +285,10 @@ fn table(row: &Row) -> Table {
 
 fn column(row: &Row) -> Column {
     let encoding = if row.get(4) { Encoding::Json } else { Encoding::Text };
-    let oid = row.get(3);
-    let output: Option<String> = row.get(6);
     Column {
-        described: Described { name: row.get(1), type_name: row.get(2), oid, encoding },
+        described: Described { name: row.get(1), type_name: row.get(2), oid: row.get(3), encoding },
+        number: row.get(6),
         not_null: row.get(5),
-        output: output.map(|function| (function, oid)),
     }
 }
 
@@ -340,19 +342,22 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind NOT IN ('i', 'I', 'S', 't')
   AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))";
 
-/// The fifth: `row_to_json` prints the type as its own text output, or in a way
-/// that is turned back exactly: built-in scalars, and enums that have no cast to
-/// json of their own. The seventh: see `trigger::Column::output`.
-const COLUMNS: &str = "\
-SELECT a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,
-       t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802)
-         OR t.typtype IN ('r', 'm') AND t.oid < 16384
-         OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114),
-       a.attnotnull,
-       CASE WHEN t.typtype = 'd' THEN (SELECT p.proname::text FROM pg_catalog.pg_proc p WHERE p.oid = t.typoutput AND p.pronamespace = 'pg_catalog'::regnamespace) END
+/// Of a type `t`: `row_to_json` prints it as its own text output, or in a way that is
+/// turned back exactly: built-in scalars, and enums that have no cast to json of
+/// their own. The trigger functions ask the same where a table was altered.
+pub const JSON_IS_EXACT: &str = "t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) \
+    OR t.typtype IN ('r', 'm') AND t.oid < 16384 \
+    OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114)";
+
+/// Before and behind [`JSON_IS_EXACT`].
+const COLUMNS: [&str; 2] = [
+    "\
+SELECT a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid, ",
+    ", a.attnotnull, a.attnum
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attrelid, a.attnum";
+ORDER BY a.attrelid, a.attnum",
+];
 
 /// Not those over expressions or some rows only, nor those that are not valid.
 const INDEXES: &str = "\

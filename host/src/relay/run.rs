@@ -14,7 +14,7 @@ use proto::row::Mutation;
 use tokio::time::timeout;
 
 use super::progress::Progress;
-use crate::error::{Error, Next, Result};
+use crate::error::{Error, Result};
 use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
 
@@ -110,7 +110,7 @@ impl<Q: Queue, W: Writer> Attempt<'_, Q, W> {
             }
             Err(error) => {
                 // What is to be tried again begins the batch anew, which says the same.
-                if error.next != Next::Retry {
+                if !error.is_tried_again() {
                     self.roll_back().await;
                 }
                 Err(error.context(format!("batch {} (ticks {} to {})", self.batch.id, self.batch.start.id, self.batch.end.id)))

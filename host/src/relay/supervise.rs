@@ -91,7 +91,7 @@ pub async fn supervise(
                 return Ok(());
             }
             Ok(End::Stopped) => return Ok(()),
-            Err(error) if stop.requested() && error.next == Next::Retry => return Ok(()),
+            Err(error) if stop.requested() && error.is_tried_again() => return Ok(()),
             Err(error) => error,
         };
         let wait = patience.judge(error, progress.batches(), random())?;
@@ -215,7 +215,7 @@ impl Relay<'_> {
         let Post { cluster, set, watch, lease } = post;
         let error = lease.judge(error).await;
         match error.next {
-            Next::Retry | Next::Trap => return Err(error),
+            Next::Retry | Next::Blocked | Next::Trap => return Err(error),
             // The database may have changed first: ZooKeeper follows.
             Next::Configure if self.served => {
                 if let Ok(Ok(end)) = timeout(CHANGE_TIMEOUT, elsewhere(watch, set)).await {

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::reading::Part;
 use super::run::run;
 use super::{Plugins, state};
-use crate::error::{Error, Next, Result};
+use crate::error::{Error, Result};
 use crate::patience::Patience;
 use crate::ports::{Guarantee, Stream as _, Target as _};
 use crate::stop::Stop;
@@ -34,7 +34,8 @@ pub struct Assignment {
 /// Replicates until `stop` is requested, or an error that waiting does not mend.
 ///
 /// What may pass (`Retry`) is tried again, with waits that grow while nothing
-/// becomes durable. A plugin that breaks off (`Trap`) is tried again once, at
+/// becomes durable; so is what a person has to mend first (`Blocked`), which is
+/// said at level error. A plugin that breaks off (`Trap`) is tried again once, at
 /// once; when the same happens before anything became durable, it is the end.
 /// Dropping the future ends it where it is, and leaves the target at its last
 /// commit. `random` spreads the waits.
@@ -58,7 +59,7 @@ pub async fn supervise(
             }
         };
         let Err(error) = result else { return Ok(()) };
-        if stop.requested() && error.next == Next::Retry {
+        if stop.requested() && error.is_tried_again() {
             tracing::warn!(%error, "stopped inside an attempt that failed");
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! one is ready. If the server refuses it, or affects another number of rows than it
 //! should, the part is taken back and applied row by row in the source's order: that
 //! succeeds where only the order of a set was at fault, and names the row where not.
+//! What a row does not fit is for a person to mend in the target, and is tried again.
 
 use std::rc::Rc;
 
@@ -202,9 +203,9 @@ pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), E
         for ((planned, expected), answer) in sent.into_iter().zip(answers) {
             match answer {
                 Ok(affected) if expected.is_none_or(|expected| expected.is(affected)) => {}
-                Ok(affected) => return Err(Error::Stop(astray(planned, affected))),
+                Ok(affected) => return Err(Error::Blocked(astray(planned, affected))),
                 Err(error) if is_passing(&error) => return Err(refused(DOING, &error)),
-                Err(error) => return Err(Error::Stop(unacceptable(planned, &error))),
+                Err(error) => return Err(Error::Blocked(unacceptable(planned, &error))),
             }
         }
     }
@@ -253,7 +254,9 @@ fn unacceptable(planned: &Planned, error: &DatabaseError) -> String {
         code if code.starts_with("42") => "; the table differs from the source's: make them the same",
         _ => "",
     };
-    format!("{subject}: {}{remedy}", describe(error))
+    let differing =
+        if error.sqlstate.starts_with("22") || error.sqlstate.starts_with("42") { planned.plan.show_differing() } else { String::new() };
+    format!("{subject}: {}{remedy}{differing}", describe(error))
 }
 
 /// All tables at once, as foreign keys between them want it; rows are deleted where the

@@ -25,6 +25,8 @@ pub struct Column {
     /// The type to cast to, without its modifier: a cast to `varchar(3)` cuts
     /// silently, the assignment to the column refuses. Of a domain its base type.
     pub type_name: String,
+    /// The type as the column has it, with its modifier.
+    pub declared: String,
     /// What `=` of its unique indexes is: found by name since the search path has
     /// only `pg_catalog`, and the type may be of an extension.
     pub equality: String,
@@ -53,7 +55,7 @@ SELECT a.attname::text, format_type(base.oid, -1), \
     JOIN pg_amop m ON m.amopfamily = k.opcfamily AND m.amopstrategy = 3 AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype \
     JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace \
     WHERE k.opcintype = base.oid AND k.opcdefault AND k.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree')), 'pg_catalog.='), \
-  a.attgenerated <> '', a.attidentity = 'a' \
+  a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod) \
 FROM pg_attribute a \
 CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind) AS ( \
     SELECT t.oid, t.typbasetype, t.typtype FROM pg_type t WHERE t.oid = a.atttypid \
@@ -61,7 +63,7 @@ CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind) AS ( \
   SELECT oid FROM b WHERE kind <> 'd') AS base \
 WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
-/// Reads one table; what does not exist, or takes no rows, is `stop`.
+/// Reads one table; what does not exist, or takes no rows, is `blocked`.
 pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table, Error> {
     let doing = "cannot read the catalog of the target";
     let place = [Value::Text(schema.to_owned()), Value::Text(name.to_owned())];
@@ -69,13 +71,13 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
     let Some([Value::Text(kind), Value::Boolean(guarded), Value::Boolean(triggers), Value::Boolean(linked), Value::Boolean(cascaded), oid]) =
         found.first().map(Vec::as_slice)
     else {
-        return Err(Error::Stop(format!(
+        return Err(Error::Blocked(format!(
             "the target has no table {schema}.{name}: create it there, for example with pg_dump --schema-only --table, \
-             or send its schema elsewhere with the key schemas of the configuration"
+             or rename the one that should be it; or send its schema elsewhere with the key schemas of the configuration"
         )));
     };
     if !matches!(kind.as_str(), "r" | "p") {
-        return Err(Error::Stop(format!(
+        return Err(Error::Blocked(format!(
             "{schema}.{name} of the target is no table: pgshovel writes to tables and partitioned tables only"
         )));
     }
@@ -93,11 +95,15 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
 }
 
 fn column(row: Row) -> Option<Column> {
-    let [name, type_name, equality, generated, identity] = <[Value; 5]>::try_from(row).ok()?;
-    match (name, type_name, equality, generated, identity) {
-        (Value::Text(name), Value::Text(type_name), Value::Text(equality), Value::Boolean(is_generated), Value::Boolean(is_identity)) => {
-            Some(Column { name, type_name, equality, is_generated, is_identity })
-        }
+    match <[Value; 6]>::try_from(row).ok()? {
+        [
+            Value::Text(name),
+            Value::Text(type_name),
+            Value::Text(equality),
+            Value::Boolean(is_generated),
+            Value::Boolean(is_identity),
+            Value::Text(declared),
+        ] => Some(Column { name, type_name, declared, equality, is_generated, is_identity }),
         _ => None,
     }
 }

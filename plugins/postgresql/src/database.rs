@@ -22,10 +22,11 @@ pub fn failed(doing: &str, failure: Failure) -> Error {
     }
 }
 
+/// What may not pass by itself is for a person to mend in the target.
 #[must_use]
 pub fn refused(doing: &str, error: &DatabaseError) -> Error {
     let text = format!("{doing}: {}", describe(error));
-    if is_passing(error) { Error::Retry(text) } else { Error::Stop(text) }
+    if is_passing(error) { Error::Retry(text) } else { Error::Blocked(text) }
 }
 
 /// Whether the same statement may succeed later: deadlock, lock and statement timeouts,
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn what_may_pass_is_tried_again() {
         assert!(matches!(refused("x", &error("40P01", "deadlock detected")), Error::Retry(_)));
-        assert!(matches!(refused("x", &error("42P01", "relation does not exist")), Error::Stop(_)));
+        assert!(matches!(refused("x", &error("42P01", "relation does not exist")), Error::Blocked(_)));
         assert!(matches!(failed("x", Failure::Unavailable("away".to_owned())), Error::Retry(_)));
     }
 }

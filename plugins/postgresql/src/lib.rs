@@ -5,6 +5,7 @@ pub mod apply;
 pub mod catalog;
 pub mod copy;
 pub mod database;
+pub mod fit;
 pub mod net;
 pub mod part;
 pub mod plan;

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::catalog::{Column, Table};
+use crate::fit;
 use crate::pgshovel::plugin::types::{Relation, Row, Value};
+use crate::settings::Types;
 use crate::text;
 
 /// One relation of the source, matched with its table of the target.
@@ -32,6 +34,8 @@ pub struct Plan {
     /// A change of these is no plain update: the key, and what the target generates.
     fixed: Vec<usize>,
     key_names: Vec<String>,
+    /// Columns whose type is not the source's, for a person.
+    differing: Vec<String>,
 }
 
 /// A statement over a set of rows: `$n` is the n-th of its columns as `text[]`.
@@ -70,21 +74,35 @@ pub fn quote(name: &str) -> String {
 
 impl Plan {
     /// The error names the table, the difference and the remedy.
-    pub fn new(relation: &Relation, schema: &str, table: &Table) -> Result<Self, String> {
+    pub fn new(relation: &Relation, schema: &str, table: &Table, types: Types) -> Result<Self, String> {
         let place = format!("{schema}.{}", relation.table);
         let mut columns = Vec::with_capacity(relation.columns.len());
-        let mut missing = Vec::new();
+        let (mut missing, mut differing, mut changing) = (Vec::new(), Vec::new(), Vec::new());
         for captured in &relation.columns {
             match table.columns.iter().find(|column| column.name == captured.name) {
-                Some(column) => columns.push(column),
+                Some(column) => {
+                    if captured.type_name != column.declared {
+                        let name = quote(&captured.name);
+                        let difference = format!("{name} is {} in the source and {} in the target", captured.type_name, column.declared);
+                        if !fit::keeps(captured, column) {
+                            changing.push(difference.clone());
+                        }
+                        differing.push(difference);
+                    }
+                    columns.push(column);
+                }
                 None => missing.push(format!("{} {}", quote(&captured.name), captured.type_name)),
             }
         }
         if !missing.is_empty() {
+            return Err(lacks(&place, &missing, relation, table));
+        }
+        if types == Types::Same && !changing.is_empty() {
             return Err(format!(
-                "the table {place} of the target lacks what the source captures: {}; add it there with ALTER TABLE … ADD COLUMN, \
-                 or take it out of the set",
-                missing.join(", ")
+                "the table {place} of the target has a type that may change a value on its way: {}; give it the source's type there \
+                 with ALTER TABLE … ALTER COLUMN … TYPE, or accept what it makes of the values with `types: convert` in the \
+                 configuration of the target",
+                changing.join("; ")
             ));
         }
         let identity: Vec<usize> = relation.identity.iter().filter_map(|index| usize::try_from(*index).ok()).collect();
@@ -121,6 +139,7 @@ impl Plan {
             inserted,
             fixed,
             target,
+            differing,
         })
     }
 
@@ -161,6 +180,12 @@ impl Plan {
         pick(row, &self.inserted)
     }
 
+    /// What a value that does not fit may come from: ` (…)`, or nothing.
+    #[must_use]
+    pub fn show_differing(&self) -> String {
+        if self.differing.is_empty() { String::new() } else { format!(" ({})", self.differing.join("; ")) }
+    }
+
     /// The key for a person: the only values of a row that an error may hold.
     #[must_use]
     pub fn show_key(&self, row: &Row) -> String {
@@ -173,6 +198,23 @@ impl Plan {
         }
         shown
     }
+}
+
+/// A column that the source renamed is one that the target lacks, and one that no row
+/// has any more.
+fn lacks(place: &str, missing: &[String], relation: &Relation, table: &Table) -> String {
+    let unknown = |column: &&Column| !relation.columns.iter().any(|captured| captured.name == column.name);
+    let others: Vec<String> = table.columns.iter().filter(unknown).map(|column| quote(&column.name)).collect();
+    let rename = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" (or ALTER TABLE … RENAME COLUMN, if it was one of {} in the source)", others.join(", "))
+    };
+    format!(
+        "the table {place} of the target lacks what the source captures: {}; add it there with ALTER TABLE … ADD COLUMN{rename}, \
+         or take it out of the set",
+        missing.join(", ")
+    )
 }
 
 fn with_index<'a>(columns: &'a [&'a Column]) -> impl Iterator<Item = (usize, &'a Column)> {
@@ -249,6 +291,7 @@ mod tests {
         Column {
             name: name.to_owned(),
             type_name: "bigint".to_owned(),
+            declared: "bigint".to_owned(),
             equality: "pg_catalog.=".to_owned(),
             is_generated: false,
             is_identity: false,
@@ -261,8 +304,13 @@ mod tests {
 
     #[test]
     fn statements_name_what_they_write() {
-        let plan =
-            Plan::new(&relation(&["id", "va\"lue"], &[0]), "t", &table(vec![column("va\"lue"), column("extra"), column("id")])).unwrap();
+        let plan = Plan::new(
+            &relation(&["id", "va\"lue"], &[0]),
+            "t",
+            &table(vec![column("va\"lue"), column("extra"), column("id")]),
+            Types::Same,
+        )
+        .unwrap();
         assert_eq!(
             plan.insert.sql,
             "INSERT INTO \"t\".\"a\"\"b\" (\"id\", \"va\"\"lue\") OVERRIDING SYSTEM VALUE \
@@ -285,7 +333,8 @@ mod tests {
     fn what_the_target_generates_is_not_written() {
         let generated = Column { is_generated: true, ..column("sum") };
         let identity = Column { is_identity: true, ..column("id") };
-        let plan = Plan::new(&relation(&["id", "sum", "x"], &[0]), "t", &table(vec![identity, generated, column("x")])).unwrap();
+        let plan =
+            Plan::new(&relation(&["id", "sum", "x"], &[0]), "t", &table(vec![identity, generated, column("x")]), Types::Same).unwrap();
         let row = vec![Value::Integer(1), Value::Integer(2), Value::Null];
         assert_eq!(plan.inserted(&row).collect::<Vec<_>>(), [&Value::Integer(1), &Value::Null]);
         let update = plan.update.unwrap();
@@ -297,13 +346,31 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_named_with_its_type() {
-        let error = Plan::new(&relation(&["id", "x"], &[0]), "t", &table(vec![column("id")])).unwrap_err();
+        let error = Plan::new(&relation(&["id", "x"], &[0]), "t", &table(vec![column("id")]), Types::Same).unwrap_err();
         assert!(error.contains("t.a\"b") && error.contains("\"x\" bigint") && error.contains("ADD COLUMN"), "{error}");
+        assert!(!error.contains("RENAME"), "{error}");
+        let error = Plan::new(&relation(&["id", "x"], &[0]), "t", &table(vec![column("id"), column("y")]), Types::Same).unwrap_err();
+        assert!(error.contains("RENAME COLUMN, if it was one of \"y\" in the source"), "{error}");
+    }
+
+    #[test]
+    fn types_that_differ_are_named() {
+        let mut relation = relation(&["id", "x"], &[0]);
+        relation.columns[1].type_name = "timestamp(3) with time zone".to_owned();
+        let plan = |declared: &str, types| {
+            let x = Column { type_name: declared.to_owned(), declared: declared.to_owned(), ..column("x") };
+            Plan::new(&relation, "t", &table(vec![column("id"), x]), types)
+        };
+        assert_eq!(plan("timestamp(3) with time zone", Types::Same).unwrap().show_differing(), "");
+        let difference = "\"x\" is timestamp(3) with time zone in the source and bigint in the target";
+        let error = plan("bigint", Types::Same).unwrap_err();
+        assert!(error.contains(difference) && error.contains("ALTER COLUMN") && error.contains("types: convert"), "{error}");
+        assert_eq!(plan("bigint", Types::Convert).unwrap().show_differing(), format!(" ({difference})"));
     }
 
     #[test]
     fn keys_are_equal_only_if_every_column_is() {
-        let plan = Plan::new(&relation(&["a", "b"], &[0, 1]), "t", &table(vec![column("a"), column("b")])).unwrap();
+        let plan = Plan::new(&relation(&["a", "b"], &[0, 1]), "t", &table(vec![column("a"), column("b")]), Types::Same).unwrap();
         let text = |text: &str| Value::Text(text.to_owned());
         let rows = [
             vec![text("ab"), text("c")],

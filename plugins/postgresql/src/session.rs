@@ -11,7 +11,7 @@ use crate::part::Planned;
 use crate::pgshovel::plugin::postgres::Failure;
 use crate::pgshovel::plugin::types::{Change, Context, Error, Mutation, Relation, Row, Value};
 use crate::plan::{Plan, quote};
-use crate::settings::{Empty, Settings, Triggers};
+use crate::settings::{Empty, Settings, Triggers, Types};
 
 /// Sessions apply by key: a plan made while a table was small must not scan it once it
 /// has grown. Row security would hide rows without a word.
@@ -70,7 +70,7 @@ impl<D: Database> Session<D> {
 
     pub fn load(&mut self, relation: &Relation, rows: Vec<Row>) -> Result<(), Error> {
         self.ensure_transaction()?;
-        let plan = self.plan(relation)?;
+        let plan = self.plan(relation, self.settings.types)?;
         check_width(relation, rows.iter())?;
         self.settle_load()?;
         if self.emptied.insert(plan.target.clone()) {
@@ -107,7 +107,9 @@ impl<D: Database> Session<D> {
     pub fn apply(&mut self, relations: &[Relation], mutations: Vec<Mutation>) -> Result<(), Error> {
         let mut plans = HashMap::with_capacity(relations.len());
         for relation in relations {
-            plans.insert(relation.id, (self.plan(relation)?, relation));
+            // Rows of pgshovel 2015 have no version, and types that are guessed.
+            let types = if relation.version.is_empty() { Types::Convert } else { self.settings.types };
+            plans.insert(relation.id, (self.plan(relation, types)?, relation));
         }
         for mutation in mutations {
             let found = plans.get(&mutation.relation);
@@ -327,7 +329,7 @@ impl<D: Database> Session<D> {
         in_order(&self.database, &rows)
     }
 
-    fn plan(&mut self, relation: &Relation) -> Result<Rc<Plan>, Error> {
+    fn plan(&mut self, relation: &Relation, types: Types) -> Result<Rc<Plan>, Error> {
         let place = (relation.schema.clone(), relation.table.clone());
         if let Some((known, plan)) = self.plans.get(&place)
             && known.columns == relation.columns
@@ -337,7 +339,7 @@ impl<D: Database> Session<D> {
         }
         let schema = self.settings.schema(&relation.schema);
         let table = catalog::read(&self.database, schema, &relation.table)?;
-        let plan = Rc::new(Plan::new(relation, schema, &table).map_err(Error::Stop)?);
+        let plan = Rc::new(Plan::new(relation, schema, &table, types).map_err(Error::Blocked)?);
         self.plans.insert(place, (relation.clone(), Rc::clone(&plan)));
         Ok(plan)
     }

@@ -11,6 +11,7 @@ pub struct Settings {
     pub schemas: Vec<(String, String)>,
     pub empty: Empty,
     pub triggers: Triggers,
+    pub types: Types,
 }
 
 /// How a table is emptied before it is loaded.
@@ -33,7 +34,16 @@ pub enum Triggers {
     Fire,
 }
 
-const KEYS: [&str; 4] = ["state", "schemas", "empty", "triggers"];
+/// What becomes of values where the types of a column differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// Nothing is written to a type that may change a value: see [`crate::fit`].
+    Same,
+    /// What the target's type makes of their text.
+    Convert,
+}
+
+const KEYS: [&str; 5] = ["state", "schemas", "empty", "triggers", "types"];
 
 impl Settings {
     /// From JSON; the error names the key, and the nearest one that there is.
@@ -49,6 +59,7 @@ impl Settings {
             schemas: Vec::new(),
             empty: Empty::Delete,
             triggers: Triggers::Auto,
+            types: Types::Same,
         };
         for (key, value) in &members {
             match key.as_str() {
@@ -59,6 +70,7 @@ impl Settings {
                     let choices = [("auto", Triggers::Auto), ("skip", Triggers::Skip), ("fire", Triggers::Fire)];
                     settings.triggers = choice(key, value, &choices)?;
                 }
+                "types" => settings.types = choice(key, value, &[("same", Types::Same), ("convert", Types::Convert)])?,
                 unknown => return Err(format!("the configuration has an unknown key {unknown:?}{}", nearest(unknown))),
             }
         }
@@ -118,17 +130,21 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let settings = r#"{"state": "ops.place", "schemas": {"public": "copy"}, "empty": "truncate", "triggers": "fire"}"#;
+        let settings =
+            r#"{"state": "ops.place", "schemas": {"public": "copy"}, "empty": "truncate", "triggers": "fire", "types": "convert"}"#;
         let settings = Settings::parse(settings).unwrap();
         assert_eq!(settings.state, ("ops".to_owned(), "place".to_owned()));
         assert_eq!((settings.schema("public"), settings.schema("other")), ("copy", "other"));
-        assert_eq!((settings.empty, settings.triggers), (Empty::Truncate, Triggers::Fire));
+        assert_eq!((settings.empty, settings.triggers, settings.types), (Empty::Truncate, Triggers::Fire, Types::Convert));
     }
 
     #[test]
     fn mistakes_are_named_with_the_remedy() {
         assert_eq!(refused(r#"{"schema": {}}"#), "the configuration has an unknown key \"schema\": did you mean \"schemas\"?");
-        assert_eq!(refused(r#"{"dsn": "x"}"#), "the configuration has an unknown key \"dsn\": it takes state, schemas, empty, triggers");
+        assert_eq!(
+            refused(r#"{"dsn": "x"}"#),
+            "the configuration has an unknown key \"dsn\": it takes state, schemas, empty, triggers, types"
+        );
         assert_eq!(refused(r#"{"empty": 1}"#), "the key \"empty\" of the configuration takes one of: delete, truncate");
         assert!(refused(r#"{"state": "place"}"#).contains("write pgshovel.state"));
         assert!(refused(r#"{"schemas": ["a"]}"#).contains("write { public: copy }"));

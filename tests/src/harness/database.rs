@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::eventually;
-use crate::compare::compare;
+use crate::compare::{compare, compare_images};
 use crate::servers::postgres::client;
 
 /// Clones of rows take a moment to arrive; a machine that is busy, longer.
@@ -96,6 +96,14 @@ impl Database {
     /// `source`; panics with the first difference.
     pub async fn equals(&self, source: &Database, table: &str) {
         self.equals_in(source, table, None).await;
+    }
+
+    /// [`Database::equals`], and then in the binary images of all values too; `key` are
+    /// columns that tell rows apart.
+    pub async fn same_images(&self, source: &Database, table: &str, key: &[&str]) {
+        self.equals(source, table).await;
+        let found = compare_images(&source.dsn(), &self.dsn(), table, key).await.unwrap_or_else(|error| panic!("{table}: {error}"));
+        assert_eq!((found.difference, found.source_rows), (None, found.target_rows), "{table}");
     }
 
     /// [`Database::equals`] for some columns.

@@ -13,6 +13,7 @@ mod replicate;
 mod servers;
 mod store;
 mod streams;
+mod types;
 
 /// The batch between two ticks of a node that all tests share.
 fn batch(start: u64) -> proto::batch::Batch {

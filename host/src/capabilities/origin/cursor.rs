@@ -8,10 +8,11 @@ use futures_util::TryStreamExt;
 use proto::row::Row;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 
 use super::{Source, Table, copy, enter};
 use crate::error::{Error, Result};
-use crate::postgres::connect;
+use crate::postgres::{connect, quote};
 
 /// A block ends when it holds this much, as the server sends it, or one row.
 const BLOCK_BYTES_MAX: usize = 256 * 1024;
@@ -77,12 +78,39 @@ impl Drop for Cursor {
     }
 }
 
+/// Keeps the table as it is from here on. One that was rewritten (ALTER TABLE, TRUNCATE)
+/// since the snapshot was taken would show no rows to it, without a word: `Retry`, for
+/// another snapshot.
+async fn hold(client: &Client, table: &Table) -> Result<()> {
+    let relation = &table.relation;
+    let name = format!("{}.{}", quote(&relation.schema), quote(&relation.table));
+    let lock = format!("LOCK TABLE {name} IN ACCESS SHARE MODE");
+    client.batch_execute(&lock).await.map_err(|error| altered(&error))?;
+    // The catalog's row is as of the snapshot, what the function says as of now.
+    let rewritten = "SELECT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1::text::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
+         WHERE p.isleaf AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)) OR EXISTS (SELECT FROM pg_catalog.pg_class c \
+         WHERE c.oid = $1::text::regclass AND c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid))";
+    let row = client.query_one(rewritten, &[&name]).await.map_err(|error| altered(&error))?;
+    if row.get(0) { Err(Error::retry("it was rewritten or truncated since the snapshot was taken; another one is taken")) } else { Ok(()) }
+}
+
+/// A table or column that is gone was altered after the snapshot's catalog was read:
+/// the next snapshot tells whether the set still fits.
+fn altered(error: &tokio_postgres::Error) -> Error {
+    let explained = connect::explain(error);
+    match error.as_db_error().map(|refusal| refusal.code().code()) {
+        Some("42P01" | "42703") => Error::retry(explained.message),
+        _ => explained,
+    }
+}
+
 async fn read(source: &Source, table: &Table, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
     let explain = |error: tokio_postgres::Error| connect::explain(&error);
     let client = connect::connect(&source.dsn, &source.application).await?;
     enter(&client, Some(&source.snapshot)).await?;
+    hold(&client, table).await?;
     let types: Vec<u32> = table.relation.columns.iter().map(|column| column.type_oid).collect();
-    let mut lines = std::pin::pin!(client.copy_out(&*table.sql).await.map_err(explain)?);
+    let mut lines = std::pin::pin!(client.copy_out(&*table.sql).await.map_err(|error| altered(&error))?);
     let (mut block, mut bytes) = (Vec::new(), 0);
     // The server sends one message per row: see "COPY Operations" on PostgreSQL's page "Message Flow".
     while let Some(line) = lines.try_next().await.map_err(explain)? {

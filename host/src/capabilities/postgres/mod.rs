@@ -200,7 +200,7 @@ impl Connection {
 fn settings() -> String {
     format!(
         "SET search_path = pg_catalog, pg_temp; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; \
-         SET extra_float_digits = 1; SET bytea_output = hex; SET lc_monetary = 'C'; SET xmloption = content; SET client_encoding = 'UTF8'; \
+         SET extra_float_digits = 1; SET bytea_output = hex; SET lc_monetary = 'C'; SET xmloption = content; SET array_nulls = on; SET standard_conforming_strings = on; SET client_encoding = 'UTF8'; \
          SET plan_cache_mode = force_generic_plan; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 0; \
          SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'; \
          SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000",

@@ -14,7 +14,11 @@ use crate::plugins::state::State;
 type Outcome<T> = wasmtime::Result<Result<T, Error>>;
 
 fn failed(error: HostError) -> Error {
-    if error.next == Next::Retry { Error::Retry(error.message) } else { Error::Stop(error.message) }
+    match error.next {
+        Next::Retry => Error::Retry(error.message),
+        Next::Blocked => Error::Blocked(error.message),
+        _ => Error::Stop(error.message),
+    }
 }
 
 impl State {

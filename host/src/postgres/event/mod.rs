@@ -15,6 +15,7 @@ use proto::row::{Change, Mutation, Row};
 
 use json::Scanner;
 use relation::Descriptor;
+pub use relation::Layout;
 
 /// What to select of a batch's events, in the order that [`Event::parse`] reads.
 pub const COLUMNS: &str = "ev_id, ev_time, ev_txid, ev_type, ev_extra1, ev_extra3, ev_extra4, ev_data, ev_extra2";
@@ -26,8 +27,10 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// From 1970-01-01 to 2000-01-01, where PostgreSQL's timestamps begin.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
-/// The tag of the layout that is read here, in `ev_extra4`.
-const FORMAT: &str = "j1";
+/// The tag of the layout that is read here, in `ev_extra4`: rows as objects of JSON,
+/// with the columns that the version of the configuration says. Where a table has
+/// other columns by now, a space and a [`Layout`] follow.
+pub const FORMAT: &str = "j1";
 
 /// How many shapes of rows of one relation are remembered.
 const SHAPES_MAX: usize = 64;
@@ -163,9 +166,49 @@ pub enum Unknown {
 /// says.
 #[derive(Debug, Default)]
 struct Shapes {
-    known: Vec<Arc<Descriptor>>,
+    known: Vec<Shape>,
     /// The one that fitted last: rows of one shape come together.
     current: usize,
+}
+
+#[derive(Debug)]
+struct Shape {
+    /// `ev_extra4` of its events.
+    format: String,
+    descriptor: Arc<Descriptor>,
+}
+
+impl Shapes {
+    fn add(&mut self, format: &str, descriptor: Arc<Descriptor>) {
+        if self.known.len() >= SHAPES_MAX {
+            self.known.truncate(1);
+        }
+        self.known.push(Shape { format: format.to_owned(), descriptor });
+        self.current = self.known.len() - 1;
+    }
+
+    /// The shape that rows of the event may have: the current one, unless it has
+    /// another format. What an event says of itself is learned.
+    fn of(&mut self, event: &Event<'_>) -> Result<Arc<Descriptor>, Undecodable> {
+        let fits = |shape: &Shape| shape.format == event.format;
+        if let Some(shape) = self.known.get(self.current).filter(|shape| fits(shape)) {
+            return Ok(Arc::clone(&shape.descriptor));
+        }
+        if let Some(index) = self.known.iter().position(fits) {
+            self.current = index;
+        } else {
+            let base = self.known.first().ok_or_else(|| event.undecodable("nothing is known of its table"))?;
+            let layout = event.format.strip_prefix(FORMAT).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(|| {
+                event.undecodable(format!("its ev_extra4 is not the format {FORMAT:?} that this version of pgshovel reads"))
+            })?;
+            let descriptor = base.descriptor.altered(layout).map_err(|cause| event.undecodable(cause))?;
+            self.add(event.format, Arc::new(descriptor));
+        }
+        self.known
+            .get(self.current)
+            .map(|shape| Arc::clone(&shape.descriptor))
+            .ok_or_else(|| event.undecodable("nothing is known of its table"))
+    }
 }
 
 /// Decodes events, and remembers what their tables look like.
@@ -186,32 +229,23 @@ impl Decoder {
     /// Remembers a shape of the rows of `table` in `version`.
     pub fn learn(&mut self, version: &str, table: &str, descriptor: Arc<Descriptor>) {
         let shapes = self.shapes.entry(version.to_owned()).or_default().entry(table.to_owned()).or_default();
-        if shapes.known.len() >= SHAPES_MAX {
-            shapes.known.truncate(1);
-        }
-        shapes.known.push(descriptor);
-        shapes.current = shapes.known.len() - 1;
+        shapes.add(FORMAT, descriptor);
     }
 
     /// What was first learned of `table` in `version`.
     #[must_use]
     pub fn relation(&self, version: &str, table: &str) -> Option<Arc<Descriptor>> {
-        self.shapes.get(version)?.get(table)?.known.first().cloned()
+        self.shapes.get(version)?.get(table)?.known.first().map(|shape| Arc::clone(&shape.descriptor))
     }
 
     pub fn decode(&mut self, event: &Event<'_>) -> Result<Decoded, Undecodable> {
-        if event.format != FORMAT {
-            return Err(event.undecodable(format!("its ev_extra4 is not the format {FORMAT:?} that this version of pgshovel reads")));
-        }
         let shapes = self.shapes.get_mut(event.version).and_then(|tables| tables.get_mut(event.table));
         let Some(shapes) = shapes else {
             return Ok(Decoded::Unknown(Unknown::Relation { version: event.version.to_owned(), table: event.table.to_owned() }));
         };
-        let Some(descriptor) = shapes.known.get(shapes.current) else {
-            return Err(event.undecodable("nothing is known of its table"));
-        };
-        match change(event, |row| fast(row, descriptor)) {
-            Ok(change) => Ok(Decoded::Mutation(mutation(event, descriptor, change))),
+        let descriptor = shapes.of(event)?;
+        match change(event, |row| fast(row, &descriptor)) {
+            Ok(change) => Ok(Decoded::Mutation(mutation(event, &descriptor, change))),
             Err(Misfit::Cause(cause)) => Err(event.undecodable(cause)),
             Err(Misfit::Shape) => slow(event, shapes),
         }
@@ -268,11 +302,12 @@ fn misread(descriptor: &Descriptor, index: usize, cause: &str) -> Misfit {
 /// white space.
 fn slow(event: &Event<'_>, shapes: &mut Shapes) -> Result<Decoded, Undecodable> {
     let names = columns(event)?;
-    let Some(index) = shapes.known.iter().position(|shape| shape.has_columns(&names)) else {
+    let fits = |shape: &Shape| shape.format == event.format && shape.descriptor.has_columns(&names);
+    let Some(index) = shapes.known.iter().position(fits) else {
         return Ok(Decoded::Unknown(Unknown::Shape { version: event.version.to_owned(), table: event.table.to_owned(), columns: names }));
     };
     shapes.current = index;
-    let Some(descriptor) = shapes.known.get(index) else { return Err(event.undecodable("nothing is known of its table")) };
+    let Some(Shape { descriptor, .. }) = shapes.known.get(index) else { return Err(event.undecodable("nothing is known of its table")) };
     match change(event, |row| lenient(row, descriptor)) {
         Ok(change) => Ok(Decoded::Mutation(mutation(event, descriptor, change))),
         Err(Misfit::Cause(cause)) => Err(event.undecodable(cause)),

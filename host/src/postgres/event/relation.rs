@@ -20,6 +20,17 @@ pub struct Described {
     pub encoding: Encoding,
 }
 
+/// What an event says of its rows where the table was altered after the version of
+/// the configuration that captured it: the columns in their order, as they were at
+/// that moment.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Layout {
+    /// `None`: there was none.
+    pub columns: Option<Vec<Described>>,
+    /// The names of the columns that identify a row, as they are called there.
+    pub identity: Option<Vec<String>>,
+}
+
 /// How to read one member of a row.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -59,6 +70,19 @@ impl Descriptor {
     /// Whether the rows have exactly these columns in this order.
     pub fn has_columns(&self, names: &[String]) -> bool {
         self.relation.columns.iter().map(|column| &column.name).eq(names)
+    }
+
+    /// The descriptor of rows that say what they are: `layout` is a [`Layout`] as JSON.
+    pub fn altered(&self, layout: &str) -> Result<Self, String> {
+        let layout: Layout = serde_json::from_str(layout).map_err(|error| format!("its description is not valid: {error}"))?;
+        let Relation { schema, table, version, identity, .. } = self.relation.as_ref();
+        let named = layout.identity.unwrap_or_default();
+        if named.len() != identity.len() {
+            return Err("a column that identified its rows was dropped: give the table other primary_keys with set update, \
+                 create the set anew and bootstrap its targets"
+                .to_owned());
+        }
+        Self::new(schema, table, version, layout.columns.unwrap_or_default(), &named)
     }
 
     /// The descriptor of rows that have the columns `names` instead: the table

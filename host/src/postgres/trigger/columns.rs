@@ -1,11 +1,15 @@
 //! Which columns a trigger writes into an event, and how.
 //!
-//! `row_to_json` of the whole row names no column, so that the function outlives
-//! any ALTER TABLE; but it is exact for built-in scalars and enums only, and it
-//! captures every column. Otherwise columns are named. Then the function first
-//! looks whether the table still has exactly the columns it was written for, and
-//! if not builds its statement anew from those there are.
+//! A version of a set's configuration says which columns a table has, of which
+//! types, and so what its events look like. Every function first looks whether
+//! that is still so. If not, it builds its statement anew from the columns that
+//! there are, and describes them in the event: whatever ALTER TABLE did, no write
+//! fails, and every event can be read as what it was when it was captured.
+//!
+//! `row_to_json` of the whole row is exact for built-in scalars and enums only;
+//! where a table has other types, columns are named.
 
+use crate::postgres::catalog::JSON_IS_EXACT;
 use crate::postgres::event::value::Encoding;
 use crate::postgres::{literal, quote};
 
@@ -17,18 +21,21 @@ pub(super) const ROW: &str = "\"pgshovel:row\"";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
+    /// `pg_attribute.attnum` in the configured table, which a rename does not change.
+    pub number: i16,
+    pub type_oid: u32,
     pub encoding: Encoding,
-    /// The built-in output function to call instead of the cast to text: the
-    /// casts of a few types (boolean, char(n), inet) give something else, and a
-    /// domain over them has only the cast.
-    pub output: Option<(String, u32)>,
 }
 
 /// What of a row is captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
+    /// `pg_class.oid` of the configured table.
+    pub table: u32,
     /// In the table's order.
     pub list: Vec<Column>,
+    /// The numbers of those that identify a row, in their order.
+    pub identity: Vec<i16>,
     /// Every column of the table, also those added later.
     pub every: bool,
 }
@@ -46,37 +53,47 @@ impl Columns {
         columns.join(", ")
     }
 
-    /// True if the table has the columns that the function was written for.
+    /// True if the table has the columns that the function was written for. Their
+    /// order does not matter: that of a partition may be another.
     pub(super) fn check(&self) -> String {
-        let conditions: Vec<String> = self.list.iter().map(Column::check).collect();
+        let columns: Vec<String> = self.list.iter().map(|column| literal(&format!("{} {}", column.name, column.type_oid))).collect();
         let count = self.list.len();
         let others = if self.every { format!(" AND count(*) = {count}") } else { String::new() };
         format!(
-            "(SELECT count(*) FILTER (WHERE {}) = {count}{others} FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
-            conditions.join(" OR ")
+            "(SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY[{}])) = {count}{others} FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
+            columns.join(", ")
         )
     }
 
     /// A statement that puts `select` of the columns that there are now into
-    /// `pgshovel_columns`. Of those that the version does not know, what
-    /// `row_to_json` does not print exactly is text.
+    /// `pgshovel_columns`, and what they are into `pgshovel_format`: see
+    /// `postgres::event::Layout`. Captured columns that were renamed are found by
+    /// their number in the configured table, since a partition has its own.
     pub(super) fn look_up(&self) -> String {
-        let names = |encoding: Encoding| {
-            let names: Vec<String> =
-                self.list.iter().filter(|column| column.encoding == encoding).map(|column| literal(&column.name)).collect();
-            format!("ARRAY[{}]::name[]", names.join(", "))
+        let numbers = |numbers: &mut dyn Iterator<Item = i16>| numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
+        let name_of = |numbers: &str| {
+            format!(
+                "FROM pg_attribute c WHERE c.attrelid = {} AND c.attnum = ANY (ARRAY[{numbers}]::int2[]) AND NOT c.attisdropped",
+                self.table
+            )
         };
-        let (json, text) = (names(Encoding::Json), names(Encoding::Text));
-        let only = if self.every { String::new() } else { format!(" AND a.attname = ANY ({json} || {text})") };
+        let captured = numbers(&mut self.list.iter().map(|column| column.number));
+        let identity = numbers(&mut self.identity.iter().copied());
+        let only = if self.every { String::new() } else { format!(" AND a.attname IN (SELECT c.attname {})", name_of(&captured)) };
         format!(
-            "SELECT string_agg(format(
-      CASE WHEN a.attname = ANY ({json}) OR a.attname <> ALL ({text}) AND t.typtype IN ('b', 'e') AND t.typcategory <> 'A'
-        THEN '%1$s.%2$I' ELSE '%1$s.%2$I::text AS %2$I' END, {row}, a.attname), ', ' ORDER BY a.attnum)
-    INTO pgshovel_columns FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+            "SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE {text} END, {row}, a.attname), ', ' ORDER BY a.attnum), ''),
+    {format} || ' ' || json_build_object(
+      'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[{identity}]::int2[], c.attnum)) {of_identity}))
+    INTO pgshovel_columns, pgshovel_format
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT {exact} AS json) e
     WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped{only};
-  IF pgshovel_columns IS NULL THEN RETURN NULL; END IF;
 ",
-            row = literal(ROW)
+            text = literal(&text_output("%1$s", "%2$I").replace("'%s'", "'%%s'")),
+            row = literal(ROW),
+            format = literal(super::FORMAT),
+            of_identity = name_of(&identity),
+            exact = JSON_IS_EXACT,
         )
     }
 }
@@ -84,18 +101,14 @@ impl Columns {
 impl Column {
     fn select(&self, row: &str) -> String {
         let name = quote(&self.name);
-        match (&self.encoding, &self.output) {
-            (Encoding::Json, _) => format!("{row}.{name}"),
-            (Encoding::Text, None) => format!("{row}.{name}::text AS {name}"),
-            (Encoding::Text, Some((function, _))) => format!("pg_catalog.{}({row}.{name})::text AS {name}", quote(function)),
+        match self.encoding {
+            Encoding::Json => format!("{row}.{name}"),
+            Encoding::Text => text_output(row, &name),
         }
     }
+}
 
-    fn check(&self) -> String {
-        let name = literal(&self.name);
-        match &self.output {
-            Some((_, type_oid)) => format!("a.attname = {name} AND a.atttypid = {type_oid}"),
-            None => format!("a.attname = {name}"),
-        }
-    }
+/// The output of the type's own function, which a cast to text need not be; or NULL.
+fn text_output(row: &str, name: &str) -> String {
+    format!("CASE WHEN {row}.{name} IS DISTINCT FROM NULL THEN format('%s', {row}.{name}) END AS {name}")
 }

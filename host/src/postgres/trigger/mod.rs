@@ -22,8 +22,7 @@ use super::{literal, quote};
 use crate::cluster::name::{self, IDENTIFIER_BYTES_MAX};
 pub use columns::{Column, Columns};
 
-/// What an event carries in `ev_extra4`: the layout of its data.
-const FORMAT: &str = "j1";
+use super::event::FORMAT;
 
 /// How many event tables a queue has; what the functions are written for.
 pub const EVENT_TABLES: i32 = 3;
@@ -211,16 +210,18 @@ pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event, ta
     )
 }
 
-/// The beginning of every function: which event table is current. A queue that
-/// is gone captures nothing and stops no write: the relay reports it.
-fn prologue(context: &Context<'_>, variables: &str) -> String {
+/// The beginning of every function: which event table is current, and the answer
+/// to `check`, a condition on the table. A queue that is gone captures nothing and
+/// stops no write: the relay reports it.
+fn prologue(context: &Context<'_>, check: &str, variables: &str) -> String {
     let queue = context.queue_id();
     format!(
         "DECLARE
   pgshovel_slot integer;
   pgshovel_disabled boolean;
+  pgshovel_as_known boolean;
 {variables}BEGIN
-  SELECT q.queue_cur_table, q.queue_disable_insert INTO pgshovel_slot, pgshovel_disabled FROM pgq.queue q WHERE q.queue_id = {queue};
+  SELECT q.queue_cur_table, q.queue_disable_insert, {check} INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = {queue};
   IF NOT FOUND THEN RETURN NULL; END IF;
   IF pgshovel_disabled THEN RAISE EXCEPTION 'inserts into the PgQ queue % are disabled', {name}; END IF;
 ",
@@ -228,29 +229,32 @@ fn prologue(context: &Context<'_>, variables: &str) -> String {
     )
 }
 
-/// `query` selects the rows (kind, new, old) of the events, in order.
-fn insert_into(context: &Context<'_>, capture: &Capture, slot: &str, query: &str) -> String {
+/// `query` selects the rows (kind, new, old) of the events, in order; `format` is
+/// an expression.
+fn insert_into(context: &Context<'_>, capture: &Capture, slot: &str, format: &str, query: &str) -> String {
     let queue = context.queue_id();
     format!(
         "INSERT INTO pgq.event_{queue}_{slot} (ev_id, ev_time, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4)
 SELECT nextval('pgq.event_{queue}_id_seq'), now(), e.kind, e.new, {key}, e.old, {version}, {format} FROM ({query}) AS e",
         key = literal(&capture.key),
         version = literal(context.version),
-        format = literal(FORMAT)
     )
 }
 
 /// The same INSERT, once per event table, so that each has its plan cached.
-fn insert_into_current(context: &Context<'_>, capture: &Capture, query: &str) -> String {
+fn insert_into_current(context: &Context<'_>, capture: &Capture, format: &str, query: &str) -> String {
     let mut text = String::new();
     for slot in 0..EVENT_TABLES {
         let word = if slot == 0 { "IF" } else { "ELSIF" };
-        let statement = insert_into(context, capture, &slot.to_string(), query);
+        let statement = insert_into(context, capture, &slot.to_string(), format, query);
         text.push_str(&format!("  {word} pgshovel_slot = {slot} THEN\n{statement};\n"));
     }
     text.push_str("  END IF;\n");
     text
 }
+
+/// What [`Columns::look_up`] fills in.
+const VARIABLES: &str = "  pgshovel_columns text;\n  pgshovel_format text;\n";
 
 /// Places in a statement that a function fills in; no name in PostgreSQL holds a
 /// zero.

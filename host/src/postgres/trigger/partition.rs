@@ -6,7 +6,7 @@
 //! named first, so that one leaves word for theirs until the statement ends.
 
 use super::columns::ROW;
-use super::{COLUMNS, Capture, Context, SLOT, TABLE, concatenation, insert_into, prologue};
+use super::{COLUMNS, Capture, Context, SLOT, TABLE, VARIABLES, concatenation, insert_into, prologue};
 use crate::postgres::literal;
 
 /// A setting of the transaction: the tables that are being truncated, each
@@ -34,20 +34,16 @@ pub(super) fn truncate(context: &Context<'_>, capture: &Capture) -> String {
     let query = format!(
         "SELECT 'D' AS kind, NULL::text AS new, row_to_json({ROW})::text AS old FROM (SELECT {COLUMNS} FROM ONLY {TABLE} AS {ROW}) AS {ROW}"
     );
-    let columns = if capture.columns.whole_row() {
-        format!("pgshovel_columns := {};\n", literal(&format!("{ROW}.*")))
-    } else {
-        capture.columns.look_up()
-    };
     format!(
         "{prologue}  IF strpos(current_setting('{TRUNCATING}', true), {word}) > 0 THEN RETURN NULL; END IF;
-  {columns}  EXECUTE {insert};
+  {look_up}  EXECUTE {insert} USING pgshovel_format;
   RETURN NULL;
 END
 ",
-        prologue = prologue(context, "  pgshovel_columns text;\n"),
+        prologue = prologue(context, "true", VARIABLES),
+        look_up = capture.columns.look_up(),
         word = literal(&word(capture)),
-        insert = concatenation(&insert_into(context, capture, SLOT, &query))
+        insert = concatenation(&insert_into(context, capture, SLOT, "$1", &query))
     )
 }
 

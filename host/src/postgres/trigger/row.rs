@@ -1,36 +1,40 @@
 //! The function of row triggers.
 
 use super::columns::ROW;
-use super::{Capture, Context, insert_into_current, prologue};
+use super::{Capture, Context, VARIABLES, insert_into_current, prologue};
+use crate::postgres::event::FORMAT;
+use crate::postgres::literal;
 
 /// For INSERT, UPDATE and DELETE.
 pub(super) fn any(context: &Context<'_>, capture: &Capture) -> String {
     let columns = &capture.columns;
-    let insert = insert_into_current(context, capture, "SELECT left(TG_OP, 1) AS kind, pgshovel_new AS new, pgshovel_old AS old");
+    let query = "SELECT left(TG_OP, 1) AS kind, pgshovel_new AS new, pgshovel_old AS old";
     let unchanged = if columns.every {
         ""
     } else {
         "  IF TG_OP = 'UPDATE' AND pgshovel_new IS NOT DISTINCT FROM pgshovel_old THEN RETURN NULL; END IF;\n"
     };
-    let variables = "  pgshovel_new text;\n  pgshovel_old text;\n";
-    if columns.whole_row() {
-        let read = format!("{}{}", side("INSERT", "NEW", whole), side("DELETE", "OLD", whole));
-        return format!("{}{read}{unchanged}{insert}  RETURN NULL;\nEND\n", prologue(context, variables));
-    }
     let named =
         |row: &str, into: &str| format!("SELECT row_to_json({ROW})::text INTO {into} FROM (SELECT {}) AS {ROW};", columns.select(row));
+    let read = if columns.whole_row() {
+        [side("INSERT", "NEW", whole), side("DELETE", "OLD", whole)]
+    } else {
+        [side("INSERT", "NEW", named), side("DELETE", "OLD", named)]
+    };
     format!(
-        "{prologue}  IF {check} THEN
+        "{prologue}  IF pgshovel_as_known THEN
+  pgshovel_format := {format};
 {read}  ELSE
   {look_up}{built}  END IF;
 {unchanged}{insert}  RETURN NULL;
 END
 ",
-        prologue = prologue(context, &format!("{variables}  pgshovel_columns text;\n")),
-        check = columns.check(),
-        read = [side("INSERT", "NEW", named), side("DELETE", "OLD", named)].concat(),
+        prologue = prologue(context, &columns.check(), &format!("{VARIABLES}  pgshovel_new text;\n  pgshovel_old text;\n")),
+        format = literal(FORMAT),
+        read = read.concat(),
         look_up = columns.look_up(),
         built = [side("INSERT", "NEW", built), side("DELETE", "OLD", built)].concat(),
+        insert = insert_into_current(context, capture, "pgshovel_format", query),
     )
 }
 

@@ -1,7 +1,9 @@
 //! Functions of statement triggers: one INSERT for all rows of the statement.
 
 use super::columns::ROW;
-use super::{COLUMNS, Capture, Context, SLOT, concatenation, insert_into, insert_into_current, partition, prologue};
+use super::{COLUMNS, Capture, Context, SLOT, VARIABLES, concatenation, insert_into, insert_into_current, partition, prologue};
+use crate::postgres::event::FORMAT;
+use crate::postgres::literal;
 
 pub(super) fn insert(context: &Context<'_>, capture: &Capture) -> String {
     function(context, capture, |select| {
@@ -35,30 +37,26 @@ ORDER BY coalesce(o.number, n.number), n.number NULLS FIRST",
 }
 
 pub(super) fn truncate(context: &Context<'_>, capture: &Capture) -> String {
-    let insert = insert_into_current(context, capture, "SELECT 'T' AS kind, NULL::text AS new, NULL::text AS old");
-    format!("{}{insert}{}  RETURN NULL;\nEND\n", prologue(context, ""), partition::end(capture))
+    let insert = insert_into_current(context, capture, &literal(FORMAT), "SELECT 'T' AS kind, NULL::text AS new, NULL::text AS old");
+    format!("{}{insert}{}  RETURN NULL;\nEND\n", prologue(context, "true", ""), partition::end(capture))
 }
 
 /// `query` takes what to select of a row, or nothing for the whole row.
 fn function(context: &Context<'_>, capture: &Capture, query: impl Fn(Option<&str>) -> String) -> String {
     let columns = &capture.columns;
-    if columns.whole_row() {
-        let insert = insert_into_current(context, capture, &query(None));
-        return format!("{}{insert}  RETURN NULL;\nEND\n", prologue(context, ""));
-    }
-    let insert = insert_into_current(context, capture, &query(Some(&columns.select(ROW))));
-    let built = concatenation(&insert_into(context, capture, SLOT, &query(Some(COLUMNS))));
+    let select = if columns.whole_row() { None } else { Some(columns.select(ROW)) };
     format!(
-        "{prologue}  IF NOT {check} THEN
-  {look_up}  EXECUTE {built};
+        "{prologue}  IF NOT pgshovel_as_known THEN
+  {look_up}  EXECUTE {built} USING pgshovel_format;
   RETURN NULL;
   END IF;
 {insert}  RETURN NULL;
 END
 ",
-        prologue = prologue(context, "  pgshovel_columns text;\n"),
-        check = columns.check(),
+        prologue = prologue(context, &columns.check(), VARIABLES),
         look_up = columns.look_up(),
+        built = concatenation(&insert_into(context, capture, SLOT, "$1", &query(Some(COLUMNS)))),
+        insert = insert_into_current(context, capture, &literal(FORMAT), &query(select.as_deref())),
     )
 }
 

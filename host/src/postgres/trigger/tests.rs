@@ -4,7 +4,7 @@ use super::*;
 use crate::postgres::event::value::Encoding;
 
 fn column(name: &str, encoding: Encoding) -> Column {
-    Column { name: name.to_owned(), encoding, output: None }
+    Column { name: name.to_owned(), number: 1, type_oid: 23, encoding }
 }
 
 fn capture(mode: Mode, columns: Columns) -> Capture {
@@ -21,18 +21,12 @@ fn capture(mode: Mode, columns: Columns) -> Capture {
 const CONTEXT: Context<'static> = Context { cluster: "default", set: "bank", version: "0123456789abcdef", queue: Some(7) };
 
 fn scalars() -> Columns {
-    Columns { list: vec![column("id", Encoding::Json), column("balance", Encoding::Json)], every: true }
+    Columns { table: 16_400, list: vec![column("id", Encoding::Json), column("balance", Encoding::Json)], identity: vec![1], every: true }
 }
 
 fn odd() -> Columns {
-    Columns {
-        list: vec![
-            column("id", Encoding::Json),
-            column("tags", Encoding::Text),
-            Column { name: "yes".to_owned(), encoding: Encoding::Text, output: Some(("boolout".to_owned(), 16_500)) },
-        ],
-        every: false,
-    }
+    let tags = Column { number: 3, type_oid: 1009, ..column("tags", Encoding::Text) };
+    Columns { table: 16_400, list: vec![column("id", Encoding::Json), tags], identity: vec![1], every: false }
 }
 
 #[test]
@@ -123,7 +117,7 @@ fn functions_of_tables_that_look_alike_differ() {
 #[test]
 fn a_body_cannot_end_its_quote() {
     let name = "$pgshovel$; DROP TABLE x; --";
-    let columns = Columns { list: vec![column(name, Encoding::Text)], every: true };
+    let columns = Columns { list: vec![column(name, Encoding::Text)], ..scalars() };
     let function = create_function(&CONTEXT, &capture(Mode::Statement, columns), Event::Insert);
     assert!(function.contains("AS $_pgshovel$\n") && function.contains("END\n$_pgshovel$;"));
 }

@@ -91,7 +91,7 @@ async fn a_row_that_is_missing_stops_with_its_key_and_changes_nothing() {
     ] {
         let mut session = open(&database).await;
         assert_eq!(session.load_state().unwrap().as_deref(), Some(b"s1".as_slice()));
-        let text = stop(run(&mut session, &relation, vec![insert("9", "x"), lost], Some("s1"), "s2"));
+        let text = blocked(run(&mut session, &relation, vec![insert("9", "x"), lost], Some("s1"), "s2"));
         assert!(text.starts_with(expected), "{text}");
         assert!(!text.contains("secret"), "{text}");
         session.rollback().unwrap();
@@ -115,7 +115,7 @@ async fn a_value_that_does_not_fit_names_its_row_and_not_itself() {
         let relation = relation(table, &["id", "v"], &[0]);
         let mut session = open(&database).await;
         session.load_state().unwrap();
-        let text = stop(run(&mut session, &relation, vec![insert("1", "1"), insert("2", bad)], None, "s"));
+        let text = blocked(run(&mut session, &relation, vec![insert("1", "1"), insert("2", bad)], None, "s"));
         assert!(text.contains("(id = 2)") && text.contains("(event 2)") && text.contains(expected), "{text}");
         assert!(!text.contains(bad), "{text}");
         session.rollback().unwrap();
@@ -123,7 +123,7 @@ async fn a_value_that_does_not_fit_names_its_row_and_not_itself() {
         let mut session = open(&database).await;
         session.load_state().unwrap();
         session.load(&relation, vec![texts([Some("1"), Some("1")]), texts([Some("2"), Some(bad)])]).unwrap();
-        let text = stop(session.commit(None, b"s".to_vec()));
+        let text = blocked(session.commit(None, b"s".to_vec()));
         assert!(text.contains("(id = 2)") && text.contains(expected) && !text.contains(bad), "{text}");
         session.rollback().unwrap();
     }
@@ -176,9 +176,9 @@ async fn what_the_target_lacks_is_named_with_the_remedy() {
     let mut session = open(&database).await;
     session.load_state().unwrap();
     session.begin().unwrap();
-    let lacking = |session: &mut Target, table, columns: &[&str]| stop(session.apply(&[relation(table, columns, &[0])], Vec::new()));
+    let lacking = |session: &mut Target, table, columns: &[&str]| blocked(session.apply(&[relation(table, columns, &[0])], Vec::new()));
     let text = lacking(&mut session, "t", &["id", "v"]);
-    assert!(text.contains("public.t") && text.contains("\"v\" text") && text.contains("ADD COLUMN"), "{text}");
+    assert!(text.contains("public.t") && text.contains("\"v\"") && text.contains("ADD COLUMN"), "{text}");
     let text = lacking(&mut session, "missing", &["id"]);
     assert!(text.contains("no table public.missing") && text.contains("pg_dump"), "{text}");
     assert!(lacking(&mut session, "w", &["id"]).contains("is no table"));
@@ -338,12 +338,12 @@ async fn a_deferrable_value_may_be_exchanged_and_is_still_unique() {
     run(&mut session, &relation, swap, Some("s1"), "s2").unwrap();
     let expected = "(1,b) (2,a) (3,c)";
     assert_eq!(rows(&database, "t").await, expected);
-    let text = stop(run(&mut session, &relation, vec![change("3", "d"), insert("4", "a")], Some("s2"), "s3"));
+    let text = blocked(run(&mut session, &relation, vec![change("3", "d"), insert("4", "a")], Some("s2"), "s3"));
     assert!(text.contains("t_v_key"), "{text}");
     session.rollback().unwrap();
     session.load_state().unwrap();
     session.load(&relation, vec![texts([Some("1"), Some("a")]), texts([Some("2"), Some("a")])]).unwrap();
-    let text = stop(session.commit(Some(b"s2".to_vec()), b"s3".to_vec()));
+    let text = blocked(session.commit(Some(b"s2".to_vec()), b"s3".to_vec()));
     assert!(text.contains("t_v_key"), "{text}");
     session.rollback().unwrap();
     assert_eq!(rows(&database, "t").await, expected);

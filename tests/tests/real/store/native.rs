@@ -113,9 +113,9 @@ pub fn relation_of(relation: &row::Relation) -> Relation {
     }
 }
 
-/// A relation whose columns are all text: the target's types are what counts.
+/// A relation whose columns are of no known type: the target's are what counts.
 pub fn relation(table: &str, columns: &[&str], identity: &[u32]) -> Relation {
-    let column = |name: &&str| types::Column { name: (*name).to_owned(), type_name: "text".to_owned(), type_oid: 25 };
+    let column = |name: &&str| types::Column { name: (*name).to_owned(), type_name: String::new(), type_oid: 25 };
     Relation {
         id: 1,
         schema: "public".to_owned(),
@@ -152,5 +152,13 @@ pub fn stop(result: Result<(), Error>) -> String {
     match result {
         Err(Error::Stop(text)) => text,
         other => panic!("not a stop: {other:?}"),
+    }
+}
+
+/// What a person has to mend in the target.
+pub fn blocked(result: Result<(), Error>) -> String {
+    match result {
+        Err(Error::Blocked(text)) => text,
+        other => panic!("not blocked: {other:?}"),
     }
 }

@@ -63,7 +63,7 @@ async fn every_cursor_sees_the_rows_of_the_snapshot() {
     // Other tests have transactions on the same server.
     assert!((before..=xmax().await).contains(&taken), "{taken}");
     let first = snapshot.cursor("public", "t").unwrap();
-    source.execute("UPDATE t SET w = 'late'; INSERT INTO t VALUES (0, 'late', 'late'); INSERT INTO part VALUES (3); TRUNCATE empty").await;
+    source.execute("UPDATE t SET w = 'late'; INSERT INTO t VALUES (0, 'late', 'late'); INSERT INTO part VALUES (3)").await;
     let columns: Vec<&str> = snapshot.tables()[0].relation.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["id", "w"]);
     assert_eq!(snapshot.tables()[0].relation.identity, [0]);
@@ -79,6 +79,15 @@ async fn every_cursor_sees_the_rows_of_the_snapshot() {
     assert_eq!(all(snapshot.cursor("public", "part").unwrap()).await, [[Value::Integer(1)], [Value::Integer(2)]]);
     assert_eq!(all(snapshot.cursor("public", "parent").unwrap()).await, [[Value::Integer(1)]]);
     assert!(all(snapshot.cursor("public", "empty").unwrap()).await.is_empty());
+    // A table that was rewritten since shows no rows to the snapshot.
+    for (rewritten, sql) in [("empty", "TRUNCATE empty"), ("parent", "ALTER TABLE parent ALTER id TYPE bigint"), ("part", "TRUNCATE p1")] {
+        source.execute(sql).await;
+        let error = snapshot.cursor("public", rewritten).unwrap().fetch(10).await.unwrap_err();
+        assert!(error.next == Next::Retry && error.message.contains(rewritten) && error.message.contains("another one"), "{error}");
+    }
+    source.execute("ALTER TABLE t RENAME w TO x").await;
+    assert_eq!(snapshot.cursor("public", "t").unwrap().fetch(10).await.unwrap_err().next, Next::Retry);
+    source.execute("ALTER TABLE t RENAME x TO w").await;
     let open: Vec<Cursor> = (0..CURSORS_MAX).map(|_| snapshot.cursor("public", "t").unwrap()).collect();
     assert_eq!(snapshot.cursor("public", "t").unwrap_err().next, Next::Stop);
     assert_eq!(snapshot.cursor("public", "other").unwrap_err().next, Next::Stop);

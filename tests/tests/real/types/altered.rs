@@ -1,0 +1,181 @@
+//! ALTER TABLE in the source while everything runs: no write fails, nothing wrong gets into
+//! the target, and what cannot be applied waits until the target fits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tests::harness::{Database, World, eventually};
+use tokio::task::JoinHandle;
+
+use super::setup::{Pipeline, SOON, Stream, create_set, table};
+
+const TABLES: [&str; 4] = ["plain", "named", "parted", "chosen"];
+
+/// Whole rows, named columns, row triggers, and some columns of a table.
+const SCHEMA: &str = "\
+CREATE TABLE plain (id bigint PRIMARY KEY, number int, ratio real, yes boolean, at timestamp, gone text); \
+CREATE TABLE named (id bigint PRIMARY KEY, number int, ratio real, yes boolean, at timestamp, gone text, tags text[]); \
+CREATE TABLE parted (id bigint PRIMARY KEY, number int, ratio real, yes boolean, at timestamp, gone text) PARTITION BY HASH (id); \
+CREATE TABLE parted_0 PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 0); \
+CREATE TABLE parted_1 (gone text, at timestamp, yes boolean, ratio real, number int, id bigint NOT NULL); \
+ALTER TABLE parted ATTACH PARTITION parted_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1); \
+CREATE TABLE chosen (id bigint PRIMARY KEY, number int, ratio real, yes boolean, at timestamp, gone text, other text)";
+
+/// One session per table that writes without pause, and never may fail.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    fn start(source: &Database) -> Self {
+        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let tasks = TABLES.map(|table| {
+            let (dsn, stop, rounds) = (source.dsn(), Arc::clone(&stop), Arc::clone(&rounds));
+            tokio::spawn(async move {
+                let session = pgshovel::postgres::connect::connect(&dsn, "writer").await.unwrap();
+                for id in 1_000_000.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let sql = format!("INSERT INTO {table} (id) VALUES ({id}), (-{id}); UPDATE {table} SET id = id + 0 WHERE id = {id}; DELETE FROM {table} WHERE id = -{id} OR id = {id} - 50");
+                    session.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            })
+        });
+        Self { stop, rounds, tasks: tasks.into() }
+    }
+
+    /// Waits until every session has come round since now.
+    async fn write_on(&self) {
+        let before = self.rounds.load(Ordering::Relaxed);
+        eventually("writes", SOON, || {
+            let now = self.rounds.load(Ordering::Relaxed);
+            async move { if now > before + 12 { Ok(()) } else { Err(format!("{now} rounds, {before} before")) } }
+        })
+        .await;
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+async fn each(database: &Database, sql: &str) {
+    for table in TABLES {
+        database.execute(&sql.replace('#', table)).await;
+    }
+}
+
+fn text(name: &str) -> String {
+    format!("public.{name}")
+}
+
+async fn equal(pipeline: &Pipeline, source: &Database, columns: Option<&[&str]>) {
+    for name in TABLES {
+        pipeline.target.equals_in(source, &text(name), columns).await;
+    }
+}
+
+struct Setting {
+    _world: World,
+    source: Database,
+    pipeline: Pipeline,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let world = World::start().await;
+        world.zookeeper().await;
+        let (source, target) = (world.source("altered").await, world.target("altered").await);
+        for database in [&source, &target] {
+            database.execute(SCHEMA).await;
+        }
+        let columns: String = ["number", "ratio", "yes", "at", "gone"].iter().map(|column| format!("columns: {column:?} ")).collect();
+        let mut tables: String = TABLES[..3].iter().map(|name| table(name, &["id"], "")).collect();
+        tables += &table("chosen", &["id"], &columns);
+        world.pgshovel(["cluster", "initialize"]).succeeds().await;
+        create_set(&world, &source, "altered", &tables).await;
+        let mut pipeline = Pipeline::start(&world, "altered", Stream::File, target, "").await;
+        pipeline.worker.logs("\"phase\":\"catching-up\"").await;
+        pipeline.worker.allow("nothing goes on until this is mended");
+        Self { _world: world, source, pipeline }
+    }
+
+    /// Waits until the worker says `difference`; then mends the target by `remedy`.
+    async fn mends(&mut self, difference: &str, remedy: &str) {
+        self.pipeline.worker.logs(difference).await;
+        each(&self.pipeline.target, remedy).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_comes_goes_or_changes_is_waited_for() {
+    let mut setting = Setting::new().await;
+    let writers = Writers::start(&setting.source);
+    writers.write_on().await;
+    let insert = "INSERT INTO # (id, number, ratio, yes, at, gone) VALUES";
+    each(&setting.source, &format!("{insert} (1, 7, 0.1, true, '2020-01-02 03:04:05', 'a'), (2, NULL, 'NaN', false, 'infinity', NULL)"))
+        .await;
+
+    // Added: two, so that the plain table gets one whose JSON is not its text.
+    each(&setting.source, "ALTER TABLE # ADD extra int[] DEFAULT '{1,NULL}', ADD doc json").await;
+    each(&setting.source, &format!("{insert} (3, 3, 3, true, NULL, NULL); UPDATE # SET extra = '[2:2]={{9}}', doc = 'null' WHERE id = 1; UPDATE # SET doc = '{{\"a\" : 1}}' WHERE id = 3")).await;
+    writers.write_on().await;
+    setting
+        .mends(
+            "lacks what the source captures: \\\"extra\\\" integer[], \\\"doc\\\" json",
+            "ALTER TABLE # ADD extra int[] DEFAULT '{1,NULL}', ADD doc json",
+        )
+        .await;
+    for name in &TABLES[..3] {
+        setting.pipeline.target.equals_in(&setting.source, &text(name), Some(&["id", "number", "extra", "doc"])).await;
+    }
+
+    // Retyped: each old value reads as one of the new type, and is another one.
+    let retype =
+        "ALTER TABLE # ALTER number TYPE text USING '00' || number, ALTER ratio TYPE float8, ALTER yes TYPE text, ALTER at TYPE text";
+    each(&setting.source, retype).await;
+    each(&setting.source, &format!("{insert} (4, '007', 0.1, 'true', '2020-01-02T03:04:05', 'x'); UPDATE # SET number = '0.50', yes = 'NO', ratio = 1e-7 WHERE id = 2")).await;
+    writers.write_on().await;
+    setting.mends("\\\"number\\\" is text in the source and integer in the target", retype).await;
+    equal(&setting.pipeline, &setting.source, Some(&["id", "number", "ratio", "yes", "at"])).await;
+
+    // Renamed: the remedy is to rename, which keeps what the rows have.
+    each(&setting.source, "ALTER TABLE # RENAME number TO amount").await;
+    each(&setting.source, "UPDATE # SET amount = 'renamed' WHERE id = 1; INSERT INTO # (id, amount) VALUES (5, 'new')").await;
+    writers.write_on().await;
+    setting.mends("RENAME COLUMN, if it was one of \\\"number\\\"", "SELECT 1").await;
+    writers.stop().await;
+    // Rows of both names are in the same batch perhaps: what is old has to pass first.
+    each(&setting.pipeline.target, "ALTER TABLE # ADD amount text").await;
+    eventually("the rename's batch", SOON, || async {
+        let (one, five) = ("SELECT amount FROM plain WHERE id = 1", "SELECT count(*) FROM chosen WHERE amount = 'new'");
+        let found = (setting.pipeline.target.value(one).await, setting.pipeline.target.value(five).await);
+        if found == (Some("renamed".to_owned()), Some("1".to_owned())) { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    each(&setting.pipeline.target, "UPDATE # SET amount = number WHERE amount IS NULL; ALTER TABLE # DROP number").await;
+    equal(&setting.pipeline, &setting.source, Some(&["id", "amount", "ratio", "yes", "at"])).await;
+
+    // Dropped: the target keeps what it has, until it drops it too.
+    let writers = Writers::start(&setting.source);
+    each(&setting.source, "DELETE FROM # WHERE id >= 1000000; ALTER TABLE # DROP gone").await;
+    writers.write_on().await;
+    writers.stop().await;
+    each(&setting.source, "INSERT INTO # (id, amount) VALUES (6, 'six')").await;
+    equal(&setting.pipeline, &setting.source, Some(&["id", "amount", "ratio", "yes", "at"])).await;
+    each(&setting.pipeline.target, "ALTER TABLE # DROP gone").await;
+    each(&setting.source, "UPDATE # SET amount = 'end'").await;
+    for name in &TABLES[..3] {
+        setting.pipeline.target.equals(&setting.source, &text(name)).await;
+    }
+    equal(&setting.pipeline, &setting.source, Some(&["id", "amount", "ratio", "yes", "at"])).await;
+    setting.pipeline.end().await;
+}

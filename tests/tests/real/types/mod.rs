@@ -1,0 +1,8 @@
+//! Whatever a table may hold and look like, through relay and worker: types, odd tables,
+//! tables that are altered meanwhile, large rows and transactions.
+
+mod altered;
+mod large;
+mod matrix;
+mod setup;
+mod tables;
