@@ -256,14 +256,27 @@ impl<D: Database> Session<D> {
         };
         match replaced.map_err(|failure| failed("cannot store the state in the target", failure))? {
             1 => Ok(()),
-            _ => Err(self.fenced()),
+            _ => Err(self.overtaken()),
         }
     }
 
-    fn fenced(&self) -> Error {
+    /// The transaction holds the set's lock, so this is no other worker that does as
+    /// it should.
+    fn overtaken(&self) -> Error {
         Error::Stop(format!(
+            "the state of {} in {} of the target changed inside the worker's own transaction: another worker is at work, or somebody edited \
+             it; stop the other one, or start this one again to go on from the state that is there",
+            self.described(),
+            self.state_table
+        ))
+    }
+
+    /// A commit whose answer a broken network kept from the worker, or from the one
+    /// before it, may come through late: the state that is there says how to go on.
+    fn fenced(&self) -> Error {
+        Error::Retry(format!(
             "the state of {} in {} of the target is not what this worker stored there: another worker is at work, or somebody edited it; \
-             stop the other one, or start this one again to go on from the state that is there",
+             this one goes on from the state that is there",
             self.described(),
             self.state_table
         ))

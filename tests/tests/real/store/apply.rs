@@ -152,16 +152,16 @@ async fn another_worker_is_fenced() {
     one.load_state().unwrap();
     other.load_state().unwrap();
     one.begin().unwrap();
-    let busy = other.begin();
-    assert!(
-        matches!(&busy, Err(pgshovel_plugin_postgresql::pgshovel::plugin::types::Error::Retry(text)) if text.contains("another worker")),
-        "{busy:?}"
-    );
+    let retry = |result| match result {
+        Err(pgshovel_plugin_postgresql::pgshovel::plugin::types::Error::Retry(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(retry(other.begin()).contains("another worker"));
     other.rollback().unwrap();
     one.apply(std::slice::from_ref(&relation), mutations([insert("1", "a")])).unwrap();
     one.commit(None, b"s1".to_vec()).unwrap();
     // It believes that there is no state.
-    assert!(stop(other.begin()).contains("another worker is at work"));
+    assert!(retry(other.begin()).contains("another worker is at work"));
     other.rollback().unwrap();
     other.load_state().unwrap();
     other.begin().unwrap();
