@@ -142,8 +142,7 @@ impl Stage {
                         break;
                     }
                     steps += 1;
-                    let what = format!("{:?} {loss:?} {spared} of {name} {then:?}: {ended:?}", case.action);
-                    println!("{what}");
+                    println!("{:?}, {loss:?} {spared} of {name}, {then:?}: {ended:?}", case.action);
                     self.recovers(&case, after, ended, steps % 2 == 0).await;
                 }
             }

@@ -169,7 +169,7 @@ async fn updates_under_full_load_lose_nothing_and_stop_nobody() {
     all.update(old, &[("a", &["x"]), ("c", &["x"]), LOGGED]).await;
     writers.go_on().await;
     writers.stop().await;
-    for (table, columns) in [("a", &["id", "x"][..]), ("c", &["id", "x"]), ("log", &["id", "at"])] {
+    for (table, columns) in [("public.a", &["id", "x"][..]), ("public.c", &["id", "x"]), ("public.log", &["id", "at"])] {
         target.equals_in(old, table, Some(columns)).await;
     }
     assert!(worker.runs());
