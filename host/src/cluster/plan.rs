@@ -70,7 +70,7 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
 
 /// Captures `configuration`, and nothing else of the set. `queue` is the id of
 /// the set's queue, if it exists. The configuration must have no problems.
-/// Tables are locked last, in the order of their names.
+/// Tables are locked last, all of them together.
 pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, facts: &Facts, queue: Option<i32>) -> Result<Vec<Step>> {
     let mut captures = configuration.tables.iter().map(|wanted| describe(wanted, facts)).collect::<Result<Vec<_>>>()?;
     captures.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
@@ -95,7 +95,7 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
     Ok(steps)
 }
 
-/// Triggers to drop and to create, table by table, since each is locked.
+/// Triggers to drop and to create, once their tables are locked.
 fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Description)]) -> Vec<Step> {
     let mut wanted: BTreeMap<&str, Vec<(String, Event, &Capture)>> = facts.captured.keys().map(|key| (key.as_str(), Vec::new())).collect();
     for (capture, _) in captures {

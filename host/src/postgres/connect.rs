@@ -57,6 +57,7 @@ impl Session {
     /// longer is taken for gone: the session breaks, and the error is `Retry`.
     pub async fn answered<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match timeout(ANSWER_TIMEOUT, work).await {
+            Ok(Err(error)) if self.client.is_closed() => Err(error.context(format!("PostgreSQL at {}", self.place))),
             Ok(result) => result,
             Err(_) => {
                 self.driver.abort();

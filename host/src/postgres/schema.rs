@@ -33,22 +33,38 @@ pub enum TableLock {
 
 /// Locks tables, with their partitions, within [`LOCK_TIMEOUT_MS`]. All at once, and
 /// as strongly as is ever needed: a transaction that waits for one lock while it
-/// holds another makes writers wait twice, or meets one that waits for it.
+/// holds another makes writers wait twice, or meets one that waits for it. In the
+/// order in which other transactions take them, as far as it shows: what most of
+/// them hold now comes first with them.
 #[must_use]
 pub fn lock_tables<'a>(tables: impl IntoIterator<Item = (&'a str, TableLock)>) -> String {
-    let locks: String = tables
+    let tables: Vec<String> = tables
         .into_iter()
         .map(|(table, lock)| {
             let mode = match lock {
                 TableLock::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
                 TableLock::AccessExclusive => "ACCESS EXCLUSIVE",
             };
-            format!("LOCK TABLE {table} IN {mode} MODE;\n")
+            format!("({}, '{mode}')", literal(table))
         })
         .collect();
-    let block = literal(&format!("BEGIN\n{locks}END"));
+    let block = format!(
+        "DECLARE
+  command text;
+BEGIN
+  FOR command IN SELECT format('LOCK TABLE %s IN %s MODE', t.name, t.mode) FROM (VALUES {}) AS t (name, mode)
+    ORDER BY (SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+              WHERE d.datname = current_database() AND l.relation = t.name::regclass AND l.granted AND l.mode <> 'AccessShareLock') DESC, random() LOOP
+    EXECUTE command;
+  END LOOP;
+END",
+        tables.join(", ")
+    );
     // A timeout is of one statement, so they are one.
-    format!("SET LOCAL statement_timeout = {LOCK_TIMEOUT_MS};\nDO {block};\nSET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};")
+    format!(
+        "SET LOCAL statement_timeout = {LOCK_TIMEOUT_MS};\nDO {};\nSET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};",
+        literal(&block)
+    )
 }
 
 /// Waits until every consumer of the queue has finished all of its events, and fails

@@ -109,3 +109,36 @@ async fn an_upgrade_changes_all_databases_together() {
     one.execute("INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)").await;
     assert_eq!(replay(&one, &format!("pgshovel:{cluster}:two"), "public.b").await, rows(&one, "b").await);
 }
+
+/// Of cluster, set and tables, in every way of changing them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_names_fit_everywhere() {
+    let (world, one) = setting().await;
+    let other = world.source("admin").await;
+    let (cluster, set, table) = ("ü".repeat(27), "€".repeat(21), "ö".repeat(31));
+    let before = traces(&one).await;
+    for database in [&one, &other] {
+        database.execute(&format!("CREATE TABLE IF NOT EXISTS \"{table}\" (id int PRIMARY KEY)")).await;
+    }
+    let run = |arguments: &[&str]| world.pgshovel([&["--cluster", &cluster], arguments].concat()).succeeds();
+    run(&["cluster", "initialize"]).await;
+    world.write("one.pgshovel", &configuration(&one.dsn(), &[(&table, &[])]));
+    world.write("other.pgshovel", &configuration(&other.dsn(), &[(&table, &[])]));
+    run(&["set", "create", &set, "one.pgshovel"]).await;
+    run(&["set", "create", "second", "other.pgshovel"]).await;
+    one.execute(&format!("INSERT INTO \"{table}\" VALUES (1)")).await;
+    let key = one.value("SELECT ev_extra1 FROM pgq.event_1").await.unwrap();
+    assert_eq!(key, format!("public.\"{table}\""));
+    assert_eq!(replay(&one, &format!("pgshovel:{cluster}:{set}"), &key).await, rows(&one, &format!("\"{table}\"")).await);
+    // Two databases, so two prepared transactions.
+    run(&["cluster", "upgrade", "--force"]).await;
+    run(&["set", "drop", &set]).await;
+    run(&["set", "create", &set, "one.pgshovel"]).await;
+    run(&["set", "update", &set, "other.pgshovel"]).await;
+    assert_eq!(traces(&one).await.replace("consumer default", "").trim(), before);
+    run(&["set", "drop", &set]).await;
+    run(&["set", "drop", "second"]).await;
+    for database in [&one, &other] {
+        assert!(!traces(database).await.contains("schema pgshovel"));
+    }
+}

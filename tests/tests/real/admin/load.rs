@@ -77,7 +77,7 @@ impl Writers {
         let statements = |table: &str| {
             format!(
                 "INSERT INTO {table} SELECT i, 0, 'new' FROM generate_series((SELECT coalesce(max(id), 0) + 1 FROM {table}), (SELECT coalesce(max(id), 0) + 3 FROM {table})) i;
-                 UPDATE {table} SET x = x + 1, y = 'changed' WHERE id % 7 = 0; UPDATE {table} SET id = -id WHERE id % 13 = 5; DELETE FROM {table} WHERE id % 11 = 3"
+                 UPDATE {table} SET x = x + 1, y = 'changed' WHERE id % 7 = 0; UPDATE {table} t SET id = -id WHERE id % 13 = 5 AND NOT EXISTS (SELECT FROM {table} o WHERE o.id = -t.id); DELETE FROM {table} WHERE id % 11 = 3"
             )
         };
         let mut scripts: Vec<String> = ["a", "b", "c"].map(statements).to_vec();
@@ -169,7 +169,7 @@ async fn updates_under_full_load_lose_nothing_and_stop_nobody() {
     all.update(old, &[("a", &["x"]), ("c", &["x"]), LOGGED]).await;
     writers.go_on().await;
     writers.stop().await;
-    for (table, columns) in [("a", &["id", "x"][..]), ("c", &["id", "x"]), ("log", &["id", "at"])] {
+    for (table, columns) in [("public.a", &["id", "x"][..]), ("public.c", &["id", "x"]), ("public.log", &["id", "at"])] {
         target.equals_in(old, table, Some(columns)).await;
     }
     assert!(worker.runs());
