@@ -99,7 +99,11 @@ async fn images(client: &Client, table: &str, key: &[&str], columns: &[String]) 
     let own = "SELECT lpad(to_hex(oid::int8), 8, '0'), typname::text FROM pg_type WHERE oid >= 16384 AND typnamespace = 'public'::regnamespace \
          AND typtype <> 'p' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = typrelid AND c.relkind <> 'c') ORDER BY oid";
     let own: Vec<(String, String)> = client.query(own, &[]).await.map_err(explain)?.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let sends = "SELECT CASE WHEN t.typsend <> 0 THEN t.typsend::regproc::text END, t.typtype IN ('c', 'd') OR t.typcategory = 'A' FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+    // A type may use the function of one that it is stored like: refcursor that of text.
+    let sends = "SELECT CASE WHEN g.typtype = 'p' OR g.oid = t.oid OR t.typtype = 'd' THEN t.typsend::regproc || '(%s)' \
+           WHEN EXISTS (SELECT FROM pg_cast k WHERE k.castsource = t.oid AND k.casttarget = g.oid AND k.castmethod = 'b') THEN t.typsend::regproc || '(%s::' || format_type(g.oid, -1) || ')' END, \
+         t.typtype IN ('c', 'd') OR t.typcategory = 'A' \
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_proc p ON p.oid = t.typsend LEFT JOIN pg_type g ON g.oid = p.proargtypes[0] \
          WHERE a.attrelid = $1::text::regclass AND a.attname = $2";
     let mut images = Vec::new();
     for column in columns {
@@ -107,7 +111,7 @@ async fn images(client: &Client, table: &str, key: &[&str], columns: &[String]) 
         let (send, nested): (Option<String>, bool) = (row.get(0), row.get(1));
         let value = quote(column);
         let mut image = match send {
-            Some(send) => format!("encode({send}({value}), 'hex')"),
+            Some(send) => format!("encode({}, 'hex')", send.replace("%s", &value)),
             None => format!("{value}::text"),
         };
         for (oid, name) in own.iter().filter(|_| nested) {
