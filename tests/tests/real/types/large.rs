@@ -41,7 +41,7 @@ async fn setting(name: &'static str) -> (World, Database, Database) {
 async fn a_large_transaction_arrives_in_bounded_memory() {
     let (world, source, target) = setting("many").await;
     let mut pipeline = Pipeline::start(&world, "many", Stream::File, target, MEMORY).await;
-    pipeline.worker.logs("\"phase\":\"streaming\"").await;
+    pipeline.worker.logs("\"phase\":\"catching-up\"").await;
     // Whatever size it has, a transaction of so many events takes no more than one of these.
     source.execute("INSERT INTO many SELECT -n, 'row ' || n FROM generate_series(1, 50000) n").await;
     pipeline.target.equals(&source, "public.many").await;

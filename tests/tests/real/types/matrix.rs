@@ -119,7 +119,7 @@ async fn every_type_arrives_in_the_same_image_over_file_and_kafka() {
     }
     let count = row_count() as u64;
     for pipeline in &mut pipelines {
-        pipeline.worker.logs("\"phase\":\"streaming\"").await;
+        pipeline.worker.logs("\"phase\":\"catching-up\"").await;
         assert_eq!(pipeline.target.count("public.everything").await, count);
         compare(pipeline, &source).await;
     }
