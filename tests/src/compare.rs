@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 /// Rows as PostgreSQL prints them under these settings are equal exactly when
 /// their values are.
-const SETTINGS: &str = "SET search_path = pg_catalog, pg_temp; SET extra_float_digits = 1; SET DateStyle = 'ISO, YMD'; \
+const SETTINGS: &str = "SET standard_conforming_strings = on; SET search_path = pg_catalog, pg_temp; SET extra_float_digits = 1; SET DateStyle = 'ISO, YMD'; \
      SET IntervalStyle = postgres; SET bytea_output = hex; SET TimeZone = 'UTC'; SET lc_monetary = 'C'";
 
 /// What a comparison of one table found.
@@ -71,7 +71,9 @@ pub async fn compare_images(source: &str, target: &str, table: &str, key: &[&str
         client.batch_execute(SETTINGS).await.map_err(|error| connect::explain(&error))?;
     }
     let columns = columns_of(&source, table).await?;
-    let (left, right) = tokio::try_join!(images(&source, table, key, &columns), images(&target, table, key, &columns))?;
+    let (mut oids, others) = tokio::try_join!(own_types(&source), own_types(&target))?;
+    oids.extend(others);
+    let (left, right) = tokio::try_join!(images(&source, table, key, &columns, &oids), images(&target, table, key, &columns, &oids))?;
     let mut difference = None;
     for (row, images) in &left {
         let different = match right.get(row) {
@@ -92,14 +94,28 @@ pub async fn compare_images(source: &str, target: &str, table: &str, key: &[&str
 /// By the text of the key, the images of all columns; `None` is NULL.
 type Images = std::collections::BTreeMap<String, Vec<Option<String>>>;
 
+/// The OIDs of users' types as images hold them: four bytes in hexadecimal digits.
+async fn own_types(client: &Client) -> Result<std::collections::BTreeSet<String>> {
+    let sql = "SELECT regexp_replace(lpad(to_hex(oid::int8), 8, '0'), '(..)', '\\1 ', 'g') FROM pg_type WHERE oid >= 16384 AND typnamespace = 'public'::regnamespace";
+    let rows = client.query(sql, &[]).await.map_err(|error| connect::explain(&error).context("types"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// What arrays and composites hold of a user's type is its OID, which is another one in
-/// every database: its name takes the place.
-async fn images(client: &Client, table: &str, key: &[&str], columns: &[String]) -> Result<Images> {
+/// every database: all of `oids`, those of both, are one.
+async fn images(
+    client: &Client,
+    table: &str,
+    key: &[&str],
+    columns: &[String],
+    oids: &std::collections::BTreeSet<String>,
+) -> Result<Images> {
     let explain = |error: tokio_postgres::Error| connect::explain(&error).context(format!("images of {table}"));
-    let own = "SELECT lpad(to_hex(oid::int8), 8, '0'), typname::text FROM pg_type WHERE oid >= 16384 AND typnamespace = 'public'::regnamespace \
-         AND typtype <> 'p' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = typrelid AND c.relkind <> 'c') ORDER BY oid";
-    let own: Vec<(String, String)> = client.query(own, &[]).await.map_err(explain)?.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let sends = "SELECT CASE WHEN t.typsend <> 0 THEN t.typsend::regproc::text END, t.typtype IN ('c', 'd') OR t.typcategory = 'A' FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+    // A type may use the function of one that it is stored like: refcursor that of text.
+    let sends = "SELECT CASE WHEN g.typtype = 'p' OR g.oid = t.oid OR t.typtype = 'd' THEN t.typsend::regproc || '(%s)' \
+           WHEN EXISTS (SELECT FROM pg_cast k WHERE k.castsource = t.oid AND k.casttarget = g.oid AND k.castmethod = 'b') THEN t.typsend::regproc || '(%s::' || format_type(g.oid, -1) || ')' END, \
+         t.typtype IN ('c', 'd') OR t.typcategory = 'A' \
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_proc p ON p.oid = t.typsend LEFT JOIN pg_type g ON g.oid = p.proargtypes[0] \
          WHERE a.attrelid = $1::text::regclass AND a.attname = $2";
     let mut images = Vec::new();
     for column in columns {
@@ -107,11 +123,14 @@ async fn images(client: &Client, table: &str, key: &[&str], columns: &[String]) 
         let (send, nested): (Option<String>, bool) = (row.get(0), row.get(1));
         let value = quote(column);
         let mut image = match send {
-            Some(send) => format!("encode({send}({value}), 'hex')"),
+            Some(send) => format!("encode({}, 'hex')", send.replace("%s", &value)),
             None => format!("{value}::text"),
         };
-        for (oid, name) in own.iter().filter(|_| nested) {
-            image = format!("replace({image}, '{oid}', '<{}>')", name.replace('\'', "''"));
+        if nested {
+            image = format!("regexp_replace({image}, '(..)', '\\1 ', 'g')");
+            for oid in oids {
+                image = format!("replace({image}, '{oid}', '<type> ')");
+            }
         }
         images.push(image);
     }

@@ -29,14 +29,17 @@ use crate::error::{Error, Result};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a message may wait for its acknowledgement.
 const DELIVERY_TIMEOUT_MS: &str = "20000";
-/// What a producer holds back before `push` waits.
-const PRODUCER_QUEUE_KIB_MAX: &str = "32768";
+/// What a producer holds back before `push` waits; a larger message goes alone.
+const PRODUCER_BYTES_MAX: usize = 32 << 20;
+/// So that librdkafka's own queue takes one message of any size.
+const PRODUCER_QUEUE_KIB_MAX: &str = "2097151";
 /// What a consumer fetches ahead of `next`.
 const CONSUMER_QUEUE_KIB_MAX: &str = "16384";
 /// One call of `next` stops collecting here.
 const NEXT_BYTES_MAX: usize = 1 << 20;
-/// The protocol's own limit; brokers have lower ones and say so.
-const MESSAGE_BYTES_MAX: &str = "1000000000";
+/// A broker closes the connection on a request of more than its
+/// `socket.request.max.bytes`, 100 MiB by default, without a word: better known before.
+const MESSAGE_BYTES_MAX: &str = "104000000";
 const PARTITION: i32 = 0;
 
 /// What this module promises depends on them, so a grant may not set them.
@@ -182,9 +185,10 @@ fn failure(code: Code, doing: &str, brokers: &Brokers, last: &str) -> Failure {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
             Failure::Refused(format!("{doing}: the topic does not exist at {}", brokers.servers()))
         }
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
-            Failure::Refused(format!("{doing}: a message is larger than the broker takes: raise the topic's `max.message.bytes`"))
-        }
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Failure::Refused(format!(
+            "{doing}: a message is larger than the broker takes: raise the topic's `max.message.bytes`, and for more than 100 MB also \
+                 the broker's `socket.request.max.bytes` and `message.max.bytes` in the grant"
+        )),
         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
             Failure::Refused(format!("{doing}: messages were lost, the broker no longer has the offset that comes next: {last}"))
         }
@@ -210,6 +214,9 @@ fn failure(code: Code, doing: &str, brokers: &Brokers, last: &str) -> Failure {
         Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut | Code::MessageTimedOut | Code::Resolve => {
             Failure::Unavailable(format!("{doing}: no broker of {} answers: {last}", brokers.servers()))
         }
+        Code::QueueFull => Failure::Refused(format!(
+            "{doing}: it is larger than the producer's queue: raise `queue.buffering.max.kbytes` in the grant, or leave it out"
+        )),
         other => Failure::Unavailable(format!("{doing}: {other}: {last}")),
     }
 }
@@ -294,6 +301,8 @@ struct Deliveries {
     reports: Reports,
     /// Queued and neither acknowledged nor given up.
     open: AtomicUsize,
+    /// What the open ones hold.
+    bytes: AtomicUsize,
     failure: Mutex<Option<Failure>>,
     progress: Notify,
 }
@@ -307,9 +316,20 @@ impl Deliveries {
         locked(&self.failure).get_or_insert(failure).clone()
     }
 
-    fn settle(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
-        self.progress.notify_waiters();
+    /// Whether a message of so many bytes may be queued.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.open.load(Ordering::Acquire) == 0 || self.bytes.load(Ordering::Acquire).saturating_add(bytes) <= PRODUCER_BYTES_MAX
+    }
+
+    fn enter(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many are still open.
+    fn leave(&self, bytes: usize) -> usize {
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.open.fetch_sub(1, Ordering::AcqRel).saturating_sub(1)
     }
 
     fn explain(&self, error: &KafkaError, message_bytes: usize) -> Failure {
@@ -332,10 +352,15 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            self.fail(self.explain(error, message.payload_len()));
-        }
-        self.settle();
+        let message = match result {
+            Ok(message) => message,
+            Err((error, message)) => {
+                self.fail(self.explain(error, message.payload_len()));
+                message
+            }
+        };
+        self.leave(message.payload_len());
+        self.progress.notify_waiters();
     }
 }
 
@@ -360,6 +385,7 @@ impl Producer {
             brokers: brokers.clone(),
             reports: Reports::default(),
             open: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             failure: Mutex::new(None),
             progress: Notify::new(),
         };
@@ -386,15 +412,14 @@ impl Producer {
             let progress = self.shared.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
-            self.shared.open.fetch_add(1, Ordering::AcqRel);
-            let record = BaseRecord::<(), [u8]>::to(&self.shared.topic).partition(PARTITION).payload(message);
-            match self.inner.send(record) {
-                Ok(()) => return Ok(()),
-                Err((error, _)) => {
-                    self.shared.open.fetch_sub(1, Ordering::AcqRel);
-                    if error.rdkafka_error_code() != Some(Code::QueueFull) {
-                        return Err(self.shared.fail(self.shared.explain(&error, message.len())));
-                    }
+            if self.shared.has_room(message.len()) {
+                self.shared.enter(message.len());
+                let record = BaseRecord::<(), [u8]>::to(&self.shared.topic).partition(PARTITION).payload(message);
+                let Err((error, _)) = self.inner.send(record) else { return Ok(()) };
+                let open = self.shared.leave(message.len());
+                // A queue that is full of nothing is smaller than the message: the grant made it so.
+                if open == 0 || error.rdkafka_error_code() != Some(Code::QueueFull) {
+                    return Err(self.shared.fail(self.shared.explain(&error, message.len())));
                 }
             }
             progress.await;

@@ -36,7 +36,23 @@ Example of a configuration:
   }
 
 A table without `columns` is captured with every column, also with those added
-later. A password can be left out of the dsn: PGPASSWORD and password files
+later. ALTER TABLE needs no change of the set: events say what their rows were.
+
+What is not captured, and what has a limit:
+  - A table that other tables inherit from: capture those, each by its name. A
+    partitioned table is captured whole, through whichever table it is written.
+  - TRUNCATE of one partition that was attached after the set was created or
+    last updated: run `set update` with the same configuration after ATTACH. Rows
+    that a partition brings or takes along when it is attached or detached.
+  - Unlogged, temporary and foreign tables, and views.
+  - A row is written to the queue as JSON, an update as two; PostgreSQL takes
+    less than 1 GB of both together, and of bytea a byte is two digits. A table with
+    larger rows has to leave the column out (`columns`), or its writes fail.
+  - A row of up to 100 MB passes relay and worker with `limits: { memory: 1GiB }`
+    in the sections `stream`, `loader` and `target`; Kafka takes messages of up to
+    104 MB, of which an update needs both rows, unless it is told otherwise. What is
+    too large for them stops the relay or the worker with what to raise; nothing is
+    lost, and it goes on from there at the next start. A password can be left out of the dsn: PGPASSWORD and password files
 (PGPASSFILE, ~/.pgpass) are asked for it where it is needed.";
 
 #[derive(Debug, Subcommand)]

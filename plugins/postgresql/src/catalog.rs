@@ -27,6 +27,9 @@ pub struct Column {
     pub type_name: String,
     /// The type as the column has it, with its modifier.
     pub declared: String,
+    /// What makes a value of `%s`, a text, where a cast would not ask the type's input
+    /// function: the one to regclass refuses `-`.
+    pub input: Option<String>,
     /// What `=` of its unique indexes is: found by name since the search path has
     /// only `pg_catalog`, and the type may be of an extension.
     pub equality: String,
@@ -55,7 +58,10 @@ SELECT a.attname::text, format_type(base.oid, -1), \
     JOIN pg_amop m ON m.amopfamily = k.opcfamily AND m.amopstrategy = 3 AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype \
     JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace \
     WHERE k.opcintype = base.oid AND k.opcdefault AND k.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree')), 'pg_catalog.='), \
-  a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod) \
+  a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod), \
+  (SELECT i.oid::regproc || '(pg_catalog.textout(%s)' || CASE i.pronargs WHEN 1 THEN '' ELSE ', ' || coalesce(nullif(own.typelem, 0), own.oid) || ', -1' END || ')' \
+     FROM pg_type own JOIN pg_proc i ON i.oid = own.typinput \
+    WHERE own.oid = base.oid AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = 25 AND k.casttarget = own.oid AND k.castmethod = 'f')) \
 FROM pg_attribute a \
 CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind) AS ( \
     SELECT t.oid, t.typbasetype, t.typtype FROM pg_type t WHERE t.oid = a.atttypid \
@@ -94,8 +100,19 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
     })
 }
 
+impl Column {
+    /// The value that `text`, an expression of SQL, stands for.
+    #[must_use]
+    pub fn read(&self, text: &str) -> String {
+        match &self.input {
+            Some(input) => input.replace("%s", text),
+            None => format!("{text}::{}", self.type_name),
+        }
+    }
+}
+
 fn column(row: Row) -> Option<Column> {
-    match <[Value; 6]>::try_from(row).ok()? {
+    match <[Value; 7]>::try_from(row).ok()? {
         [
             Value::Text(name),
             Value::Text(type_name),
@@ -103,7 +120,11 @@ fn column(row: Row) -> Option<Column> {
             Value::Boolean(is_generated),
             Value::Boolean(is_identity),
             Value::Text(declared),
-        ] => Some(Column { name, type_name, declared, equality, is_generated, is_identity }),
+            input @ (Value::Text(_) | Value::Null),
+        ] => {
+            let input = if let Value::Text(input) = input { Some(input) } else { None };
+            Some(Column { name, type_name, declared, input, equality, is_generated, is_identity })
+        }
         _ => None,
     }
 }

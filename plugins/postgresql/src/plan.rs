@@ -246,14 +246,15 @@ impl Names<'_> {
 
     fn insert(&self, inserted: &[usize]) -> String {
         let names = self.list(inserted, |_, column| quote(&column.name));
-        let values = self.list(inserted, |position, column| format!("v.c{position}::{}", column.type_name));
+        let values = self.list(inserted, |position, column| column.read(&format!("v.c{position}")));
         format!("INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {}", self.target, Self::rows(inserted.len()))
     }
 
     fn update(&self, updated: &[usize], identity: &[usize]) -> String {
         let after_key = identity.len();
-        let set =
-            self.list(updated, |position, column| format!("{} = v.c{}::{}", quote(&column.name), position + after_key, column.type_name));
+        let set = self.list(updated, |position, column| {
+            format!("{} = {}", quote(&column.name), column.read(&format!("v.c{}", position + after_key)))
+        });
         let rows = Self::rows(updated.len() + identity.len());
         format!("UPDATE {}{} AS t SET {set} FROM {rows} WHERE {}", self.only, self.target, self.matches(identity))
     }
@@ -266,7 +267,7 @@ impl Names<'_> {
     fn matches(&self, identity: &[usize]) -> String {
         let matches = identity.iter().filter_map(|index| self.columns.get(*index)).enumerate();
         let matches = matches.map(|(position, column)| {
-            format!("t.{} OPERATOR({}) v.c{position}::{}", quote(&column.name), column.equality, column.type_name)
+            format!("t.{} OPERATOR({}) {}", quote(&column.name), column.equality, column.read(&format!("v.c{position}")))
         });
         matches.collect::<Vec<_>>().join(" AND ")
     }
@@ -292,6 +293,7 @@ mod tests {
             name: name.to_owned(),
             type_name: "bigint".to_owned(),
             declared: "bigint".to_owned(),
+            input: None,
             equality: "pg_catalog.=".to_owned(),
             is_generated: false,
             is_identity: false,
@@ -327,6 +329,14 @@ mod tests {
         );
         assert!(plan.rekey.unwrap().sql.contains("SET \"id\" = v.c1::bigint, \"va\"\"lue\" = v.c2::bigint"));
         assert_eq!(plan.copy, "COPY \"t\".\"a\"\"b\" (\"id\", \"va\"\"lue\") FROM STDIN");
+    }
+
+    #[test]
+    fn a_type_with_a_cast_of_its_own_is_read_by_its_input_function() {
+        let input = Column { input: Some("regclassin(pg_catalog.textout(%s))".to_owned()), ..column("id") };
+        let plan = Plan::new(&relation(&["id"], &[0]), "t", &table(vec![input]), Types::Same).unwrap();
+        assert!(plan.insert.sql.contains("SELECT regclassin(pg_catalog.textout(v.c0)) FROM"), "{}", plan.insert.sql);
+        assert!(plan.delete.sql.ends_with("OPERATOR(pg_catalog.=) regclassin(pg_catalog.textout(v.c0))"), "{}", plan.delete.sql);
     }
 
     #[test]

@@ -11,12 +11,14 @@ use super::Table;
 use crate::error::{Error, Result};
 use crate::postgres::{connect, quote};
 
-/// One row per column of the tables named by `$1` (schemas) and `$2` (tables).
+/// `pg_partition_tree` would lock the partitions for as long as the snapshot lives, and
+/// hold up whoever alters or truncates one. One row per column of the tables named by `$1` (schemas) and `$2` (tables).
 const COLUMNS: &str = "\
 SELECT n.nspname::text, c.relname::text, c.relkind = 'p', \
        CASE WHEN c.relkind = 'p' \
-         THEN (SELECT coalesce(sum(greatest(l.reltuples, 0)), 0) FROM pg_catalog.pg_partition_tree(c.oid) p \
-               JOIN pg_catalog.pg_class l ON l.oid = p.relid WHERE p.isleaf) \
+         THEN (WITH RECURSIVE tree (oid) AS (SELECT c.oid UNION ALL \
+                 SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid) \
+               SELECT coalesce(sum(greatest(l.reltuples, 0)), 0) FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid WHERE l.relkind = 'r') \
          ELSE greatest(c.reltuples, 0) END::float8, \
        a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid \
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (schema, name, position) \

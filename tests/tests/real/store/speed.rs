@@ -139,7 +139,7 @@ async fn the_components_load_and_apply() {
         Ok(()) => again.commit(Some(b"applied"), b"x").await.unwrap_err(),
         Err(error) => error,
     };
-    assert_eq!(error.next, pgshovel::error::Next::Stop);
+    assert_eq!(error.next, pgshovel::error::Next::Blocked);
     assert!(error.message.contains("(id = 5000)") && error.message.contains("event 9"), "{error}");
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tests::harness::{Database, World, eventually};
 use tokio::task::JoinHandle;
 
-use super::setup::{Pipeline, SOON, Stream, create_set, table};
+use super::setup::{MEMORY, Pipeline, SOON, Stream, create_set, table};
 
 const TABLES: [&str; 4] = ["plain", "named", "parted", "chosen"];
 
@@ -42,7 +42,7 @@ impl Writers {
                     let sql = format!("INSERT INTO {table} (id) VALUES ({id}), (-{id}); UPDATE {table} SET id = id + 0 WHERE id = {id}; DELETE FROM {table} WHERE id = -{id} OR id = {id} - 50");
                     session.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
                     rounds.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(std::time::Duration::from_millis(60)).await;
                 }
             })
         });
@@ -102,7 +102,7 @@ impl Setting {
         tables += &table("chosen", &["id"], &columns);
         world.pgshovel(["cluster", "initialize"]).succeeds().await;
         create_set(&world, &source, "altered", &tables).await;
-        let mut pipeline = Pipeline::start(&world, "altered", Stream::File, target, "").await;
+        let mut pipeline = Pipeline::start(&world, "altered", Stream::File, target, MEMORY).await;
         pipeline.worker.logs("\"phase\":\"catching-up\"").await;
         pipeline.worker.allow("nothing goes on until this is mended");
         Self { _world: world, source, pipeline }

@@ -4,7 +4,7 @@
 use tests::harness::{Database, World};
 use tests::matrix::{HOSTILE, HOSTILE_DATABASE, HOSTILE_TARGET, KEYS, SCHEMA, row_count, rows, table};
 
-use super::setup::{self, Pipeline, Stream, create_set};
+use super::setup::{self, MEMORY, Pipeline, Stream, create_set};
 
 /// Statement triggers, and row triggers; `plain` holds what `row_to_json` prints exactly.
 const TABLES: [&str; 2] = ["everything", "parted"];
@@ -115,11 +115,11 @@ async fn every_type_arrives_in_the_same_image_over_file_and_kafka() {
         create_set(&world, &source, name, &tables).await;
         let target = world.target(name).await;
         prepare(&target, &HOSTILE_TARGET).await;
-        pipelines.push(Pipeline::start(&world, name, stream, target, "").await);
+        pipelines.push(Pipeline::start(&world, name, stream, target, MEMORY).await);
     }
     let count = row_count() as u64;
     for pipeline in &mut pipelines {
-        pipeline.worker.logs("\"phase\":\"streaming\"").await;
+        pipeline.worker.logs("\"phase\":\"catching-up\"").await;
         assert_eq!(pipeline.target.count("public.everything").await, count);
         compare(pipeline, &source).await;
     }

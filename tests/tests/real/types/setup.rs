@@ -7,6 +7,9 @@ use tests::harness::{Database, Running, World};
 /// Far longer than anything here takes on a busy machine.
 pub const SOON: Duration = Duration::from_secs(180);
 
+/// What a plugin may have if nothing is said.
+pub const MEMORY: &str = "256MiB";
+
 pub enum Stream {
     File,
     Kafka,
@@ -37,20 +40,22 @@ pub async fn create_set(world: &World, source: &Database, name: &str, tables: &s
 }
 
 impl Pipeline {
-    /// Starts relay and worker of the set `name`, which exists. `more` is indented below
-    /// the section target.
-    pub async fn start(world: &World, name: &'static str, stream: Stream, target: Database, more: &str) -> Self {
+    /// Starts relay and worker of the set `name`, which exists. `memory` is what each plugin
+    /// may have.
+    pub async fn start(world: &World, name: &'static str, stream: Stream, target: Database, memory: &str) -> Self {
+        let limits = format!("limits: {{ memory: {memory} }}");
         let stream = match stream {
             Stream::File => {
                 std::fs::create_dir_all(world.folder().join(name)).unwrap();
-                format!("{{ path: file.wasm, grants: {{ files: {{ path: ./{name}, mode: read-write }} }} }}")
+                format!("path: file.wasm, grants: {{ files: {{ path: ./{name}, mode: read-write }} }}")
             }
-            Stream::Kafka => format!("{{ path: kafka.wasm, grants: {{ kafka: \"{}\" }} }}", world.kafka().await),
+            Stream::Kafka => format!("path: kafka.wasm, grants: {{ kafka: \"{}\" }}", world.kafka().await),
         };
         world.write(
             &format!("{name}.yaml"),
             &format!(
-                "stream: {stream}\nloader: {{ path: postgresql.wasm }}\ntarget:\n  path: postgresql.wasm\n  grants: {{ postgres: \"{}\" }}\n{more}",
+                "stream: {{ {stream}, {limits} }}\nloader: {{ path: postgresql.wasm, {limits} }}\n\
+                 target: {{ path: postgresql.wasm, grants: {{ postgres: \"{}\" }}, {limits} }}\n",
                 target.uri()
             ),
         );

@@ -3,7 +3,7 @@
 
 use tests::harness::{Database, World};
 
-use super::setup::{Pipeline, Stream, create_set, table};
+use super::setup::{MEMORY, Pipeline, Stream, create_set, table};
 
 /// A name with all that needs quoting somewhere.
 const ODD: &str = "Odd \"näme' \\ $pgshovel$ %s {}\t😀";
@@ -123,7 +123,7 @@ async fn odd_tables_arrive() {
     write(&source, 0).await;
     create_set(&world, &source, "tables", &tables).await;
     write(&source, 1).await;
-    let mut pipeline = Pipeline::start(&world, "tables", Stream::File, target, "").await;
+    let mut pipeline = Pipeline::start(&world, "tables", Stream::File, target, MEMORY).await;
     pipeline.worker.logs("\"phase\":\"catching-up\"").await;
     equal(&pipeline, &source).await;
 
