@@ -1,8 +1,8 @@
 //! The worker: from the rows of the source and the relay's stream to the target.
 
 mod bootstrap;
-mod faults;
+pub mod faults;
 mod input;
-mod proxy;
-mod setup;
-mod writers;
+pub mod proxy;
+pub mod setup;
+pub mod writers;
