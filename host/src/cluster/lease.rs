@@ -6,14 +6,19 @@
 //! leader's node: 64 bits that only grow, in the order of the line.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
 use super::{ACLS, Cluster, explain, found, name};
 use crate::error::{Error, Result};
+
+/// How long ZooKeeper may take to say who leads.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a process leads in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,17 +46,18 @@ pub struct Lease {
 }
 
 impl Cluster {
-    /// Waits in line until this process leads `role` of `set`. Dropping the
-    /// future leaves the line. `Retry` when the session is lost while waiting.
-    pub async fn acquire(&self, set: &str, role: Role) -> Result<Lease> {
+    /// Waits in line until this process leads `role` of `set`; `standing_by` is called
+    /// if another one does. Dropping the future leaves the line. `Retry` when the
+    /// session is lost while waiting.
+    pub async fn acquire(&self, set: &str, role: Role, standing_by: impl FnOnce()) -> Result<Lease> {
         name::check_set(set)?;
         let leaders = self.leaders_path(set);
         self.ensure(&leaders).await?;
         let place = Place::take(self, &leaders, role).await?;
-        let epoch = place.wait_for_turn().await?;
+        let epoch = place.wait_for_turn(standing_by).await?;
         let (sender, held) = watch::channel(true);
         let guard = tokio::spawn(guard(place.client.clone(), place.path.clone(), sender));
-        tracing::info!(set, %role, epoch, "leading");
+        tracing::info!(set, %role, epoch, session_timeout_seconds = self.client.session_timeout().as_secs_f64(), "leading");
         Ok(Lease { place, epoch, held, guard })
     }
 }
@@ -67,6 +73,13 @@ impl Lease {
     #[must_use]
     pub fn is_held(&self) -> bool {
         *self.held.borrow()
+    }
+
+    /// Whether ZooKeeper says so too, now; false also if it does not answer soon. For
+    /// an error that another leader explains.
+    pub async fn is_confirmed(&self) -> bool {
+        let asked = timeout(CONFIRM_TIMEOUT, self.place.client.check_stat(&self.place.path)).await;
+        self.is_held() && matches!(asked, Ok(Ok(Some(_))))
     }
 
     /// Returns when the lease is lost, before another process can have taken it
@@ -116,7 +129,7 @@ async fn guard(client: zookeeper::Client, path: String, held: watch::Sender<bool
             // A broken connection is noticed after at most two fifths of the
             // session's time, so half of it more still ends before the session does.
             SessionState::Disconnected | SessionState::ConnectedReadOnly => {
-                match tokio::time::timeout(client.session_timeout() / 2, reconnected(&mut states)).await {
+                match timeout(client.session_timeout() / 2, reconnected(&mut states)).await {
                     Ok(next) => {
                         state = next;
                         false
@@ -173,8 +186,8 @@ impl Place {
         }
     }
 
-    async fn wait_for_turn(&self) -> Result<u64> {
-        let mut told = false;
+    async fn wait_for_turn(&self, standing_by: impl FnOnce()) -> Result<u64> {
+        let mut standing_by = Some(standing_by);
         loop {
             let line = match self.client.list_children(&self.leaders).await {
                 Ok(names) => line(names, &self.prefix),
@@ -188,9 +201,9 @@ impl Place {
             let Some(before) = index.checked_sub(1).and_then(|index| line.get(index)) else {
                 return self.epoch().await;
             };
-            if !told {
+            if let Some(standing_by) = standing_by.take() {
                 tracing::info!(ahead = index, "standing by: another process leads");
-                told = true;
+                standing_by();
             }
             match self.client.check_and_watch_stat(&format!("{}/{before}", self.leaders)).await {
                 Ok((Some(_), event)) => {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::Plugins;
 use super::progress::Progress;
 use super::supervise::{Assignment, supervise};
-use crate::cluster::Cluster;
+use crate::cluster::Ensemble;
 use crate::cluster::lease::{Lease, Role};
 use crate::error::{Next, Result};
+use crate::observe::{State, Status};
 use crate::patience::Patience;
 use crate::stop::Stop;
 
@@ -22,7 +23,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The set has to exist at first. When it is dropped later, the worker goes on:
 /// the stream may still hold changes that the target does not have.
 pub async fn lead(
-    zookeeper_hosts: &str,
+    ensemble: &Ensemble,
     plugins: &mut impl Plugins,
     assignment: &mut Assignment,
     stop: &mut Stop,
@@ -35,12 +36,14 @@ pub async fn lead(
         let candidate = tokio::select! {
             biased;
             () = stop.wait() => return Ok(()),
-            candidate = stand(zookeeper_hosts, assignment, &mut known) => candidate,
+            candidate = stand(ensemble, assignment, &mut known, progress.status()) => candidate,
         };
         let lease = match candidate {
             Ok(lease) => lease,
             Err(error) => {
+                let text = error.to_string();
                 let wait = patience.judge(error, progress.commits(), random())?;
+                progress.status().wait_for(&text);
                 tokio::select! {
                     biased;
                     () = stop.wait() => {}
@@ -50,28 +53,41 @@ pub async fn lead(
             }
         };
         patience = Patience::new(progress.commits());
-        tokio::select! {
+        progress.status().take_over();
+        let ended = tokio::select! {
             biased;
-            () = lease.lost() => tracing::warn!("this worker no longer leads: it stopped applying, and stands in line again"),
-            result = supervise(plugins, assignment, stop, progress, &mut random) => {
+            () = lease.lost() => None,
+            result = supervise(plugins, assignment, stop, progress, &mut random) => Some(result),
+        };
+        match ended {
+            // What another leader does is no fault of this one's.
+            Some(Err(error)) if !lease.is_confirmed().await => left(progress, &error),
+            Some(result) => {
                 // If it fails, the end of the session does the same.
                 let _ = tokio::time::timeout(LEAVE_TIMEOUT, lease.release()).await;
                 return result;
             }
+            None => left(progress, &"leadership of the set was lost, since ZooKeeper was out of reach or another worker leads"),
         }
     }
     Ok(())
 }
 
+fn left(progress: &Progress, why: &impl ToString) {
+    let why = why.to_string();
+    progress.status().wait_for(&why);
+    tracing::warn!(why, "this worker no longer leads: it stopped applying, and stands in line again");
+}
+
 /// Waits in line. `known`: whether the set was seen.
-async fn stand(zookeeper_hosts: &str, assignment: &Assignment, known: &mut bool) -> Result<Lease> {
+async fn stand(ensemble: &Ensemble, assignment: &Assignment, known: &mut bool, status: &Status) -> Result<Lease> {
     let Assignment { cluster, set, .. } = assignment;
-    let cluster = Cluster::connect(zookeeper_hosts, cluster).await?;
+    let cluster = ensemble.connect(cluster).await?;
     cluster.configuration().await?;
     match cluster.set(set).await {
         Ok(_) => *known = true,
         Err(error) if *known && error.next == Next::Configure => {}
         Err(error) => return Err(error),
     }
-    cluster.acquire(set, Role::Worker).await
+    cluster.acquire(set, Role::Worker, || status.enter(State::Standby)).await
 }

@@ -5,7 +5,9 @@
 mod admin;
 mod chaos;
 mod languages;
+mod leadership;
 mod pgbench;
+mod pgqd;
 mod queue;
 mod relay;
 mod replicate;

@@ -1,5 +1,6 @@
 //! Clusters and sets: created, changed and dropped, refused, killed half-way.
 
+mod backlog;
 mod capture;
 mod crashes;
 mod leadership;
