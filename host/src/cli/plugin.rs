@@ -36,7 +36,7 @@ pub struct Host {
     #[arg(long, env = "PGSHOVEL_PLUGIN_PATH", value_delimiter = ':', value_name = "FOLDERS")]
     pub plugin_path: Vec<PathBuf>,
 
-    /// Where to keep compiled plugins [default: pgshovel in the user's cache folder].
+    /// Where to keep compiled plugins, in a folder compiled-plugins [default: pgshovel in the user's cache folder].
     #[arg(long, env = "PGSHOVEL_CACHE_DIR", value_name = "FOLDER")]
     pub cache_dir: Option<PathBuf>,
 }

@@ -113,8 +113,13 @@ fn tick(engine: Weak<Inner>) -> Result<()> {
         .map_err(|error| Error::stop(format!("cannot start a thread: {error}")))
 }
 
+/// wasmtime keeps its folder below a size by removing from it whatever it finds,
+/// its own or not: it gets one of its own, inside the one that was named.
+const COMPILED: &str = "compiled-plugins";
+
 /// Without its cache the host only starts slower.
 fn cache(folder: &Path) -> Option<Cache> {
+    let folder = &folder.join(COMPILED);
     // wasmtime wants an absolute path.
     let absolute = std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize()).map_err(wasmtime::Error::from);
     let opened = absolute.and_then(|folder| {
