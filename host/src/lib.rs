@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod config;
 pub mod memory;
 pub mod nearest;
+pub mod observe;
 pub mod patience;
 pub mod plugins;
 pub mod postgres;

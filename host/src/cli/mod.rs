@@ -2,6 +2,7 @@
 
 mod cluster;
 mod plugin;
+mod queue;
 mod relay;
 mod replicate;
 mod set;
@@ -10,13 +11,18 @@ mod stream;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::cluster::{Ensemble, SESSION_TIMEOUT};
 use crate::error::{Error, Result};
+use crate::observe::Status;
+use crate::observe::server::Server;
 
 /// Moves the changes made to a PostgreSQL database, in order and with their
 /// transaction boundaries, into a stream, and from there into any store.
@@ -51,6 +57,37 @@ pub struct Common {
     /// How to log, on standard error.
     #[arg(long, global = true, env = "PGSHOVEL_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,
+}
+
+/// Options of the commands that run until they are stopped.
+#[derive(Args, Clone, Debug)]
+pub struct Following {
+    /// Serve over HTTP, at this address: /healthz (200 while the process lives), /readyz (200 when it
+    /// works or stands by, 503 when it waits for something; what for is in the answer, as JSON) and
+    /// /metrics (for Prometheus). Not served unless it is given. There is no password: give an
+    /// address that only your own network reaches.
+    #[arg(long, env = "PGSHOVEL_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// After as long without a word from this process ZooKeeper lets another one lead: a standby
+    /// takes over within twice this time. ZooKeeper's servers bound it (minSessionTimeout, maxSessionTimeout).
+    #[arg(long, env = "PGSHOVEL_SESSION_TIMEOUT", default_value_t = SESSION_TIMEOUT.as_secs(), value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub session_timeout: u64,
+}
+
+impl Following {
+    fn ensemble(&self, common: &Common) -> Ensemble {
+        Ensemble { hosts: common.zookeeper_hosts.clone(), session_timeout: Duration::from_secs(self.session_timeout) }
+    }
+
+    /// Runs `work`, which writes `status`, and serves beside it, if that is asked for.
+    async fn follow(&self, status: Status, work: impl Future<Output = Result<()>>) -> Result<()> {
+        match self.listen {
+            Some(address) => Server::bind(address, status).await?.beside(work).await,
+            None => work.await,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

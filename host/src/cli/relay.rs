@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::plugin::Host;
-use super::{Common, signal};
+use super::queue::QUEUE_BYTES_MAX;
+use super::{Common, Following, signal};
 use crate::config::{self, Section};
 use crate::error::Result;
 use crate::plugins::{Context, Engine, Role, check, writer};
@@ -17,8 +18,11 @@ use crate::relay::supervise::{Assignment, Plugins, supervise};
 /// command ends with 0 when it is asked to (SIGINT, SIGTERM) or the set is dropped.
 ///
 /// The relay makes the queue's ticks and rotates its tables, for which the role in
-/// the set's connection string needs pgq_admin and pg_monitor. Leave the database
-/// out of pgqd's database_list: where pgqd serves it, the relay does neither.
+/// the set's connection string needs pgq_admin and pg_monitor. PgQ's daemon pgqd may
+/// serve the database beside it, for other queues: it leaves this one alone.
+///
+/// A queue that takes more disk than --queue-bytes-max is warned of, by a relay that
+/// stands by too; where no relay runs, `pgshovel set check` tells.
 ///
 /// While it works it logs a line "relayed" at most every two seconds, with the
 /// fields batches, mutations and bytes (since its start), tick and lag_seconds; and
@@ -39,6 +43,11 @@ pub struct Arguments {
     /// How often to rotate the queue's tables, which frees the space of what was relayed; 0: never.
     #[arg(long, env = "PGSHOVEL_ROTATION_PERIOD", default_value_t = 7200, value_name = "SECONDS")]
     pub rotation_period: u64,
+    /// Warn when the queue's tables take more bytes of disk than this; 0: never.
+    #[arg(long, env = "PGSHOVEL_QUEUE_BYTES_MAX", default_value_t = QUEUE_BYTES_MAX, value_name = "BYTES")]
+    pub queue_bytes_max: u64,
+    #[command(flatten)]
+    pub following: Following,
     #[command(flatten)]
     pub plugins: Host,
 }
@@ -65,16 +74,20 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     check(&engine, &configuration.stream, Role::Writer).await?;
     let mut plugins = Configured { engine, stream: configuration.stream, context };
     let assignment = Assignment {
-        zookeeper_hosts: common.zookeeper_hosts.clone(),
+        ensemble: arguments.following.ensemble(common),
         cluster: common.cluster.clone(),
         set: arguments.set.clone(),
         consumer: arguments.consumer_id.clone(),
         grace: Duration::from_secs(arguments.grace_period),
         rotation_period: Duration::from_secs(arguments.rotation_period),
+        queue_bytes_max: Some(arguments.queue_bytes_max).filter(|bytes_max| *bytes_max > 0),
     };
     let mut stop = signal::stop_on_signals(assignment.grace)?;
     let mut progress = Progress::new(&arguments.set);
-    let result = supervise(&mut plugins, &assignment, &mut stop, &mut progress, rand::random).await;
+    let status = progress.status().clone();
+    status.ends_with(&stop);
+    let work = supervise(&mut plugins, &assignment, &mut stop, &mut progress, rand::random);
+    let result = arguments.following.follow(status, work).await;
     progress.ended();
     result
 }

@@ -8,7 +8,7 @@ use proto::batch::step::Options;
 use uuid::Uuid;
 
 use super::plugin::Host;
-use super::{Common, signal};
+use super::{Common, Following, signal};
 use crate::capabilities::origin::Snapshot;
 use crate::cluster::Cluster;
 use crate::config::{self, ReplicateConfiguration};
@@ -57,6 +57,8 @@ pub struct Arguments {
     /// after that it is rolled back, and applied again at the next start.
     #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS")]
     pub grace_period: u64,
+    #[command(flatten)]
+    pub following: Following,
     #[command(flatten)]
     pub plugins: Host,
 }
@@ -132,7 +134,10 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     };
     let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
     let mut progress = Progress::new(&arguments.set);
-    let result = lead(&common.zookeeper_hosts, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random).await;
+    let (ensemble, status) = (arguments.following.ensemble(common), progress.status().clone());
+    status.ends_with(&stop);
+    let work = lead(&ensemble, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random);
+    let result = arguments.following.follow(status, work).await;
     progress.ended();
     result
 }

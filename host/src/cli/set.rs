@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use serde_json::json;
 
+use super::queue::{self, Check, Seen};
 use super::{Common, cluster};
 use crate::cluster::admin::Ready;
 use crate::cluster::change::{Changer, Unobserved};
@@ -65,7 +66,8 @@ pub enum Command {
         #[command(flatten)]
         source: Source,
     },
-    /// List the replication sets. Passwords are not printed.
+    /// List the replication sets, and how large and how far behind their queues are.
+    /// Passwords are not printed.
     List {
         /// As what.
         #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "table", value_name = "FORMAT")]
@@ -85,6 +87,10 @@ pub enum Command {
         #[arg(long, env = "PGSHOVEL_SHOW_SECRETS", value_parser = FalseyValueParser::new())]
         show_secrets: bool,
     },
+    /// Look at queues: what they take on disk, who reads them, what is unread and how
+    /// old. Fails if one is larger or older than it may be: for cron and monitoring.
+    #[command(after_help = "Example:\n  pgshovel set check --all --queue-bytes-max 5000000000 --lag-max 600")]
+    Check(Check),
     /// Change a set: its tables, their columns, its database.
     ///
     /// No change of a row is lost, whatever writes to the tables meanwhile. What an
@@ -171,6 +177,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let ready = changer.drop(name, expected, *force).await?;
             carry_out(&changer, ready, *dry_run, &format!("dropped the set {name:?}")).await
         }
+        Command::Check(check) => queue::check(common, check).await,
         Command::List { format } => list(common, *format).await,
         Command::Inspect { name, format, show_secrets } => inspect(common, name, *format, *show_secrets).await,
     }
@@ -218,13 +225,16 @@ async fn list(common: &Common, format: ListFormat) -> Result<()> {
     for name in cluster.set_names().await? {
         sets.extend(cluster.find_set(&name).await?);
     }
+    let mut sets = queue::look_all(&cluster, sets).await;
+    sets.iter_mut().for_each(|seen| hide(&mut seen.set));
     match format {
         ListFormat::Json => print_json(&sets.iter().map(as_json).collect::<Vec<_>>()),
         ListFormat::Table => {
-            let header = ["SET", "VERSION", "DATABASE", "TABLES"].map(str::to_owned).to_vec();
-            let rows = sets
-                .iter()
-                .map(|set| vec![set.name.clone(), set.version.clone(), place(&set.configuration), tables(&set.configuration).join(", ")]);
+            let header = ["SET", "VERSION", "DATABASE", "QUEUE", "LAG", "TABLES"].map(str::to_owned).to_vec();
+            let rows = sets.iter().map(|Seen { set, queue }| {
+                let tables = tables(&set.configuration).join(", ");
+                vec![set.name.clone(), set.version.clone(), place(&set.configuration), queue::disk(queue), queue::lag(queue), tables]
+            });
             print_table(std::iter::once(header).chain(rows).collect());
             Ok(())
         }
@@ -239,18 +249,24 @@ async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secret
     if let Some(expected) = expected.filter(|expected| *expected != set.version) {
         return Err(Error::stop(format!("the set {name:?} is of version {}, not {expected}", set.version)));
     }
+    // What `set update` reads is in ZooKeeper alone.
+    let queue = match format {
+        InspectFormat::Text => None,
+        InspectFormat::Json | InspectFormat::Table => Some(queue::look(&cluster, &set).await),
+    };
     if !show_secrets {
-        set.configuration.database.dsn = secret::mask(&set.configuration.database.dsn);
+        hide(&mut set);
     }
-    match format {
-        InspectFormat::Text => {
-            eprintln!("version: {}", set.version);
-            print!("{}", proto::text::print(&set.configuration));
-            Ok(())
-        }
-        InspectFormat::Json => print_json(&as_json(&set)),
-        InspectFormat::Table => {
-            println!("set:      {}\nversion:  {}\ndatabase: {}\n", set.name, set.version, set.configuration.database.dsn);
+    match (format, queue) {
+        (InspectFormat::Json, Some(queue)) => print_json(&as_json(&Seen { set, queue })),
+        (InspectFormat::Table, Some(queue)) => {
+            println!("set:      {}\nversion:  {}\ndatabase: {}", set.name, set.version, set.configuration.database.dsn);
+            println!("queue:    {} of disk, {} behind\n", queue::disk(&queue), queue::lag(&queue));
+            if let Ok(queue) = &queue {
+                let header = ["CONSUMER", "UNREAD", "LAG", "RELAY"].map(str::to_owned).to_vec();
+                print_table(std::iter::once(header).chain(queue::consumers(queue, &[])).collect());
+                println!();
+            }
             let header = ["TABLE", "IDENTITY", "COLUMNS"].map(str::to_owned).to_vec();
             let rows = set.configuration.tables.iter().zip(tables(&set.configuration)).map(|(table, name)| {
                 let columns = if table.columns.is_empty() { "all".to_owned() } else { table.columns.join(", ") };
@@ -259,18 +275,31 @@ async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secret
             print_table(std::iter::once(header).chain(rows).collect());
             Ok(())
         }
+        _ => {
+            eprintln!("version: {}", set.version);
+            print!("{}", proto::text::print(&set.configuration));
+            Ok(())
+        }
     }
 }
 
+fn hide(set: &mut StoredSet) {
+    set.configuration.database.dsn = secret::mask(&set.configuration.database.dsn);
+}
+
 /// Passwords stay only if the caller left them in.
-fn as_json(set: &StoredSet) -> serde_json::Value {
+fn as_json(seen: &Seen) -> serde_json::Value {
+    let set = &seen.set;
     let tables: Vec<serde_json::Value> = set
         .configuration
         .tables
         .iter()
         .map(|table| json!({"schema": table.schema(), "name": table.name, "primary_keys": table.primary_keys, "columns": table.columns}))
         .collect();
-    json!({"name": set.name, "version": set.version, "database": {"dsn": set.configuration.database.dsn}, "tables": tables})
+    let mut object =
+        json!({"name": set.name, "version": set.version, "database": {"dsn": set.configuration.database.dsn}, "tables": tables});
+    seen.add_to(&mut object);
+    object
 }
 
 fn tables(configuration: &ReplicationSetConfiguration) -> Vec<String> {

@@ -46,17 +46,18 @@ pub struct Lease {
 }
 
 impl Cluster {
-    /// Waits in line until this process leads `role` of `set`. Dropping the
-    /// future leaves the line. `Retry` when the session is lost while waiting.
-    pub async fn acquire(&self, set: &str, role: Role) -> Result<Lease> {
+    /// Waits in line until this process leads `role` of `set`; `standing_by` is called
+    /// if another one does. Dropping the future leaves the line. `Retry` when the
+    /// session is lost while waiting.
+    pub async fn acquire(&self, set: &str, role: Role, standing_by: impl FnOnce()) -> Result<Lease> {
         name::check_set(set)?;
         let leaders = self.leaders_path(set);
         self.ensure(&leaders).await?;
         let place = Place::take(self, &leaders, role).await?;
-        let epoch = place.wait_for_turn().await?;
+        let epoch = place.wait_for_turn(standing_by).await?;
         let (sender, held) = watch::channel(true);
         let guard = tokio::spawn(guard(place.cluster.client.clone(), place.path.clone(), sender));
-        tracing::info!(set, %role, epoch, "leading");
+        tracing::info!(set, %role, epoch, session_timeout_seconds = self.client.session_timeout().as_secs_f64(), "leading");
         Ok(Lease { place, epoch, held, guard })
     }
 }
@@ -87,7 +88,7 @@ impl Lease {
     /// that one has taken over: it is to wait for its turn (`Retry`), not to end.
     pub async fn judge(&self, error: Error) -> Error {
         match error.next {
-            Next::Retry | Next::Trap => error,
+            Next::Retry | Next::Blocked | Next::Trap => error,
             _ if self.is_confirmed().await => error,
             _ => Error::retry(format!("leadership of the set was lost, and then: {error}")),
         }
@@ -143,7 +144,7 @@ async fn guard(client: zookeeper::Client, path: String, held: watch::Sender<bool
             // A broken connection is noticed after at most two fifths of the
             // session's time, so half of it more still ends before the session does.
             SessionState::Disconnected | SessionState::ConnectedReadOnly => {
-                match tokio::time::timeout(client.session_timeout() / 2, reconnected(&mut states)).await {
+                match timeout(client.session_timeout() / 2, reconnected(&mut states)).await {
                     Ok(next) => {
                         state = next;
                         false
@@ -199,8 +200,8 @@ impl Place {
         }
     }
 
-    async fn wait_for_turn(&self) -> Result<u64> {
-        let mut told = false;
+    async fn wait_for_turn(&self, standing_by: impl FnOnce()) -> Result<u64> {
+        let mut standing_by = Some(standing_by);
         loop {
             let line = match self.cluster.client.list_children(&self.leaders).await {
                 Ok(names) => line(names, &self.prefix),
@@ -214,9 +215,9 @@ impl Place {
             let Some(before) = index.checked_sub(1).and_then(|index| line.get(index)) else {
                 return self.epoch().await;
             };
-            if !told {
+            if let Some(standing_by) = standing_by.take() {
                 tracing::info!(ahead = index, "standing by: another process leads");
-                told = true;
+                standing_by();
             }
             match self.cluster.client.check_and_watch_stat(&format!("{}/{before}", self.leaders)).await {
                 Ok((Some(_), event)) => {

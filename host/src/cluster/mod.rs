@@ -32,9 +32,9 @@ use znode::{Failure, Write};
 /// it tells of every connection.
 pub const LOG_FILTER: &str = "zookeeper_client=warn";
 
-/// What a session is asked to survive without a word between us and ZooKeeper;
-/// the server may grant less or more.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a session is asked to survive without a word between us and ZooKeeper,
+/// unless the operator says otherwise; the server may grant less or more.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the first connection may take, over all servers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +49,22 @@ const WRITES_MAX: u32 = 10;
 /// what guards them is the network.
 const ACLS: zookeeper::Acls<'static> = zookeeper::Acls::anyone_all();
 
+/// ZooKeeper, as relays and workers use it: who leads is told by sessions.
+#[derive(Clone, Debug)]
+pub struct Ensemble {
+    /// As [`Cluster::connect`] takes them.
+    pub hosts: String,
+    /// After as long without a word another process may lead.
+    pub session_timeout: Duration,
+}
+
+impl Ensemble {
+    /// See [`Cluster::connect`].
+    pub async fn connect(&self, name: &str) -> Result<Cluster> {
+        Cluster::connect_for(&self.hosts, name, self.session_timeout).await
+    }
+}
+
 /// A session with ZooKeeper, and the cluster in it. After the session is lost
 /// every call fails with `Retry`: connect anew.
 #[derive(Clone, Debug)]
@@ -62,8 +78,12 @@ impl Cluster {
     /// Connects to `hosts`, a list `host:port[,host:port…][/chroot]`. Does not
     /// ask whether the cluster exists. `Retry` if no server answers in time.
     pub async fn connect(hosts: &str, name: &str) -> Result<Self> {
+        Self::connect_for(hosts, name, SESSION_TIMEOUT).await
+    }
+
+    async fn connect_for(hosts: &str, name: &str, session_timeout: Duration) -> Result<Self> {
         name::check_cluster(name)?;
-        let connector = zookeeper::Client::connector().with_session_timeout(SESSION_TIMEOUT);
+        let connector = zookeeper::Client::connector().with_session_timeout(session_timeout);
         let client = match tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(hosts)).await {
             Ok(Ok(client)) => client,
             Ok(Err(zookeeper::Error::BadArguments(cause))) => {
@@ -73,8 +93,7 @@ impl Cluster {
             }
             Ok(Err(zookeeper::Error::Timeout | zookeeper::Error::NoHosts)) | Err(_) => {
                 return Err(Error::retry(format!(
-                    "no ZooKeeper server answered at {hosts:?} within {} s; see that one runs, and --zookeeper-hosts",
-                    CONNECT_TIMEOUT.as_secs()
+                    "no ZooKeeper server answered at {hosts:?} in time; see that one runs, and --zookeeper-hosts"
                 )));
             }
             Ok(Err(error)) => return Err(explain(&error).context(format!("cannot connect to ZooKeeper at {hosts:?}"))),

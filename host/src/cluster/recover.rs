@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::Cluster;
+use super::Ensemble;
 use super::apply::{self, Attempts};
 use super::change::{Changer, Unobserved, first_dsn};
 use super::pending::{InFlight, State, WHOLE_CLUSTER};
@@ -183,17 +183,17 @@ impl Changer<'_> {
 
 /// Ends what commands leave behind that die, for as long as it is not dropped. Waits
 /// for nothing: what is in the way is tried again after [`PERIOD`].
-pub async fn keep_watch(zookeeper_hosts: &str, cluster: &str) {
+pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) {
     loop {
-        let Err(error) = watch(zookeeper_hosts, cluster).await;
+        let Err(error) = watch(ensemble, cluster).await;
         // Whoever cannot do without ZooKeeper says so.
         tracing::debug!(%error, "what was left behind cannot be looked for");
         tokio::time::sleep(PERIOD).await;
     }
 }
 
-async fn watch(zookeeper_hosts: &str, cluster: &str) -> Result<std::convert::Infallible> {
-    let cluster = Cluster::connect(zookeeper_hosts, cluster).await?;
+async fn watch(ensemble: &Ensemble, cluster: &str) -> Result<std::convert::Infallible> {
+    let cluster = ensemble.connect(cluster).await?;
     loop {
         let configuration = cluster.configuration().await?;
         let changer = Changer { attempts: Attempts::one, ..Changer::new(&cluster, &configuration, &Unobserved) };

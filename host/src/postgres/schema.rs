@@ -184,7 +184,9 @@ pub fn forget_set(cluster: &str, set: &str) -> String {
 
 /// Creates the queue with its consumer. Ticks are the relay's to make; these
 /// limits hold for whatever else ticks: a batch at least twice a second while
-/// there are events, of some ten thousand of them, and one a minute without.
+/// there are events, of some ten thousand of them, and one a minute without. Its
+/// tables are the relay's to rotate: PgQ's maintenance would end a rotation too
+/// early, and lose events.
 #[must_use]
 pub fn create_queue(cluster: &str, set: &str) -> String {
     let queue = literal(&name::queue(cluster, set));
@@ -193,6 +195,7 @@ pub fn create_queue(cluster: &str, set: &str) -> String {
 SELECT pgq.set_queue_config({queue}, 'ticker_max_count', '10000');
 SELECT pgq.set_queue_config({queue}, 'ticker_max_lag', '500 milliseconds');
 SELECT pgq.set_queue_config({queue}, 'ticker_idle_period', '1 minute');
+SELECT pgq.set_queue_config({queue}, 'rotation_period', '100 years');
 SELECT pgq.register_consumer({queue}, {consumer});",
         consumer = literal(CONSUMER)
     )

@@ -6,16 +6,15 @@ use proto::batch::Batch;
 use proto::timestamp;
 use tokio::time::Instant;
 
+use crate::observe::{Last, Status};
+
 /// No two lines come closer than this.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Counts since the process started; they only grow.
+/// Writes the counts of the relay's [`Status`], and says them.
 #[derive(Debug)]
 pub struct Progress {
-    set: String,
-    batches: u64,
-    mutations: u64,
-    bytes: u64,
+    status: Status,
     said: Option<Instant>,
     /// The batch under way: its last tick, and since when.
     begun: Option<(u64, Instant)>,
@@ -24,13 +23,20 @@ pub struct Progress {
 impl Progress {
     #[must_use]
     pub fn new(set: &str) -> Self {
-        Self { set: set.to_owned(), batches: 0, mutations: 0, bytes: 0, said: None, begun: None }
+        Self { status: Status::new("relay", set), said: None, begun: None }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
     }
 
     /// A part of `batch` was handed to the stream.
     pub fn pushed(&mut self, batch: &Batch, mutations: u64, bytes: u64) {
-        self.mutations += mutations;
-        self.bytes += bytes;
+        self.status.update(|facts| {
+            facts.mutations += mutations;
+            facts.bytes += bytes;
+        });
         let (_, since) = *match &mut self.begun {
             Some(begun) if begun.0 == batch.end.id => begun,
             other => other.insert((batch.end.id, Instant::now())),
@@ -43,18 +49,23 @@ impl Progress {
 
     /// `batch` is durable in the stream and finished in the queue.
     pub fn finished(&mut self, batch: &Batch) {
-        self.batches += 1;
+        self.status.update(|facts| {
+            facts.batches += 1;
+            facts.attempts = 0;
+            facts.last = Some(last(batch, now_us()));
+        });
         self.say(batch, true);
     }
 
     #[must_use]
     pub fn batches(&self) -> u64 {
-        self.batches
+        self.status.update(|facts| facts.batches)
     }
 
     /// The relay ends, for whatever reason.
     pub fn ended(&self) {
-        tracing::info!(set = %self.set, batches = self.batches, mutations = self.mutations, bytes = self.bytes, "ended");
+        let facts = self.status.facts();
+        tracing::info!(set = %facts.set, batches = facts.batches, mutations = facts.mutations, bytes = facts.bytes, "ended");
     }
 
     fn say(&mut self, batch: &Batch, finished: bool) {
@@ -62,13 +73,14 @@ impl Progress {
             return;
         }
         self.said = Some(Instant::now());
+        let facts = self.status.facts();
         tracing::info!(
-            set = %self.set,
-            batches = self.batches,
-            mutations = self.mutations,
-            bytes = self.bytes,
+            set = %facts.set,
+            batches = facts.batches,
+            mutations = facts.mutations,
+            bytes = facts.bytes,
             tick = batch.end.id,
-            lag_seconds = lag(batch, now_us()),
+            lag_seconds = last(batch, now_us()).lag_seconds,
             finished,
             "relayed"
         );
@@ -81,9 +93,9 @@ pub(super) fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// How long ago, at `now_us`, the last changes of `batch` were ready to be relayed.
-fn lag(batch: &Batch, now_us: i64) -> f64 {
-    let ready = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
-    let microseconds = now_us.saturating_sub(ready).max(0);
-    (microseconds / 1000) as f64 / 1000.0
+/// `batch`, done with at `now_us`.
+fn last(batch: &Batch, now_us: i64) -> Last {
+    let ready_us = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
+    let microseconds = now_us.saturating_sub(ready_us).max(0);
+    Last { tick: batch.end.id, ready_us, lag_seconds: (microseconds / 1000) as f64 / 1000.0 }
 }

@@ -5,7 +5,9 @@
 //! next one has a higher epoch, so that readers of the stream know what is left
 //! of the one before for what it is.
 
+use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::batch::publisher::Publisher;
@@ -18,11 +20,12 @@ use super::run::{Push, run};
 use crate::cluster::lease::{Lease, Role};
 use crate::cluster::recover::keep_watch;
 use crate::cluster::watch::{Change, Watch};
-use crate::cluster::{Cluster, StoredSet};
+use crate::cluster::{Cluster, Ensemble, StoredSet};
 use crate::error::{Error, Next, Result};
+use crate::observe::{State, Status};
 use crate::patience::Patience;
 use crate::ports::Writer;
-use crate::postgres::queue::{Queue, Settings};
+use crate::postgres::queue::{Queue, Settings, backlog};
 use crate::stop::{self, Stop};
 
 /// A call that is under way when the grace period ends may take this much longer.
@@ -38,7 +41,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a relay is to do.
 #[derive(Clone, Debug)]
 pub struct Assignment {
-    pub zookeeper_hosts: String,
+    pub ensemble: Ensemble,
     pub cluster: String,
     pub set: String,
     pub consumer: String,
@@ -46,6 +49,8 @@ pub struct Assignment {
     pub grace: Duration,
     /// See [`Settings::rotation_period`].
     pub rotation_period: Duration,
+    /// See [`Settings::queue_bytes_max`].
+    pub queue_bytes_max: Option<u64>,
 }
 
 /// Opens the writer that the configuration names, anew for every attempt.
@@ -78,11 +83,12 @@ pub async fn supervise(
     mut random: impl FnMut() -> u32 + Send,
 ) -> Result<()> {
     let mut patience = Patience::new(progress.batches());
-    let mut relay = Relay { assignment, seen: false, served: false };
-    let (hosts, cluster) = (assignment.zookeeper_hosts.clone(), assignment.cluster.clone());
+    let status = progress.status().clone();
+    let mut relay = Relay { assignment, status, seen: false, served: false };
+    let (ensemble, cluster) = (assignment.ensemble.clone(), assignment.cluster.clone());
     // Beside the work, since it may be what the work waits for. Ends with this.
     let mut watch = JoinSet::new();
-    watch.spawn(async move { keep_watch(&hosts, &cluster).await });
+    watch.spawn(async move { keep_watch(&ensemble, &cluster).await });
     while !stop.requested() {
         let error = match relay.attempt(plugins, stop, progress).await {
             Ok(End::Moved) => continue,
@@ -94,7 +100,9 @@ pub async fn supervise(
             Err(error) if stop.requested() && error.is_tried_again() => return Ok(()),
             Err(error) => error,
         };
+        let text = error.to_string();
         let wait = patience.judge(error, progress.batches(), random())?;
+        relay.status.wait_for(&text);
         tokio::select! {
             biased;
             () = stop.wait() => {}
@@ -107,6 +115,7 @@ pub async fn supervise(
 /// What is known from attempt to attempt.
 struct Relay<'a> {
     assignment: &'a Assignment,
+    status: Status,
     /// The set existed when last looked at: if it no longer does, it was dropped.
     seen: bool,
     /// Its queue was open.
@@ -129,6 +138,7 @@ impl Relay<'_> {
             post = self.take_post() => post?,
         };
         let Some(mut post) = post else { return Ok(End::Dropped) };
+        self.status.take_over();
         let served = self.serve(&mut post, plugins, stop, progress).await;
         let end = match served {
             Err(error) => self.settle(&mut post, error).await,
@@ -141,19 +151,24 @@ impl Relay<'_> {
 
     /// Waits for leadership; `None` if the set was dropped.
     async fn take_post(&mut self) -> Result<Option<Post>> {
-        let Assignment { zookeeper_hosts, cluster, set, .. } = self.assignment;
-        let cluster = Cluster::connect(zookeeper_hosts, cluster).await?;
+        let Assignment { ensemble, cluster, set, .. } = self.assignment;
+        let cluster = ensemble.connect(cluster).await?;
         cluster.configuration().await?;
         let stored = if self.seen { cluster.find_set(set).await? } else { Some(cluster.set(set).await?) };
         let Some(stored) = stored else { return Ok(None) };
         self.seen = true;
-        let mut watch = cluster.watch(stored);
+        let mut watch = cluster.watch(stored.clone());
         let lease = {
-            let mut acquire = pin!(cluster.acquire(set, Role::Relay));
+            let mut acquire = pin!(cluster.acquire(set, Role::Relay, || self.status.enter(State::Standby)));
+            let mut looking = pin!(self.look(&stored));
             loop {
                 tokio::select! {
                     lease = &mut acquire => break lease?,
-                    change = watch.changed() => if change? == Change::Dropped { return Ok(None) },
+                    change = watch.changed() => match change? {
+                        Change::Dropped => return Ok(None),
+                        Change::Changed(now) => looking.set(self.look(&now)),
+                    },
+                    never = &mut looking => match never {},
                 }
             }
         };
@@ -165,7 +180,7 @@ impl Relay<'_> {
     /// Relays for as long as leadership lasts and the set stays where it is.
     async fn serve<P: Plugins>(&mut self, post: &mut Post, plugins: &mut P, stop: &mut Stop, progress: &mut Progress) -> Result<End> {
         let Post { set, watch, lease, .. } = post;
-        let settings = self.settings(set);
+        let settings = self.settings(set, lease.epoch());
         let open = async {
             let queue = Queue::open(settings).await?;
             let writer = plugins.writer().await?;
@@ -178,6 +193,7 @@ impl Relay<'_> {
             opened = open => opened?,
         };
         self.served = true;
+        self.status.enter(State::Leading);
         let mut publisher = Publisher::new(Uuid::new_v4().into_bytes(), lease.epoch());
         let (stopper, mut inner) = stop::channel();
         let mut overdue = inner.clone();
@@ -205,9 +221,15 @@ impl Relay<'_> {
         }
     }
 
-    fn settings(&self, set: &StoredSet) -> Settings {
-        let Assignment { cluster, set: name, consumer, rotation_period, .. } = self.assignment.clone();
-        Settings { dsn: set.configuration.database.dsn.clone(), cluster, set: name, consumer, rotation_period }
+    /// While another relay leads: it may be stuck.
+    fn look(&self, set: &StoredSet) -> impl Future<Output = Infallible> + use<> {
+        backlog::follow(Arc::new(self.settings(set, 0)), backlog::STANDBY_EVERY)
+    }
+
+    fn settings(&self, set: &StoredSet, epoch: u64) -> Settings {
+        let Assignment { cluster, set: name, consumer, rotation_period, queue_bytes_max, .. } = self.assignment.clone();
+        let (dsn, status) = (set.configuration.database.dsn.clone(), self.status.clone());
+        Settings { dsn, cluster, set: name, consumer, epoch, rotation_period, queue_bytes_max, status }
     }
 
     /// An error that another leader or an administrator's change explains is no error.
@@ -248,5 +270,5 @@ async fn elsewhere(watch: &mut Watch, set: &StoredSet) -> Result<End> {
 }
 
 fn lost() -> Error {
-    Error::retry("leadership of the set was lost, and publishing has ended")
+    Error::retry("leadership of the set was lost, since ZooKeeper was out of reach or another relay leads, and publishing has ended")
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::Plugins;
 use super::progress::Progress;
 use super::supervise::{Assignment, supervise};
-use crate::cluster::Cluster;
+use crate::cluster::Ensemble;
 use crate::cluster::lease::{Lease, Role};
 use crate::error::{Next, Result};
+use crate::observe::{State, Status};
 use crate::patience::Patience;
 use crate::stop::Stop;
 
@@ -22,7 +23,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The set has to exist at first. When it is dropped later, the worker goes on:
 /// the stream may still hold changes that the target does not have.
 pub async fn lead(
-    zookeeper_hosts: &str,
+    ensemble: &Ensemble,
     plugins: &mut impl Plugins,
     assignment: &mut Assignment,
     stop: &mut Stop,
@@ -35,12 +36,13 @@ pub async fn lead(
         let candidate = tokio::select! {
             biased;
             () = stop.wait() => return Ok(()),
-            candidate = stand(zookeeper_hosts, assignment, &mut known) => candidate,
+            candidate = stand(ensemble, assignment, &mut known, progress.status()) => candidate,
         };
         let error = match candidate {
             Err(error) => error,
             Ok(lease) => {
                 patience = Patience::new(progress.commits());
+                progress.status().take_over();
                 match serve(lease, plugins, assignment, stop, progress, &mut random).await {
                     Ok(End::Stopped) => return Ok(()),
                     Ok(End::Superseded) => continue,
@@ -49,7 +51,9 @@ pub async fn lead(
                 }
             }
         };
+        let text = error.to_string();
         let wait = patience.judge(error, progress.commits(), random())?;
+        progress.status().wait_for(&text);
         tokio::select! {
             biased;
             () = stop.wait() => {}
@@ -74,33 +78,34 @@ async fn serve(
     progress: &mut Progress,
     random: impl FnMut() -> u32 + Send,
 ) -> Result<End> {
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        () = lease.lost() => {
-            tracing::warn!("this worker no longer leads: it stopped applying, and stands in line again");
-            Ok(End::Superseded)
-        }
-        result = supervise(plugins, assignment, stop, progress, random) => {
-            let result = match result {
-                Ok(()) => Ok(End::Stopped),
-                Err(error) => Err(lease.judge(error).await),
-            };
-            // If it fails, the end of the session does the same.
-            let _ = tokio::time::timeout(LEAVE_TIMEOUT, lease.release()).await;
-            result
-        }
-    }
+        () = lease.lost() => None,
+        result = supervise(plugins, assignment, stop, progress, random) => Some(result),
+    };
+    let Some(result) = ended else {
+        progress.status().wait_for(&"leadership of the set was lost, since ZooKeeper was out of reach or another worker leads");
+        tracing::warn!("this worker no longer leads: it stopped applying, and stands in line again");
+        return Ok(End::Superseded);
+    };
+    let result = match result {
+        Ok(()) => Ok(End::Stopped),
+        Err(error) => Err(lease.judge(error).await),
+    };
+    // If it fails, the end of the session does the same.
+    let _ = tokio::time::timeout(LEAVE_TIMEOUT, lease.release()).await;
+    result
 }
 
 /// Waits in line. `known`: whether the set was seen.
-async fn stand(zookeeper_hosts: &str, assignment: &Assignment, known: &mut bool) -> Result<Lease> {
+async fn stand(ensemble: &Ensemble, assignment: &Assignment, known: &mut bool, status: &Status) -> Result<Lease> {
     let Assignment { cluster, set, .. } = assignment;
-    let cluster = Cluster::connect(zookeeper_hosts, cluster).await?;
+    let cluster = ensemble.connect(cluster).await?;
     cluster.configuration().await?;
     match cluster.set(set).await {
         Ok(_) => *known = true,
         Err(error) if *known && error.next == Next::Configure => {}
         Err(error) => return Err(error),
     }
-    cluster.acquire(set, Role::Worker).await
+    cluster.acquire(set, Role::Worker, || status.enter(State::Standby)).await
 }

@@ -1,12 +1,13 @@
 //! What a worker has done so far, for people and for programs that read the log.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use proto::batch::Batch;
 use proto::row::Relation;
 use proto::timestamp;
 use tokio::time::Instant;
+
+use crate::observe::{Last, State, Status};
 
 /// No two lines come closer than this, but where a phase or a table begins or ends.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -20,26 +21,22 @@ pub enum Phase {
     Streaming,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    const fn name(self) -> &'static str {
+        match self {
             Self::Bootstrap => "bootstrap",
             Self::CatchingUp => "catching-up",
             Self::Streaming => "streaming",
-        })
+        }
     }
 }
 
-/// Counts since the process started.
+/// Writes the counts of the worker's [`Status`], and says them.
 #[derive(Debug)]
 pub struct Progress {
-    set: String,
+    status: Status,
     phase: Option<Phase>,
     table: Option<Table>,
-    rows: u64,
-    mutations: u64,
-    batches: u64,
-    commits: u64,
     said: Option<Instant>,
 }
 
@@ -56,32 +53,40 @@ struct Table {
 impl Progress {
     #[must_use]
     pub fn new(set: &str) -> Self {
-        Self { set: set.to_owned(), phase: None, table: None, rows: 0, mutations: 0, batches: 0, commits: 0, said: None }
+        Self { status: Status::new("worker", set), phase: None, table: None, said: None }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
     }
 
     /// Commits of the target.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.commits
+        self.status.update(|facts| facts.commits)
     }
 
     #[must_use]
     pub fn mutations(&self) -> u64 {
-        self.mutations
+        self.status.update(|facts| facts.mutations)
     }
 
     pub(super) fn phase(&self) -> Phase {
         self.phase.unwrap_or(Phase::Bootstrap)
     }
 
-    /// A bootstrap begins from its start.
+    /// The worker works, in this phase. A bootstrap begins from its start.
     pub(super) fn enter(&mut self, phase: Phase) {
         if phase == Phase::Bootstrap {
-            self.rows = 0;
+            self.status.update(|facts| facts.rows = 0);
             self.table = None;
         }
+        self.status.enter(State::Leading);
+        self.status.update(|facts| facts.phase = Some(phase.name()));
         if self.phase.replace(phase) != Some(phase) {
-            tracing::info!(set = %self.set, %phase, rows = self.rows, mutations = self.mutations, batches = self.batches, "phase");
+            let facts = self.status.facts();
+            tracing::info!(set = %facts.set, phase = phase.name(), rows = facts.rows, mutations = facts.mutations, batches = facts.batches, "phase");
         }
     }
 
@@ -96,7 +101,7 @@ impl Progress {
         if let Some(table) = &mut self.table {
             table.rows += rows;
         }
-        self.rows += rows;
+        self.status.update(|facts| facts.rows += rows);
         if self.is_due() {
             self.say_table(false);
         }
@@ -110,28 +115,35 @@ impl Progress {
 
     /// Mutations of `batch` were handed to the target.
     pub(super) fn applied(&mut self, batch: &Batch, mutations: u64) {
-        self.mutations += mutations;
+        self.status.update(|facts| facts.mutations += mutations);
         self.say(batch);
     }
 
     /// Mutations that were handed to the target are forgotten: they come again.
     pub(super) fn forgotten(&mut self, mutations: u64) {
-        self.mutations -= mutations;
+        self.status.update(|facts| facts.mutations -= mutations);
     }
 
     pub(super) fn committed(&mut self, batch: &Batch) {
-        self.batches += 1;
+        self.status.update(|facts| {
+            facts.batches += 1;
+            facts.last = Some(last(batch, now_us()));
+        });
         self.say(batch);
     }
 
     /// The target made a state durable.
     pub(super) fn stored(&mut self) {
-        self.commits += 1;
+        self.status.update(|facts| {
+            facts.commits += 1;
+            facts.attempts = 0;
+        });
     }
 
     /// The worker ends, for whatever reason.
     pub fn ended(&self) {
-        tracing::info!(set = %self.set, rows = self.rows, mutations = self.mutations, batches = self.batches, "ended");
+        let facts = self.status.facts();
+        tracing::info!(set = %facts.set, rows = facts.rows, mutations = facts.mutations, batches = facts.batches, "ended");
     }
 
     fn is_due(&mut self) -> bool {
@@ -144,14 +156,15 @@ impl Progress {
 
     fn say(&mut self, batch: &Batch) {
         if self.is_due() {
+            let facts = self.status.facts();
             tracing::info!(
-                set = %self.set,
-                phase = %self.phase(),
-                rows = self.rows,
-                mutations = self.mutations,
-                batches = self.batches,
+                set = %facts.set,
+                phase = self.phase().name(),
+                rows = facts.rows,
+                mutations = facts.mutations,
+                batches = facts.batches,
                 tick = batch.end.id,
-                lag_seconds = lag(batch, now_us()),
+                lag_seconds = last(batch, now_us()).lag_seconds,
                 "replicated"
             );
         }
@@ -161,8 +174,8 @@ impl Progress {
         let Some(Table { schema, name, rows, estimated, since }) = &self.table else { return };
         let rate = rate(*rows, since.elapsed());
         tracing::info!(
-            set = %self.set,
-            phase = %Phase::Bootstrap,
+            set = %self.status.facts().set,
+            phase = Phase::Bootstrap.name(),
             table = %format_args!("{schema}.{name}"),
             rows,
             estimated,
@@ -192,11 +205,11 @@ fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// How long ago, at `now_us`, the last changes of `batch` were ready to be relayed.
-fn lag(batch: &Batch, now_us: i64) -> f64 {
-    let ready = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
-    let microseconds = now_us.saturating_sub(ready).max(0);
-    (microseconds / 1000) as f64 / 1000.0
+/// `batch`, done with at `now_us`.
+fn last(batch: &Batch, now_us: i64) -> Last {
+    let ready_us = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
+    let microseconds = now_us.saturating_sub(ready_us).max(0);
+    Last { tick: batch.end.id, ready_us, lag_seconds: (microseconds / 1000) as f64 / 1000.0 }
 }
 
 #[cfg(test)]

@@ -63,7 +63,9 @@ pub async fn supervise(
             tracing::warn!(%error, "stopped inside an attempt that failed");
             return Ok(());
         }
+        let text = error.to_string();
         let wait = patience.judge(error, progress.commits(), random())?;
+        progress.status().wait_for(&text);
         tokio::select! {
             biased;
             () = stop.wait() => {}

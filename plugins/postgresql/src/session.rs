@@ -18,6 +18,12 @@ use crate::settings::{Empty, Settings, Triggers, Types};
 const SETTINGS: &str = "SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
     set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false), set_config('row_security', 'off', false)";
 
+/// Ends the session that holds the advisory lock of the text $1.
+const END_HOLDER: &str = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l, (SELECT hashtextextended($1, 0) AS key) k \
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+    AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid";
+
 /// One session of the target. See `wit/target.wit` for the order of its calls.
 #[derive(Debug)]
 pub struct Session<D> {
@@ -59,6 +65,7 @@ impl<D: Database> Session<D> {
     }
 
     pub fn load_state(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        self.exclude_others()?;
         let sql = format!("SELECT state FROM {} WHERE cluster = $1 AND \"set\" = $2", self.state_table);
         let found = self.database.query(&sql, &self.name()).map_err(|failure| failed("cannot read the state of the target", failure))?;
         self.known = found.into_iter().flatten().find_map(|value| match value {
@@ -205,6 +212,31 @@ impl<D: Database> Session<D> {
         if exists()? { Ok(()) } else { Err(Error::Retry(format!("{doing}: it was dropped at once"))) }
     }
 
+    /// The host lets one worker of a set start at a time, so one that still holds the set
+    /// leads no more: it may be paused, or cut off, with a transaction open, or its
+    /// server may not have noticed its end. Its session is ended.
+    fn exclude_others(&self) -> Result<(), Error> {
+        let doing = "cannot take the target over";
+        let free = self.database.query("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[self.lock()]);
+        let free = free.map_err(|failure| failed(doing, failure))?;
+        if matches!(free.first().map(Vec::as_slice), Some([Value::Boolean(true)])) {
+            return Ok(());
+        }
+        let held = format!("{doing}: another worker writes {} to it", self.described());
+        match self.database.query(END_HOLDER, &[self.lock()]) {
+            Ok(_) => Err(Error::Retry(format!("{held}, and its session was ended, since it leads no more"))),
+            Err(Failure::Refused(error)) if error.sqlstate == "42501" => {
+                Err(Error::Retry(format!("{held}, and the role may not end its session: GRANT pg_signal_backend TO it")))
+            }
+            Err(failure) => Err(failed(&held, failure)),
+        }
+    }
+
+    /// What a worker locks while it has a transaction open.
+    fn lock(&self) -> Value {
+        Value::Text(format!("pgshovel {} {:?} {:?}", self.state_table, self.context.cluster, self.context.set))
+    }
+
     /// Begins a transaction, unless one is open, and keeps other workers out of the set
     /// until it ends.
     fn ensure_transaction(&mut self) -> Result<(), Error> {
@@ -221,8 +253,7 @@ impl<D: Database> Session<D> {
             self.state_table
         );
         let [cluster, set] = self.name();
-        let lock = Value::Text(format!("pgshovel {} {:?} {:?}", self.state_table, self.context.cluster, self.context.set));
-        let found = self.database.query(&sql, &[lock, cluster, set]).map_err(|failure| failed(doing, failure))?;
+        let found = self.database.query(&sql, &[self.lock(), cluster, set]).map_err(|failure| failed(doing, failure))?;
         for answer in self.database.settle().map_err(|failure| failed(doing, failure))? {
             answer.map_err(|error| refused(doing, &error))?;
         }

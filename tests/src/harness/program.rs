@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::eventually;
 use crate::paths;
@@ -148,6 +151,35 @@ impl Running {
             async move { line.ok_or(tail) }
         })
         .await
+    }
+
+    /// Asks the address that it was told to listen on: the code and the body.
+    pub async fn get(&mut self, path: &str) -> (u16, String) {
+        let line: serde_json::Value = serde_json::from_str(&self.logs("serving /healthz").await).unwrap();
+        let mut stream = TcpStream::connect(line["address"].as_str().unwrap()).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Waits until `/readyz` answers so: the code, and every text in its body.
+    pub async fn answers(&mut self, code: u16, texts: &[&str]) -> String {
+        let started = Instant::now();
+        loop {
+            let (found, body) = self.get("/readyz").await;
+            if found == code && texts.iter().all(|text| body.contains(text)) {
+                return body;
+            }
+            assert!(
+                started.elapsed() < LOGS_WITHIN && self.runs(),
+                "{}: /readyz still answers {found} {body}\n{}",
+                self.process.name,
+                self.process.tail()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Allows warnings and errors that contain `text` from now on.

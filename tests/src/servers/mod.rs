@@ -3,6 +3,7 @@
 
 mod fleet;
 pub mod kafka;
+pub mod pgqd;
 pub mod port;
 pub mod postgres;
 pub mod process;
@@ -10,6 +11,7 @@ pub mod zookeeper;
 
 pub use fleet::Fleet;
 pub use kafka::Kafka;
+pub use pgqd::Pgqd;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use zookeeper::ZooKeeper;

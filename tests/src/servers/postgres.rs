@@ -123,7 +123,7 @@ fn root() -> Result<bool> {
 
 /// Runs `program` as the user `postgres` if this program is root. It takes the
 /// place of the command that changes the user, so that signals reach it.
-fn unprivileged(program: &str) -> Result<Command> {
+pub(super) fn unprivileged(program: &str) -> Result<Command> {
     if !root()? {
         return Ok(Command::new(program));
     }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pgshovel::error::{Next, Result};
+use pgshovel::observe::Status;
 use pgshovel::ports::Queue as _;
 use pgshovel::postgres::catalog;
 use pgshovel::postgres::event::value::Encoding;
@@ -17,10 +18,10 @@ use tests::matrix;
 /// Far longer than a tick takes, far shorter than an idle queue's next tick.
 const BEFORE_THE_IDLE_TICK: Duration = Duration::from_secs(45);
 
-const QUEUE: &str = "pgshovel:c:s";
+pub const QUEUE: &str = "pgshovel:c:s";
 
 /// A set without triggers: its events are made by hand.
-async fn set(world: &World) -> Database {
+pub async fn set(world: &World) -> Database {
     let source = world.source("queue").await;
     source
         .execute(&format!(
@@ -39,18 +40,21 @@ async fn set(world: &World) -> Database {
     source
 }
 
-fn settings(source: &Database) -> Settings {
+pub fn settings(source: &Database) -> Settings {
     Settings {
         dsn: source.dsn(),
         cluster: "c".to_owned(),
         set: "s".to_owned(),
         consumer: "default".to_owned(),
+        epoch: 7,
         rotation_period: Duration::ZERO,
+        queue_bytes_max: None,
+        status: Status::new("relay", "s"),
     }
 }
 
 /// SQL that makes the event of an INSERT of the row `json`.
-fn insert(json: &str) -> String {
+pub fn insert(json: &str) -> String {
     format!("SELECT pgq.insert_event('{QUEUE}', 'I', $${json}$$, 'public.items', NULL, 'v1', 'j1')")
 }
 
@@ -75,7 +79,7 @@ async fn all(queue: &mut Queue, batch: &Batch) -> Result<Vec<Mutation>> {
 }
 
 /// Reads batches, and finishes them, until one has mutations.
-async fn mutations(queue: &mut Queue) -> (Batch, Vec<Mutation>) {
+pub async fn mutations(queue: &mut Queue) -> (Batch, Vec<Mutation>) {
     loop {
         let batch = next(queue).await;
         let mutations = all(queue, &batch).await.unwrap();
@@ -120,7 +124,7 @@ async fn one_session_holds_a_consumer() {
     let _queue = Queue::open(settings(&source)).await.unwrap();
     let error = Queue::open(settings(&source)).await.unwrap_err();
     assert_eq!(error.next, Next::Retry);
-    assert!(error.message.contains("pgshovel relay s") && error.message.contains("process "), "{error}");
+    assert!(error.message.contains("pgshovel relay 7 s") && error.message.contains("process "), "{error}");
     let error = Queue::open(Settings { consumer: "other".to_owned(), ..settings(&source) }).await.unwrap_err();
     assert_eq!(error.next, Next::Configure);
     assert!(error.message.contains("register_consumer"), "{error}");
@@ -279,8 +283,15 @@ async fn values_are_postgresqls_text() {
     }
 }
 
+/// Whether the second step of a rotation is still to come.
+pub async fn is_rotating(source: &Database) -> bool {
+    let sql = format!("SELECT queue_switch_step2 = 9223372036854775807 FROM pgq.queue WHERE queue_name = '{QUEUE}'");
+    source.value(&sql).await.as_deref() == Some("t")
+}
+
 /// PgQ loses the events of a REPEATABLE READ transaction whose snapshot is older
-/// than a rotation and whose first write follows it. A relay that rotates waits.
+/// than a rotation and whose first write follows it (see `pgqd.rs`, which shows it).
+/// A relay that rotates waits.
 #[tokio::test]
 async fn a_rotation_waits_for_older_snapshots() {
     let world = World::start().await;
@@ -301,7 +312,7 @@ async fn a_rotation_waits_for_older_snapshots() {
         source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
         mutations(&mut queue).await;
     }
-    assert_eq!(source.value("SELECT queue_switch_step2 IS NULL FROM pgq.queue").await.as_deref(), Some("t"), "the rotation is still open");
+    assert!(is_rotating(&source).await, "the rotation is still open");
     old.batch_execute(&insert(r#"{"id":9,"name":"old"}"#)).await.unwrap();
     old.commit().await.unwrap();
     let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
@@ -312,4 +323,166 @@ async fn a_rotation_waits_for_older_snapshots() {
         source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
         mutations(&mut queue).await;
     }
+}
+
+/// Who has prepared a transaction wrote all it will: no rotation waits for it, and its
+/// events are not lost.
+#[tokio::test]
+async fn a_prepared_transaction_is_delivered_after_a_rotation() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut queue = Queue::open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
+    let table = || source.value("SELECT queue_cur_table FROM pgq.queue");
+    let old = source.connect().await;
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
+    let before = table().await;
+    while table().await == before {
+        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
+        mutations(&mut queue).await;
+    }
+    let gid = format!("prepared {}", source.name());
+    old.batch_execute(&format!("{}; PREPARE TRANSACTION '{gid}'", insert(r#"{"id":9,"name":"prepared"}"#))).await.unwrap();
+    eventually("the rotation's end", BEFORE_THE_IDLE_TICK, || async {
+        if is_rotating(&source).await { Err("it is still open".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    for id in 0..3 {
+        source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
+        mutations(&mut queue).await;
+    }
+    source.execute(&format!("COMMIT PREPARED '{gid}'")).await;
+    let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+    assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("prepared".to_owned())]));
+}
+
+/// A relay whose leadership is over may be paused, and hold the consumer for ever.
+#[tokio::test]
+async fn a_relay_of_an_older_epoch_is_ended() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut old = Queue::open(settings(&source)).await.unwrap();
+    source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
+    let batch = next(&mut old).await;
+    let mut new = Queue::open(Settings { epoch: 8, ..settings(&source) }).await.unwrap();
+    let error = old.finish(&batch).await.unwrap_err();
+    assert_eq!(error.next, Next::Retry, "{error}");
+    // It may not take the consumer back.
+    let error = Queue::open(settings(&source)).await.unwrap_err();
+    assert!(error.next == Next::Retry && error.message.contains("pgshovel relay 8 s"), "{error}");
+    assert_eq!(new.next().await.unwrap(), Some(batch.clone()));
+    new.finish(&batch).await.unwrap();
+}
+
+/// A tick that sees less than the one before it makes PgQ deliver events twice.
+#[tokio::test]
+async fn ticks_in_a_wrong_order_repeat_no_event() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
+    mutations(&mut queue).await;
+    // Somebody lets others tick this queue: in a transaction with an old snapshot.
+    source
+        .execute(&format!(
+            "SELECT pgq.set_queue_config('{QUEUE}', 'external_ticker', 'false'), pgq.set_queue_config('{QUEUE}', 'ticker_max_lag', '0')"
+        ))
+        .await;
+    let old = source.connect().await;
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
+    source.execute(&insert(r#"{"id":2,"name":"b"}"#)).await;
+    assert_eq!(mutations(&mut queue).await.1.len(), 1);
+    old.batch_execute(&format!("SELECT pgq.ticker('{QUEUE}'); COMMIT")).await.unwrap();
+    let inverted = "SELECT count(*) FROM pgq.tick a JOIN pgq.tick b ON b.tick_id = a.tick_id + 1
+                     WHERE txid_snapshot_xmax(b.tick_snapshot) < txid_snapshot_xmax(a.tick_snapshot)";
+    assert_eq!(source.value(inverted).await.as_deref(), Some("1"));
+    source.execute(&insert(r#"{"id":3,"name":"c"}"#)).await;
+    // Also for a relay that did not see the ticks before.
+    drop(queue);
+    let mut queue = eventually("the lock is free", BEFORE_THE_IDLE_TICK, || async {
+        Queue::open(settings(&source)).await.map_err(|error| error.to_string())
+    })
+    .await;
+    let (_, found) = mutations(&mut queue).await;
+    assert_eq!(
+        found.iter().map(|mutation| mutation.change.clone()).collect::<Vec<_>>(),
+        [Change::Insert(vec![Value::Integer(3), Value::Text("c".to_owned())])]
+    );
+}
+
+/// Two relays, each with a consumer of its own and each making ticks, and somebody who
+/// calls PgQ's ticker too: each gets each event once.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tickers_lose_and_repeat_nothing() {
+    const EVENTS: i64 = 600;
+    let world = World::start().await;
+    let source = set(&world).await;
+    source.execute(&format!("SELECT pgq.register_consumer('{QUEUE}', 'second')")).await;
+    let rotating = Settings { rotation_period: Duration::from_millis(300), ..settings(&source) };
+    let queues = [rotating.clone(), Settings { consumer: "second".to_owned(), ..rotating }].map(Queue::open);
+    let queues = futures_util::future::try_join_all(queues).await.unwrap();
+    let (ticker, writer) = (source.connect().await, source.connect().await);
+    let ticking = tokio::spawn(async move {
+        loop {
+            // Refused, since the queue is the relays' to tick; or passed over.
+            let _ = ticker.batch_execute(&format!("SELECT pgq.ticker('{QUEUE}')")).await;
+            ticker.batch_execute("SELECT pgq.ticker()").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let writing = tokio::spawn(async move {
+        for id in 0..EVENTS {
+            writer.batch_execute(&insert(&format!(r#"{{"id":{id},"name":"n"}}"#))).await.unwrap();
+        }
+    });
+    let reading = queues.into_iter().map(|mut queue| async move {
+        let mut ids = Vec::new();
+        while i64::try_from(ids.len()).unwrap() < EVENTS {
+            ids.extend(mutations(&mut queue).await.1.iter().map(identity));
+        }
+        ids
+    });
+    let all = tokio::time::timeout(Duration::from_secs(120), futures_util::future::join_all(reading)).await.unwrap();
+    writing.await.unwrap();
+    ticking.abort();
+    for ids in all {
+        assert_eq!(ids, (0..EVENTS).collect::<Vec<_>>());
+    }
+}
+
+pub fn identity(mutation: &Mutation) -> i64 {
+    match &mutation.change {
+        Change::Insert(row) => match row[0] {
+            Value::Integer(id) => id,
+            ref other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A role that may not keep PgQ's maintenance from the queue: it must not advance it,
+/// since rotations begin behind the consumer.
+#[tokio::test]
+async fn a_queue_that_others_rotate_is_refused() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let role = format!("reader_{}", source.name());
+    source
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT pgq_reader TO {role}; GRANT USAGE ON SCHEMA pgshovel_c TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA pgshovel_c TO {role}; GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}"
+        ))
+        .await;
+    let limited = Settings { dsn: source.dsn().replace("user=postgres", &format!("user={role}")), ..settings(&source) };
+    let error = Queue::open(limited.clone()).await.unwrap_err();
+    assert_eq!(error.next, Next::Configure);
+    assert!(error.message.contains("GRANT pgq_admin") && error.message.contains("'rotation_period', '100 years'"), "{error}");
+    source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'rotation_period', '100 years')")).await;
+    let mut queue = Queue::open(limited).await.unwrap();
+    source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
+    // Somebody else has to tick.
+    source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'ticker_max_lag', '0')")).await;
+    source.execute(&format!("SELECT pgq.ticker('{QUEUE}')")).await;
+    assert_eq!(mutations(&mut queue).await.1.len(), 1);
+    drop(queue);
+    source.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }

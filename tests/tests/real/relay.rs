@@ -280,34 +280,37 @@ async fn a_lost_session_of_the_database_is_made_again() {
     assert_eq!(relay.terminate().await.code, Some(0));
 }
 
-/// All messages of the stream that the file `name` configures.
-async fn messages(app: &App, name: &str) -> Vec<Bytes> {
-    let (engine, section, context) = plugin(app, name);
+/// The first `count_max` messages of the stream that the file `name` configures, or up to
+/// where none comes for `wait`.
+pub async fn messages(world: &World, name: &str, count_max: usize, wait: Duration) -> Vec<Bytes> {
+    let (engine, section, context) = plugin(world, name);
     let mut stream = stream::open(&engine, &section, &context).await.unwrap();
     stream.seek(None).await.unwrap();
     let mut messages = Vec::new();
     loop {
-        let entries = stream.next(1000, Duration::ZERO).await.unwrap();
-        if entries.is_empty() {
+        let entries = stream.next(1000, wait).await.unwrap();
+        let is_end = entries.is_empty();
+        messages.extend(entries.into_iter().map(|entry| Bytes::from(entry.message)));
+        if is_end || messages.len() >= count_max {
+            messages.truncate(count_max);
             return messages;
         }
-        messages.extend(entries.into_iter().map(|entry| Bytes::from(entry.message)));
     }
 }
 
 /// Writes `messages` to the stream that the file `name` configures.
-async fn write(app: &App, name: &str, messages: Vec<Bytes>) {
-    let (engine, section, context) = plugin(app, name);
+pub async fn write(world: &World, name: &str, messages: Vec<Bytes>) {
+    let (engine, section, context) = plugin(world, name);
     let mut writer = writer::open(&engine, &section, &context).await.unwrap();
     let tick = |id| Tick { id, ..Tick::default() };
     writer.push(&Batch { id: 1, node: [7; 16], start: tick(1), end: tick(2), source: None }, messages.into_iter().collect()).await.unwrap();
     writer.flush().await.unwrap();
 }
 
-fn plugin(app: &App, name: &str) -> (Engine, Section, Context) {
-    let section = config::relay(&app.world.folder().join(name)).unwrap().stream;
+fn plugin(world: &World, name: &str) -> (Engine, Section, Context) {
+    let section = config::relay(&world.folder().join(name)).unwrap().stream;
     let engine = Engine::new(Options { search: vec![paths::plugins().unwrap()], cache: None }).unwrap();
-    (engine, section, Context { cluster: app.world.cluster(), set: SET.to_owned() })
+    (engine, section, Context { cluster: world.cluster(), set: SET.to_owned() })
 }
 
 #[tokio::test]
@@ -344,12 +347,12 @@ async fn a_stream_is_shown_and_linted() {
         let file = format!("{name}.yaml");
         app.world.write(&file, &CONFIGURATION.replace("./stream", &format!("./{name}")));
         std::fs::create_dir_all(app.world.folder().join(name)).unwrap();
-        let mut copy = messages(&app, "relay.yaml").await;
+        let mut copy = messages(&app.world, "relay.yaml", usize::MAX, Duration::ZERO).await;
         copy.remove(2);
         if name == "foreign" {
             copy.insert(2, Bytes::from_static(b"{\"hello\": 1}"));
         }
-        write(&app, &file, copy.clone()).await;
+        write(&app.world, &file, copy.clone()).await;
         let error = command(&["stream", "lint", &file]).fails(1).await;
         let shown = command(&["stream", "show", &file]).succeeds().await;
         let position = shown.lines().nth(2).unwrap().split(' ').next().unwrap().to_owned();

@@ -3,6 +3,7 @@
 //! Never in the way of the loop: what fails here is logged and tried again, and
 //! a relay whose role may do neither still relays what others tick.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Row, Statement};
 
 use super::tick::{self, Reading};
-use super::{Abort, Settings, answer, session, sql};
+use super::{Abort, Settings, answer, backlog, session, sql};
 use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;
@@ -19,19 +20,22 @@ use crate::postgres::connect::Session;
 /// How often the queue is looked at: the most that a tick comes late.
 const POLL: Duration = Duration::from_millis(80);
 
-/// How often to look for PgQ's daemon, and whether a rotation is due.
+/// How often to look whether the queue is still the relays' own, and a rotation due.
 const SURVEY: Duration = Duration::from_secs(10);
 
-/// The task; it ends with this.
+/// The tasks; they end with this.
 #[derive(Debug)]
 pub struct Keeper {
     _task: Abort<()>,
+    /// In a session of its own, so that no tick waits for it.
+    _report: Abort<Infallible>,
 }
 
 impl Keeper {
     /// Notifies `ticked` when the consumer has a new batch.
     pub fn start(settings: Arc<Settings>, ticked: Arc<Notify>) -> Self {
-        Self { _task: Abort(tokio::spawn(keep(settings, ticked))) }
+        let report = tokio::spawn(backlog::follow(Arc::clone(&settings), SURVEY));
+        Self { _task: Abort(tokio::spawn(keep(settings, ticked))), _report: Abort(report) }
     }
 }
 
@@ -55,19 +59,9 @@ async fn keep(settings: Arc<Settings>, ticked: Arc<Notify>) {
         if backoff.attempts() == 0 {
             tracing::warn!(set = %settings.set, %error, "the queue's ticker is interrupted");
         }
+        settings.status.update(|facts| facts.ticker = Some(error.to_string()));
         sleep(backoff.wait(rand::random())).await;
     }
-}
-
-/// Who makes the ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// This relay.
-    Own,
-    /// PgQ's daemon, which runs.
-    Daemon,
-    /// Anybody: the relay's role may not.
-    Others,
 }
 
 /// One session's watch over the queue.
@@ -75,7 +69,6 @@ struct Watch<'a> {
     settings: &'a Settings,
     queue: String,
     session: Session,
-    mode: Option<Mode>,
     reads: Statement,
     /// Whether the role may tick and rotate.
     may_own: bool,
@@ -88,18 +81,31 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     async fn open(settings: &'a Settings) -> Result<Self> {
         let session = session(settings, "ticker").await?;
-        let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
-        let wanted = !settings.rotation_period.is_zero();
-        if wanted && !sees {
-            tracing::warn!(set = %settings.set, "the queue's tables are not rotated, and grow: the relay cannot see the snapshots of other sessions; GRANT pg_monitor TO its role");
-        }
         let may_own: bool = answer(session.query_one(sql::MAY_OWN, &[])).await?.get(0);
+        let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
         let reads = answer(session.prepare(sql::READING)).await?;
-        let (queue, rotates) = (settings.queue(), wanted && sees);
+        let rotates = may_own && sees && !settings.rotation_period.is_zero();
+        let watch = Self { settings, queue: settings.queue(), session, reads, may_own, rotates, surveyed: None, first: false };
+        watch.announce(sees).await?;
         if may_own {
-            answer(session.query(sql::DRAW_FIRST, &[&queue])).await?;
+            answer(watch.session.query(sql::DRAW_FIRST, &[&watch.queue])).await?;
         }
-        Ok(Self { settings, queue, session, mode: None, reads, may_own, rotates, surveyed: None, first: false })
+        Ok(watch)
+    }
+
+    async fn announce(&self, sees: bool) -> Result<()> {
+        let set = &self.settings.set;
+        if self.may_own {
+            tracing::info!(%set, "this relay makes the queue's ticks");
+        } else {
+            let daemon: bool = answer(self.session.query_one(sql::DAEMON, &[])).await?.get(0);
+            let ticks = if daemon { "pgqd makes its ticks" } else { "it gets no ticks" };
+            tracing::warn!(%set, "the queue's tables are not rotated, and grow, and {ticks}, since the relay's role may do neither: GRANT pgq_admin TO it");
+        }
+        if self.may_own && !sees && !self.settings.rotation_period.is_zero() {
+            tracing::warn!(%set, "the queue's tables are not rotated, and grow: the relay cannot see the snapshots of other sessions; GRANT pg_monitor TO its role");
+        }
+        Ok(())
     }
 
     /// Runs until something fails.
@@ -124,15 +130,17 @@ impl<'a> Watch<'a> {
         if self.surveyed.is_none_or(|surveyed| surveyed.elapsed() >= self.survey_every()) {
             self.surveyed = Some(Instant::now());
             self.survey().await?;
+            // What was wrong before is over.
+            self.settings.status.update(|facts| facts.ticker = None);
         }
         let row = answer(self.session.query_opt(&self.reads, &[&self.queue, &self.settings.consumer])).await?;
         let row = row.ok_or_else(|| Error::configure(format!("queue {:?} or its consumer is gone", self.queue)))?;
         let reading = reading(&row)?;
-        let (paused, external): (bool, bool) = (row.get(6), row.get(7));
+        let paused: bool = row.get(6);
         // See `DRAW_FIRST`: the first id may be an event's, and older than the last tick, or not.
         let first = !std::mem::replace(&mut self.first, true) && reading.event_sequence <= 1;
         let due = first || tick::due(&reading);
-        if due && !paused && !external && self.mode == Some(Mode::Own) {
+        if due && !paused && self.may_own {
             return self.tick().await.map(|ticked| ticked || reading.behind);
         }
         Ok(reading.behind)
@@ -154,7 +162,7 @@ impl<'a> Watch<'a> {
         {
             answer(transaction.rollback()).await?;
             return Err(Error::retry(format!(
-                "a tick of queue {:?} would see less than the one before it: another process ticks this queue too",
+                "a tick of queue {:?} would see less than the one before it: another process ticks this queue too, or the database is a copy whose transactions began anew; then drop the set and create it again",
                 self.queue
             )));
         }
@@ -162,42 +170,15 @@ impl<'a> Watch<'a> {
         Ok(true)
     }
 
-    /// Looks for PgQ's daemon, makes the queue's settings fit, and rotates.
+    /// Makes the queue the relays' own, and rotates.
     async fn survey(&mut self) -> Result<()> {
-        let daemon: bool = answer(self.session.query_one(sql::DAEMON, &[])).await?.get(0);
-        let mode = match (self.may_own, daemon) {
-            (false, _) => Mode::Others,
-            (true, true) => Mode::Daemon,
-            (true, false) => Mode::Own,
-        };
-        if self.may_own {
-            let settings = if daemon { sql::SHARE } else { sql::OWN };
-            answer(self.session.execute(settings, &[&self.queue])).await?;
+        if !self.may_own {
+            return Ok(());
         }
-        if self.mode != Some(mode) {
-            self.mode = Some(mode);
-            self.announce(mode, daemon);
+        if answer(self.session.execute(sql::OWN, &[&self.queue])).await? > 0 {
+            tracing::info!(set = %self.settings.set, "the queue's ticks and rotations are made the relay's alone");
         }
-        if mode == Mode::Own && self.rotates {
-            self.rotate().await?;
-        }
-        Ok(())
-    }
-
-    fn announce(&self, mode: Mode, daemon: bool) {
-        let set = &self.settings.set;
-        match mode {
-            Mode::Own => tracing::info!(%set, "this relay makes the queue's ticks"),
-            Mode::Daemon => {
-                tracing::warn!(%set, "pgqd serves this database: it makes the queue's ticks, and the queue's tables are not rotated, and grow, since pgqd would end a rotation too early and lose events; leave this database out of its database_list")
-            }
-            Mode::Others if daemon => {
-                tracing::warn!(%set, "pgqd serves this database, and its rotation can lose the events of REPEATABLE READ transactions: leave this database out of its database_list, and GRANT pgq_admin TO the relay's role")
-            }
-            Mode::Others => {
-                tracing::warn!(%set, "the queue gets no ticks from this relay, whose role may not make them: GRANT pgq_admin TO it")
-            }
-        }
+        if self.rotates { self.rotate().await } else { Ok(()) }
     }
 
     /// The rotation's first step, or its second.
@@ -224,11 +205,11 @@ impl<'a> Watch<'a> {
 fn reading(row: &Row) -> Result<Reading> {
     let (last_tick, consumer_tick): (i64, Option<i64>) = (row.get(1), row.get(5));
     let tick_snapshot = snapshot(row, 2)?;
-    let ticker = u32::try_from(row.get::<_, i64>(9)).map_err(|_| Error::bug("a transaction id does not fit 32 bits"))?;
+    let ticker = u32::try_from(row.get::<_, i64>(8)).map_err(|_| Error::bug("a transaction id does not fit 32 bits"))?;
     Ok(Reading {
         snapshot: snapshot(row, 0)?,
         ticker: tick::full_transaction(ticker, tick_snapshot.max),
-        event_sequence: row.get(8),
+        event_sequence: row.get(7),
         tick_snapshot,
         tick_event_sequence: row.get(3),
         tick_age: Duration::try_from_secs_f64(row.get::<_, f64>(4)).unwrap_or_default(),

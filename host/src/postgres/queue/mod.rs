@@ -4,6 +4,7 @@
 //! for as long as it lives, one reads events, one makes ticks. None has a
 //! transaction open while messages are published, but the reading itself.
 
+pub mod backlog;
 mod keeper;
 mod reader;
 mod sql;
@@ -13,16 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::batch::{Batch, Id};
-use proto::interfaces::common::{Source, Tick};
+use proto::interfaces::common::{Snapshot, Source, Tick};
 use proto::row::Mutation;
 use proto::{snapshot, timestamp};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::cluster::name;
 use crate::error::{Error, Next, Result};
+use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
 use crate::postgres::node;
@@ -32,8 +34,18 @@ use reader::{Chunk, Reader};
 /// How long the server may take to answer one of the short statements.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a session that was ended may take until its locks are free.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often to look whether they are.
+const EVICTION_POLL: Duration = Duration::from_millis(20);
+
 /// Chunks of decoded events that wait to be published.
 const CHUNKS_MAX: usize = 2;
+
+/// What the sessions of relays are called: the epoch follows, then the set, which
+/// PostgreSQL may cut off.
+const APPLICATION: &str = "pgshovel relay ";
 
 /// Which queue, and who reads it.
 #[derive(Clone, Debug)]
@@ -42,8 +54,15 @@ pub struct Settings {
     pub cluster: String,
     pub set: String,
     pub consumer: String,
+    /// Of this relay's leadership: a relay with a lower one is ended where it holds
+    /// the consumer.
+    pub epoch: u64,
     /// How often to rotate the queue's tables; never if zero.
     pub rotation_period: Duration,
+    /// What the queue's tables may take on disk before it is reported, in bytes.
+    pub queue_bytes_max: Option<u64>,
+    /// Told of the queue and its ticker.
+    pub status: Status,
 }
 
 impl Settings {
@@ -52,7 +71,13 @@ impl Settings {
     }
 
     fn application(&self, role: &str) -> String {
-        format!("pgshovel relay {} {}", self.set, role).trim_end().to_owned()
+        format!("{APPLICATION}{} {} {}", self.epoch, self.set, role).trim_end().to_owned()
+    }
+
+    /// Whether a session of this name is a relay's whose leadership is over.
+    fn supersedes(&self, application: &str) -> bool {
+        let epoch = application.strip_prefix(APPLICATION).and_then(|rest| rest.split(' ').next());
+        epoch.and_then(|epoch| epoch.parse().ok()).is_some_and(|epoch: u64| epoch < self.epoch)
     }
 }
 
@@ -68,6 +93,11 @@ pub struct Queue {
     node: Id,
     queue_id: i32,
     reading: Reading,
+    /// The last tick that a batch was finished at, and what was delivered by then.
+    delivered: Option<(u64, Snapshot)>,
+    /// What the open batch has of events that were delivered before it, which happens
+    /// where two tick a queue.
+    repeats: Option<Snapshot>,
     ticked: Arc<Notify>,
     _keeper: Keeper,
 }
@@ -77,6 +107,7 @@ pub struct Queue {
 struct Statements {
     next: Statement,
     ticks: Statement,
+    ticks_before: Statement,
     finish: Statement,
 }
 
@@ -84,8 +115,9 @@ impl Statements {
     async fn prepare(control: &Client) -> Result<Self> {
         let next = answer(control.prepare(sql::NEXT)).await?;
         let ticks = answer(control.prepare(sql::TICKS)).await?;
+        let ticks_before = answer(control.prepare(sql::TICKS_BEFORE)).await?;
         let finish = answer(control.prepare(sql::FINISH)).await?;
-        Ok(Self { next, ticks, finish })
+        Ok(Self { next, ticks, ticks_before, finish })
     }
 }
 
@@ -112,14 +144,17 @@ impl<T> Drop for Abort<T> {
 }
 
 impl Queue {
-    /// Connects, and takes the consumer's lock. Another holder of it is `Retry`;
-    /// a queue or consumer that does not exist is `Configure`.
+    /// Connects, and takes the consumer's lock. A relay of an older epoch that holds it
+    /// is ended, any other holder is `Retry`; a queue or consumer that does not exist is
+    /// `Configure`, and so is a queue that others may rotate and this relay may not keep
+    /// them from it.
     pub async fn open(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
         let control = Arc::new(session(&settings, "").await?);
         let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
         lock(&control, &settings).await?;
         let queue_id = find(&control, &settings).await?;
+        check_rotation(&control, &settings).await?;
         let statements = Statements::prepare(&control).await?;
         let ticked = Arc::new(Notify::new());
         let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&ticked));
@@ -132,6 +167,8 @@ impl Queue {
             node: identity.node,
             queue_id,
             reading: Reading::Idle(None),
+            delivered: None,
+            repeats: None,
             ticked,
             _keeper: keeper,
         })
@@ -148,7 +185,7 @@ impl Queue {
             }
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let task = Abort(tokio::spawn(reader.read(pgq_id(batch.id)?, sender)));
+        let task = Abort(tokio::spawn(reader.read(pgq_id(batch.id)?, self.repeats.clone(), sender)));
         self.reading = Reading::Busy { batch: batch.id, chunks, task };
         Ok(())
     }
@@ -177,7 +214,7 @@ impl Queue {
         }
     }
 
-    async fn open_batch(&self) -> Result<Option<Batch>> {
+    async fn open_batch(&mut self) -> Result<Option<Batch>> {
         let queue = self.settings.queue();
         let row = answer(self.control.query_one(&self.statements.next, &[&queue, &self.settings.consumer])).await?;
         let Some(id) = row.get::<_, Option<i64>>(0) else { return Ok(None) };
@@ -188,9 +225,36 @@ impl Queue {
                 "queue {queue:?} has lost tick {start} or {end} of its open batch {id}: its events can no longer be told apart; drop the set, create it again and bootstrap its targets"
             )));
         };
-        let (start, end) = (self.tick(start_row)?, self.tick(end_row)?);
+        let (mut start, mut end) = (self.tick(start_row)?, self.tick(end_row)?);
+        let before = self.delivered_before(&start).await?;
+        self.repeats = (before != start.snapshot).then(|| before.clone());
+        if !snapshot::contains(&end.snapshot, &before) {
+            tracing::warn!(%queue, tick = end.id, "the tick sees less than the one before it, since two tick this queue: no event is relayed twice");
+            end.snapshot = before.clone();
+        }
+        start.snapshot = before;
         let id = u64::try_from(id).map_err(|_| Error::stop(format!("queue {queue:?}: batch {id} has a negative id")))?;
         Ok(Some(Batch { id, node: self.node, start, end, source: Some(self.source.clone()) }))
+    }
+
+    /// What batches up to the tick `start` have delivered: what it sees, or one before
+    /// it saw, which came in a wrong order.
+    async fn delivered_before(&self, start: &Tick) -> Result<Snapshot> {
+        if let Some((tick, delivered)) = &self.delivered
+            && *tick == start.id
+        {
+            return Ok(delivered.clone());
+        }
+        let tick = i64::try_from(start.id).map_err(|_| Error::bug(format!("{} is no tick of PgQ", start.id)))?;
+        let mut most = start.snapshot.clone();
+        for row in answer(self.control.query(&self.statements.ticks_before, &[&self.queue_id, &tick])).await? {
+            let seen = snapshot::parse(row.get(0))
+                .map_err(|error| Error::stop(format!("pgq.tick of queue {:?} holds {error}", self.settings.queue())))?;
+            if snapshot::contains(&seen, &most) {
+                most = seen;
+            }
+        }
+        Ok(most)
     }
 
     /// Whether the batch was open.
@@ -244,6 +308,7 @@ impl ports::Queue for Queue {
             Ok(closed) => closed,
         };
         if closed {
+            self.delivered = Some((batch.end.id, batch.end.snapshot.clone()));
             return Ok(());
         }
         let error = Error::stop(format!(
@@ -280,21 +345,57 @@ fn unanswered() -> Error {
 }
 
 /// The second fence: whoever finishes batches of a consumer holds this lock, on
-/// the session that finishes them.
+/// the session that finishes them. Who leads no more may not know, and may not even
+/// run: it is ended, so that it cannot finish a batch either.
 async fn lock(control: &Client, settings: &Settings) -> Result<()> {
     let key = sql::consumer_lock(&settings.cluster, &settings.set, &settings.consumer);
-    if answer(control.query_one(sql::LOCK, &[&key])).await?.get(0) {
-        return Ok(());
+    let since = Instant::now();
+    loop {
+        if answer(control.query_one(sql::LOCK, &[&key])).await?.get(0) {
+            return Ok(());
+        }
+        let holder = answer(control.query_opt(sql::LOCKED_BY, &[&key])).await?;
+        let holder: Option<(i32, String)> = holder.map(|row| (row.get(0), row.get(1)));
+        match &holder {
+            Some((pid, application)) if settings.supersedes(application) && since.elapsed() < EVICTION_TIMEOUT => {
+                evict(control, *pid, application).await?;
+            }
+            // It ended meanwhile.
+            None if since.elapsed() < EVICTION_TIMEOUT => {}
+            _ => return Err(held(settings, holder)),
+        }
+        sleep(EVICTION_POLL).await;
     }
-    let holder = answer(control.query_opt(sql::LOCKED_BY, &[&key])).await?;
-    let holder = holder.map_or_else(String::new, |row| {
-        let (pid, application): (i32, String) = (row.get(0), row.get(1));
-        format!(" (process {pid} of the server, application {application:?})")
-    });
-    Err(Error::retry(format!(
+}
+
+async fn evict(control: &Client, pid: i32, application: &str) -> Result<()> {
+    let ended = answer(control.query_opt(sql::EVICT, &[&pid, &application])).await;
+    let ended = ended.map_err(|error| Error::retry(format!("the session of a relay that leads no more (process {pid} of the server) cannot be ended: {error}; GRANT pg_signal_backend TO the role of this one")))?;
+    if ended.is_some() {
+        tracing::info!(pid, application, "ended the session of a relay that leads no more");
+    }
+    Ok(())
+}
+
+fn held(settings: &Settings, holder: Option<(i32, String)>) -> Error {
+    let holder =
+        holder.map_or_else(String::new, |(pid, application)| format!(" (process {pid} of the server, application {application:?})"));
+    Error::retry(format!(
         "another session{holder} holds consumer {:?} of queue {:?}: waiting for it to end",
         settings.consumer,
         settings.queue()
+    ))
+}
+
+/// PgQ's own maintenance, which anybody may run, loses events.
+async fn check_rotation(control: &Client, settings: &Settings) -> Result<()> {
+    let may_own: bool = answer(control.query_one(sql::MAY_OWN, &[])).await?.get(0);
+    let queue = settings.queue();
+    if may_own || answer(control.query_one(sql::LEFT_ALONE, &[&queue])).await?.get(0) {
+        return Ok(());
+    }
+    Err(Error::configure(format!(
+        "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: GRANT pgq_admin TO it, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
     )))
 }
 
@@ -314,4 +415,32 @@ async fn find(control: &Client, settings: &Settings) -> Result<i32> {
     Err(Error::configure(format!(
         "consumer {consumer:?} is not registered with queue {queue:?}: `set create` registers the consumer \"default\"; to publish the set a second time, from now on, register another one with SELECT pgq.register_consumer('{queue}', '{consumer}')"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_relays_of_older_epochs_are_ended() {
+        let settings = |epoch, set: &str| Settings {
+            dsn: String::new(),
+            cluster: "c".to_owned(),
+            set: set.to_owned(),
+            consumer: "default".to_owned(),
+            epoch,
+            rotation_period: Duration::ZERO,
+            queue_bytes_max: None,
+            status: Status::new("relay", set),
+        };
+        let name = settings(7, "a").application("");
+        assert_eq!(name, "pgshovel relay 7 a");
+        assert!(settings(8, "a").supersedes(&name));
+        for other in [settings(7, "a"), settings(6, "a")] {
+            assert!(!other.supersedes(&name));
+        }
+        for foreign in ["psql", "pgshovel relay a", "pgshovel relay", ""] {
+            assert!(!settings(8, "a").supersedes(foreign), "{foreign}");
+        }
+    }
 }

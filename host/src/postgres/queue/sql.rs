@@ -40,6 +40,10 @@ SELECT l.pid, coalesce(a.application_name, '')
    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
    AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid";
 
+/// Ends the session of process $1, if it still is the one named $2.
+pub const EVICT: &str = "
+SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = $1 AND a.application_name = $2";
+
 /// Whether the extension, the queue ($1) and its consumer ($2) exist.
 pub const EXISTS: &str = "
 SELECT q.queue_id, EXISTS (SELECT FROM pgq.subscription s JOIN pgq.consumer c ON c.co_id = s.sub_consumer
@@ -53,6 +57,10 @@ pub const NEXT: &str = "SELECT batch_id, prev_tick_id, cur_tick_id FROM pgq.next
 pub const TICKS: &str = "
 SELECT tick_id, tick_snapshot::text, (extract(epoch FROM tick_time) * 1000000)::bigint
   FROM pgq.tick WHERE tick_queue = $1 AND tick_id IN ($2, $3) ORDER BY tick_id";
+
+/// The last ticks up to one, the last first: $1 id of the queue, $2 tick.
+pub const TICKS_BEFORE: &str = "
+SELECT tick_snapshot::text FROM pgq.tick WHERE tick_queue = $1 AND tick_id <= $2 ORDER BY tick_id DESC LIMIT 32";
 
 /// $1 batch. 1: ended; 0: it was not open.
 pub const FINISH: &str = "SELECT pgq.finish_batch($1)";
@@ -85,7 +93,7 @@ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attty
 pub const READING: &str = "
 SELECT pg_catalog.txid_current_snapshot()::text, t.tick_id, t.tick_snapshot::text, t.tick_event_seq,
        extract(epoch FROM pg_catalog.clock_timestamp() - t.tick_time)::float8,
-       s.sub_last_tick, q.queue_ticker_paused, q.queue_external_ticker,
+       s.sub_last_tick, q.queue_ticker_paused,
        pgq.seq_getval(q.queue_event_seq), t.ticker
   FROM pgq.queue q
   JOIN pgq.subscription s ON s.sub_queue = q.queue_id
@@ -102,71 +110,119 @@ SELECT pg_catalog.nextval(q.queue_event_seq::regclass) FROM pgq.queue q
 /// The ticker's lock is held to the end of its transaction: $1 queue.
 pub const TICK_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pgshovel ticker ' || $1, 0))";
 
-/// $1 queue. Where [`OWN`] was done it ticks whenever it is called.
-pub const TICK: &str = "SELECT pgq.ticker($1)";
+/// $1 queue, for which [`OWN`] was done. The sequence is read before the tick's
+/// snapshot is taken and its transaction gets an id. (PgQ does not set a sequence back.)
+pub const TICK: &str = "
+SELECT pgq.ticker(q.queue_name,
+                  (SELECT t.tick_id FROM pgq.tick t WHERE t.tick_queue = q.queue_id ORDER BY t.tick_id DESC LIMIT 1) + 1,
+                  pg_catalog.clock_timestamp(), pgq.seq_getval(q.queue_event_seq))
+  FROM pgq.queue q WHERE q.queue_name = $1";
 
 /// The last two ticks of the queue $1, the last first.
 pub const LAST_TWO: &str = "
 SELECT t.tick_snapshot::text FROM pgq.tick t JOIN pgq.queue q ON q.queue_id = t.tick_queue
  WHERE q.queue_name = $1 ORDER BY t.tick_id DESC LIMIT 2";
 
+/// What is looked up only to be told of may not load the server for long.
+pub const LOOK_TIMEOUT: &str = "SET statement_timeout = '5s'; SET search_path = pg_catalog, pg_temp";
+
+/// The queue $1: the table that its events' tables inherit from, what they all take on
+/// disk, and the last event id that was drawn.
+pub const SIZE: &str = "
+SELECT q.queue_data_pfx,
+       (SELECT coalesce(sum(pg_catalog.pg_total_relation_size(i.inhrelid)), 0)::bigint
+          FROM pg_catalog.pg_inherits i WHERE i.inhparent = q.queue_data_pfx::regclass),
+       pgq.seq_getval(q.queue_event_seq)
+  FROM pgq.queue q WHERE q.queue_name = $1";
+
+/// Who reads the queue $1: name, and of the last tick that it read up to the last event
+/// id drawn before it, its snapshot and its age in seconds.
+pub const CONSUMERS: &str = "
+SELECT c.co_name, t.tick_event_seq, t.tick_snapshot::text, extract(epoch FROM pg_catalog.clock_timestamp() - t.tick_time)::float8
+  FROM pgq.queue q
+  JOIN pgq.subscription s ON s.sub_queue = q.queue_id
+  JOIN pgq.consumer c ON c.co_id = s.sub_consumer
+  LEFT JOIN pgq.tick t ON t.tick_queue = q.queue_id AND t.tick_id = s.sub_last_tick
+ WHERE q.queue_name = $1 ORDER BY c.co_name";
+
+/// How many seconds ago the oldest event was made that the snapshot $1 does not see:
+/// the first by transaction, for which there is an index. `events` is as [`SIZE`] says.
+#[must_use]
+pub fn oldest(events: &str) -> String {
+    let table: Vec<String> = events.split('.').map(quote).collect();
+    format!(
+        "SELECT extract(epoch FROM pg_catalog.clock_timestamp() - ev_time)::float8 FROM {}
+          WHERE ev_txid >= pg_catalog.txid_snapshot_xmin($1::text::txid_snapshot)
+            AND NOT pg_catalog.txid_visible_in_snapshot(ev_txid, $1::text::txid_snapshot)
+          ORDER BY ev_txid LIMIT 1",
+        table.join(".")
+    )
+}
+
 /// Whether PgQ's own daemon serves this database.
 pub const DAEMON: &str = "
 SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
                 WHERE datname = pg_catalog.current_database() AND application_name = 'pgqd')";
 
-/// Settings of the queue $1 under which its ticks and rotations are the relay's
-/// alone: `pgq.ticker` ticks when it is called, and the rotation that PgQ's
-/// `maint_operations` would do is due in a century. Changes what differs only.
+/// Makes the ticks and rotations of the queue $1 the relays' alone, whoever else
+/// calls PgQ's functions, its daemon too. `pgq.ticker()` passes over a queue with an
+/// external ticker, and `pgq.ticker(text)` refuses it. The rotation that
+/// `pgq.maint_operations` would begin is due in a century; the one that is under way
+/// is ended by `pgq.maint_rotate_tables_step2`, for all queues whose second step is
+/// NULL and too early: here a number stands for "not yet" (see [`ROTATED`]), with
+/// which PgQ reads both tables, and begins no other rotation, as with NULL.
+/// Changes what differs only.
 pub const OWN: &str = "
 UPDATE pgq.queue
-   SET queue_ticker_max_lag = '0', queue_ticker_idle_period = '0', queue_rotation_period = '100 years'
+   SET queue_external_ticker = true, queue_rotation_period = '100 years',
+       queue_switch_step2 = coalesce(queue_switch_step2, 9223372036854775807)
  WHERE queue_name = $1
-   AND (queue_ticker_max_lag, queue_ticker_idle_period, queue_rotation_period)
-       IS DISTINCT FROM ('0'::interval, '0'::interval, '100 years'::interval)";
-
-/// Settings of the queue $1 while PgQ's daemon ticks: as its defaults, but no
-/// rotation, which the daemon would end too early.
-pub const SHARE: &str = "
-UPDATE pgq.queue
-   SET queue_ticker_max_lag = '1 second', queue_ticker_idle_period = '1 minute', queue_rotation_period = '100 years'
- WHERE queue_name = $1
-   AND (queue_ticker_max_lag, queue_ticker_idle_period, queue_rotation_period)
-       IS DISTINCT FROM ('1 second'::interval, '1 minute'::interval, '100 years'::interval)";
+   AND (NOT queue_external_ticker OR queue_switch_step2 IS NULL
+        OR queue_rotation_period IS DISTINCT FROM '100 years'::interval)";
 
 /// Whether the role may do [`OWN`], [`TICK`] and [`ROTATE`]: pgq_admin may.
 pub const MAY_OWN: &str = "
 SELECT pg_catalog.has_table_privilege('pgq.queue', 'UPDATE')
    AND pg_catalog.has_table_privilege('pgq.tick', 'INSERT, DELETE')
-   AND pg_catalog.has_function_privilege('pgq.ticker(text)', 'EXECUTE')
+   AND pg_catalog.has_function_privilege('pgq.ticker(text, bigint, timestamptz, bigint)', 'EXECUTE')
    AND pg_catalog.has_function_privilege('pgq.maint_rotate_tables_step1(text)', 'EXECUTE')";
+
+/// Whether PgQ's own maintenance, if anybody runs it, leaves the tables of the queue $1 alone.
+pub const LEFT_ALONE: &str = "SELECT coalesce(queue_rotation_period > '1 year', true) FROM pgq.queue WHERE queue_name = $1";
 
 /// Whether other sessions' `backend_xmin` can be seen.
 pub const SEES_SNAPSHOTS: &str = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
 
 /// The queue's rotation: whether its second step is to come, and how many
-/// seconds ago its first step was. $1 queue.
+/// seconds ago its first step was. $1 queue, for which [`OWN`] was done.
 pub const ROTATION: &str = "
-SELECT queue_switch_step2 IS NULL, extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8
+SELECT queue_switch_step2 = 9223372036854775807, extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8
   FROM pgq.queue WHERE queue_name = $1";
 
 /// Makes a rotation of the queue $1 due, for [`ROTATE`] in the same transaction.
 pub const ROTATION_DUE: &str = "UPDATE pgq.queue SET queue_rotation_period = '0' WHERE queue_name = $1";
 
 /// PgQ's first step: empties the oldest of the queue's tables and writes to it
-/// from now on, unless a consumer has not read it all.
+/// from now on, unless a consumer has not read it all. [`OWN`] has to follow in the
+/// same transaction.
 pub const ROTATE: &str = "SELECT pgq.maint_rotate_tables_step1($1)";
 
 /// PgQ's second step, for the queue $1, and not before every snapshot is gone
 /// that the first step is invisible to: its transaction would still write to the
 /// table before, where nobody looks for it after this step.
+///
+/// `backend_xmin` has 32 bits of a transaction id: at or before the first step are
+/// the half of them that end with it. A prepared transaction has no snapshot, and has
+/// written all it will under an id from before this step, so both tables are read for it.
+/// What standbys and replication slots hold back is of no database's session: they write
+/// nothing, and are not waited for.
 pub const ROTATED: &str = "
 UPDATE pgq.queue q SET queue_switch_step2 = pg_catalog.txid_current()
- WHERE q.queue_name = $1 AND q.queue_switch_step2 IS NULL
+ WHERE q.queue_name = $1 AND q.queue_switch_step2 = 9223372036854775807
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
                     WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
                       AND a.backend_xmin IS NOT NULL
-                      AND pg_catalog.age(a.backend_xmin) >= pg_catalog.txid_current() - q.queue_switch_step1)";
+                      AND ((q.queue_switch_step1 - a.backend_xmin::text::bigint) & 4294967295) < 2147483648)";
 
 #[cfg(test)]
 mod tests {

@@ -10,20 +10,20 @@ use super::*;
 async fn one_leads_and_the_next_one_follows() {
     let (world, _source) = setting().await;
     let (one, two, three) = (connect(&world).await, connect(&world).await, connect(&world).await);
-    let first = one.acquire("s", Role::Relay).await.unwrap();
-    let worker = two.acquire("s", Role::Worker).await.unwrap();
-    let other_set = two.acquire("t", Role::Relay).await.unwrap();
+    let first = one.acquire("s", Role::Relay, || {}).await.unwrap();
+    let worker = two.acquire("s", Role::Worker, || {}).await.unwrap();
+    let other_set = two.acquire("t", Role::Relay, || {}).await.unwrap();
     assert!(first.is_held() && worker.is_held() && other_set.is_held());
 
-    let mut second = tokio::spawn(async move { two.acquire("s", Role::Relay).await.map(|lease| (two, lease)) });
+    let mut second = tokio::spawn(async move { two.acquire("s", Role::Relay, || {}).await.map(|lease| (two, lease)) });
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err(), "two lead");
-    let third = tokio::spawn(async move { three.acquire("s", Role::Relay).await.map(|lease| (three, lease)) });
+    let third = tokio::spawn(async move { three.acquire("s", Role::Relay, || {}).await.map(|lease| (three, lease)) });
     let epoch = first.epoch();
     first.release().await.unwrap();
     let (_two, second) = second.await.unwrap().unwrap();
     assert!(second.epoch() > epoch);
     // The first may stand in line again, behind the third.
-    let again = tokio::spawn(async move { one.acquire("s", Role::Relay).await.map(|lease| (one, lease)) });
+    let again = tokio::spawn(async move { one.acquire("s", Role::Relay, || {}).await.map(|lease| (one, lease)) });
     let epoch = second.epoch();
     drop(second);
     let (_three, third) = third.await.unwrap().unwrap();
@@ -36,7 +36,7 @@ async fn one_leads_and_the_next_one_follows() {
 async fn a_leader_learns_that_it_leads_no_more() {
     let (world, _source) = setting().await;
     let one = connect(&world).await;
-    let lease = one.acquire("s", Role::Relay).await.unwrap();
+    let lease = one.acquire("s", Role::Relay, || {}).await.unwrap();
     let refused = || Error::stop("another writer has taken over");
     assert_eq!(lease.judge(refused()).await.next, Next::Stop);
     let client = zookeeper_client::Client::connect(&world.zookeeper().await).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod absence;
 mod actors;
+mod backlog;
 mod capture;
 mod consistent;
 mod crashes;

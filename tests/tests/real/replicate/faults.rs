@@ -16,17 +16,30 @@ async fn write_on(writers: &Writers, transactions: u64) {
     .await;
 }
 
+/// Waits until the worker waits for a lock of the target's table.
+pub async fn held_up(app: &App, table: &str) {
+    eventually("the worker waits for the lock", SOON, || async {
+        let waits = format!("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass");
+        let waits = app.target.value(&waits).await;
+        if waits.as_deref() == Some("t") { Ok(()) } else { Err(format!("{waits:?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn killed_anywhere_it_resumes_without_loss_or_repetition() {
     let app = App::new().await;
     app.fill(60_000).await;
     let relay = app.relay().await;
     let writers = Writers::start(&app.source, 2).await;
-    for round in 0..3 {
-        // Inside the bootstrap: of the first table, and later of the second.
-        let mut worker = app.worker(&[]).start().await;
-        worker.logs(if round == 0 { "\"message\":\"loaded\"" } else { "\"table\":\"public.Line items\"" }).await;
+    for table in ["accounts", "\"Line items\"", "\"Line items\""] {
+        // Inside the bootstrap, of the first table or the second: a lock holds it up.
+        let locker = app.target.connect().await;
+        locker.batch_execute(&format!("BEGIN; LOCK TABLE {table}")).await.unwrap();
+        let worker = app.worker(&[]).start().await;
+        held_up(&app, table).await;
         worker.kill().await;
+        locker.batch_execute("ROLLBACK").await.unwrap();
     }
     for round in 1..6 {
         let mut worker = app.worker(&[]).start().await;
@@ -105,12 +118,7 @@ async fn a_stop_ends_it_within_its_grace_whatever_is_under_way() {
     let locker = app.target.connect().await;
     locker.batch_execute("BEGIN; LOCK TABLE accounts").await.unwrap();
     app.source.execute("UPDATE accounts SET name = 'locked'").await;
-    eventually("the worker waits for the lock", SOON, || async {
-        let waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'accounts'::regclass";
-        let waits = app.target.value(waits).await;
-        if waits.as_deref() == Some("t") { Ok(()) } else { Err(format!("{waits:?}")) }
-    })
-    .await;
+    held_up(&app, "accounts").await;
     assert_eq!(worker.terminate().await.code, Some(0));
     locker.batch_execute("ROLLBACK").await.unwrap();
     let changed = "SELECT count(*) FROM accounts WHERE name = 'locked'";

@@ -2,9 +2,9 @@
 
 mod bootstrap;
 mod disk;
-mod faults;
+pub mod faults;
 mod foreign;
 mod input;
-mod proxy;
-mod setup;
-mod writers;
+pub mod proxy;
+pub mod setup;
+pub mod writers;

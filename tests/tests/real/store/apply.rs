@@ -1,7 +1,9 @@
 //! Batches into a target: every hazard of applying sets of rows.
 
+use std::time::Duration;
+
 use pgshovel_plugin_postgresql::pgshovel::plugin::types::Change;
-use tests::harness::{Database, World};
+use tests::harness::{Database, World, eventually};
 
 use super::native::*;
 
@@ -168,6 +170,21 @@ async fn another_worker_is_fenced() {
     assert!(stop(other.commit(Some(b"s0".to_vec()), b"s2".to_vec())).contains("another worker is at work"));
     other.rollback().unwrap();
     assert_eq!(one.load_state().unwrap().as_deref(), Some(b"s1".as_slice()));
+    // Who takes over ends the session of one that stands still in a transaction.
+    one.begin().unwrap();
+    one.apply(std::slice::from_ref(&relation), mutations([insert("2", "b")])).unwrap();
+    let held = format!("{:?}", other.load_state().unwrap_err());
+    assert!(held.contains("its session was ended"), "{held}");
+    let mut third = open(&database).await;
+    eventually("the lock is free", Duration::from_secs(60), || {
+        let state = third.load_state().map_err(|error| format!("{error:?}"));
+        async move { state }
+    })
+    .await;
+    third.begin().unwrap();
+    third.commit(Some(b"s1".to_vec()), b"s2".to_vec()).unwrap();
+    assert!(one.commit(Some(b"s1".to_vec()), b"s3".to_vec()).is_err());
+    assert_eq!(database.count("t").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

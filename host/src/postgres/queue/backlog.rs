@@ -1,0 +1,106 @@
+//! What a queue holds, as its database says.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+use super::{Settings, answer, session, sql};
+use crate::error::{Error, Next, Result};
+use crate::observe::backlog::{Backlog, Bounds, Consumer};
+use crate::postgres::connect::Session;
+
+/// How often a standby looks at the queue that another relay should read.
+pub const STANDBY_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a queue that stays too large is warned of.
+const WARN_EVERY: Duration = Duration::from_secs(600);
+
+/// [`look`], in a session of its own.
+pub async fn visit(dsn: &str, cluster: &str, set: &str) -> Result<Backlog> {
+    let session = Session::connect(dsn, "pgshovel admin").await?;
+    answer(session.batch_execute(sql::LOOK_TIMEOUT)).await?;
+    look(&session, cluster, set).await
+}
+
+/// Looks at the queue of `set`. `Configure` if there is none. `client` has to have
+/// [`sql::LOOK_TIMEOUT`].
+pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> {
+    let queue = crate::cluster::name::queue(cluster, set);
+    let row = answer(client.query_opt(sql::SIZE, &[&queue])).await?;
+    let row = row.ok_or_else(|| Error::configure(format!("queue {queue:?} does not exist in this database")))?;
+    let (events, bytes, last_event): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let mut consumers = Vec::new();
+    for row in answer(client.query(sql::CONSUMERS, &[&queue])).await? {
+        let (name, tick_event, snapshot, tick_age): (String, Option<i64>, Option<String>, Option<f64>) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let oldest = match &snapshot {
+            Some(snapshot) => oldest(client, &events, snapshot, tick_age.unwrap_or(0.0)).await?,
+            // Its tick is gone: what it has before it cannot be told from what it has read.
+            None => Some(0.0),
+        };
+        let drawn = u64::try_from(last_event - tick_event.unwrap_or(0)).unwrap_or(0);
+        let unread_events = if oldest.is_some() { drawn.max(1) } else { 0 };
+        let key = sql::consumer_lock(cluster, set, &name);
+        let relay = answer(client.query_opt(sql::LOCKED_BY, &[&key])).await?.map(|row| row.get(1));
+        consumers.push(Consumer { name, unread_events, lag_seconds: oldest.unwrap_or(0.0), relay });
+    }
+    Ok(Backlog { bytes: u64::try_from(bytes).unwrap_or(0), consumers })
+}
+
+/// How many seconds old the first event is that `snapshot` does not see, in the table
+/// `events` with its descendants. Where looking takes too long: as old as the tick.
+async fn oldest(client: &Client, events: &str, snapshot: &str, tick_age: f64) -> Result<Option<f64>> {
+    match answer(client.query_opt(&sql::oldest(events), &[&snapshot])).await {
+        Ok(row) => Ok(row.map(|row| row.get::<_, f64>(0).max(0.0))),
+        Err(error) if error.next == Next::Retry && error.message.contains("57014") => Ok(Some(tick_age)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks at the queue again and again, tells the relay's status, and warns of a queue
+/// that takes too much. What fails is told by whatever else needs the database.
+pub async fn follow(settings: Arc<Settings>, every: Duration) -> Infallible {
+    let mut reporter = Reporter { settings, session: None, warned: None };
+    loop {
+        if let Err(error) = reporter.report().await {
+            tracing::debug!(set = %reporter.settings.set, %error, "the queue cannot be looked at");
+            reporter.session = None;
+        }
+        sleep(every).await;
+    }
+}
+
+struct Reporter {
+    settings: Arc<Settings>,
+    session: Option<Session>,
+    warned: Option<Instant>,
+}
+
+impl Reporter {
+    async fn report(&mut self) -> Result<()> {
+        let Settings { cluster, set, queue_bytes_max, status, .. } = &*self.settings;
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => {
+                let session = session(&self.settings, "reporter").await?;
+                answer(session.batch_execute(sql::LOOK_TIMEOUT)).await?;
+                none.insert(session)
+            }
+        };
+        let backlog = look(session, cluster, set).await?;
+        let bounds = Bounds { bytes_max: *queue_bytes_max, lag_max: None };
+        match backlog.excess(&self.settings.queue(), bounds) {
+            Some(excess) if self.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) => {
+                self.warned = Some(Instant::now());
+                tracing::warn!(%set, bytes = backlog.bytes, unread_events = backlog.unread_events(), "{excess}");
+            }
+            Some(_) => {}
+            None => self.warned = None,
+        }
+        status.update(|facts| facts.queue = Some(backlog));
+        Ok(())
+    }
+}
