@@ -60,9 +60,11 @@ pub(crate) enum Field<'a> {
     Fixed64(u64),
     Fixed32(u32),
     Delimited(&'a [u8]),
+    /// Of no message here; what was in it is passed over.
+    Group,
 }
 
-/// The fields of one message, in the order of its bytes. Groups are passed over.
+/// The fields of one message, in the order of its bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
@@ -98,15 +100,16 @@ impl<'a> Fields<'a> {
     }
 
     fn next_of_any(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
-        while !self.rest.is_empty() {
-            let (number, wire_type) = self.tag()?;
-            match wire_type {
-                3 => self.skip_group(number)?,
-                4 => return Err(Malformed::Group),
-                _ => return Ok(Some((number, self.content(wire_type)?))),
+        let (number, wire_type) = self.tag()?;
+        let field = match wire_type {
+            3 => {
+                self.skip_group(number)?;
+                Field::Group
             }
-        }
-        Ok(None)
+            4 => return Err(Malformed::Group),
+            _ => self.content(wire_type)?,
+        };
+        Ok(Some((number, field)))
     }
 
     fn tag(&mut self) -> Result<(u32, u8), Malformed> {

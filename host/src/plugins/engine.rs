@@ -37,6 +37,7 @@ pub struct Engine {
 
 struct Inner {
     wasmtime: wasmtime::Engine,
+    cache: Option<Cache>,
     linker: Linker<State>,
     search: Vec<PathBuf>,
     /// By SHA-256 of the file: a loop that opens its plugins again finds them here.
@@ -51,13 +52,14 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub fn new(options: Options) -> Result<Self> {
+        let cache = options.cache.as_deref().and_then(cache);
         let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(true).cache(options.cache.as_deref().and_then(cache));
+        config.wasm_component_model(true).epoch_interruption(true).cache(cache.clone());
         let broken = |error: wasmtime::Error| Error::bug(format!("cannot set up the plugin host: {error:#}"));
         let wasmtime = wasmtime::Engine::new(&config).map_err(broken)?;
         let mut linker = Linker::new(&wasmtime);
         imports::add_to_linker(&mut linker).map_err(broken)?;
-        let inner = Arc::new(Inner { wasmtime, linker, search: options.search, components: Mutex::default() });
+        let inner = Arc::new(Inner { wasmtime, cache, linker, search: options.search, components: Mutex::default() });
         tick(Arc::downgrade(&inner))?;
         Ok(Self { inner })
     }
@@ -79,16 +81,22 @@ impl Engine {
         if let Some(component) = self.components().get(&sha256) {
             return Ok(component.clone());
         }
-        let (engine, size, start) = (self.inner.wasmtime.clone(), bytes.len(), Instant::now());
+        let (engine, size, start, kept) = (self.inner.wasmtime.clone(), bytes.len(), Instant::now(), self.cache_hits());
         let component = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await??;
         // From the cache it takes milliseconds; a language's whole runtime takes half a minute, once.
-        tracing::info!(plugin = name, bytes = size, seconds = start.elapsed().as_secs_f32(), "plugin compiled");
+        let (cached, seconds) = (self.cache_hits() > kept, start.elapsed().as_secs_f32());
+        tracing::info!(plugin = name, bytes = size, seconds, cached, "plugin compiled");
         let mut components = self.components();
         if components.len() >= COMPONENTS_MAX {
             components.clear();
         }
         components.insert(sha256, component.clone());
         Ok(component)
+    }
+
+    /// How many components the cache had.
+    pub(super) fn cache_hits(&self) -> usize {
+        self.inner.cache.as_ref().map_or(0, Cache::cache_hits)
     }
 
     fn components(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Component>> {

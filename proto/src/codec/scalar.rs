@@ -57,7 +57,7 @@ pub(super) fn numbers(all: &mut Vec<u64>, field: Field<'_>) -> Result<(), Fault>
                 packed = rest;
             }
         }
-        Field::Fixed32(_) | Field::Fixed64(_) => return Err(fault(Problem::Type)),
+        Field::Fixed32(_) | Field::Fixed64(_) | Field::Group => return Err(fault(Problem::Type)),
     }
     Ok(())
 }
