@@ -99,10 +99,10 @@ impl Cast {
         Ok(process)
     }
 
-    /// Kills a member that runs.
-    pub fn kill(&mut self, index: usize) -> Result<()> {
+    /// Kills members, all of which run.
+    pub fn kill(&mut self, indices: &[usize]) -> Result<()> {
         self.all_run()?;
-        self.member(index)?.process.kill().map(drop)
+        indices.iter().try_for_each(|index| self.member(*index)?.process.kill().map(drop))
     }
 
     /// Starts a member that was killed.

@@ -165,9 +165,7 @@ impl Fault {
         };
         match self.means {
             Means::Kill => {
-                for index in &whom {
-                    cast.kill(*index)?;
-                }
+                cast.kill(&whom)?;
                 sleep(self.time).await;
                 whom.iter().try_for_each(|index| cast.restart(*index))
             }
