@@ -53,7 +53,9 @@ What is not captured, and what has a limit:
     in the sections `stream`, `loader` and `target`; Kafka takes messages of up to
     104 MB, of which an update needs both rows, unless it is told otherwise. What is
     too large for them stops the relay or the worker with what to raise; nothing is
-    lost, and it goes on from there at the next start. A password can be left out of the dsn: PGPASSWORD and password files
+    lost, and it goes on from there at the next start.
+
+A password can be left out of the dsn: PGPASSWORD and password files
 (PGPASSFILE, ~/.pgpass) are asked for it where it is needed.";
 
 #[derive(Debug, Subcommand)]

@@ -40,7 +40,7 @@ const STEPS_AHEAD_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) enum Step {
     /// A batch begins; with `discard`, in place of the one that is open.
-    Begin { batch: Batch, discard: bool },
+    Begin { batch: Box<Batch>, discard: bool },
     /// A part of the open batch.
     Apply(Vec<Mutation>),
     /// The open batch ends, and makes `state` the target's.
@@ -86,7 +86,7 @@ impl Reading {
         match action {
             Action::Begin { batch, discard } => {
                 self.chunk = Chunk::default();
-                self.outlet.put(Step::Begin { batch, discard }).await?;
+                self.outlet.put(Step::Begin { batch: Box::new(batch), discard }).await?;
             }
             Action::Apply(mutation) => self.apply(mutation, entry.message.len()).await?,
             Action::Commit => self.commit(&entry.position).await?,

@@ -99,7 +99,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
                 if discard {
                     self.forget().await?;
                 }
-                self.open = Some(Open { batch, begun: false, mutations: 0 });
+                self.open = Some(Open { batch: *batch, begun: false, mutations: 0 });
                 Ok(())
             }
             Step::Apply(mutations) => {
