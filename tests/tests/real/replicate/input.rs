@@ -11,6 +11,7 @@ use super::setup::{App, SET, configuration};
 #[tokio::test]
 async fn a_wrong_configuration_is_named_by_its_field() {
     let world = World::without_servers();
+    std::fs::create_dir_all(world.folder().join("stream")).unwrap();
     let refused = async |text: &str| {
         world.write("replicate.yaml", text);
         world.pgshovel(["replicate", "replicate.yaml", SET]).fails(3).await
@@ -127,7 +128,8 @@ async fn a_stream_that_was_made_anew_is_refused() {
     app.source.execute("INSERT INTO accounts (id) VALUES (-5)").await;
     relay.logs("\"message\":\"relayed\"").await;
     let lost = app.worker(&[]).fails(1).await;
-    assert!(lost.contains("begin the target anew"), "{lost}");
+    // As behind the end of the new stream, or as inside one of its messages.
+    assert!(lost.contains("the target anew"), "{lost}");
     let worker = app.worker(&["--bootstrap"]).start().await;
     app.equal().await;
     assert_eq!(worker.terminate().await.code, Some(0));
