@@ -42,9 +42,9 @@ later. ALTER TABLE needs no change of the set: events say what their rows were.
 What is not captured, and what has a limit:
   - A table that other tables inherit from: capture those, each by its name. A
     partitioned table is captured whole, through whichever table it is written.
-  - TRUNCATE of one partition that was attached after the set was created or
-    last updated: run `set update` with the same configuration after ATTACH. Rows
-    that a partition brings or takes along when it is attached or detached.
+  - Rows that a partition brings or takes along when it is attached or detached;
+    and TRUNCATE of it alone, after it is attached, until the relay has seen it:
+    that takes 10 seconds, or `set update` with the same configuration.
   - Unlogged, temporary and foreign tables, and views.
   - A row is written to the queue as JSON, an update as two; PostgreSQL takes
     less than 1 GB of both together, and of bytea a byte is two digits. A table with

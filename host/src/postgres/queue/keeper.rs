@@ -1,8 +1,10 @@
-//! Makes the queue's ticks, and rotates its tables: a task beside the relay's loop.
+//! Makes the queue's ticks, rotates its tables, and captures partitions that are
+//! attached: a task beside the relay's loop.
 //!
 //! Never in the way of the loop: what fails here is logged and tried again, and
 //! a relay whose role may do neither still relays what others tick.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,10 @@ use tokio_postgres::{Row, Statement};
 use super::tick::{self, Reading};
 use super::{Abort, Settings, answer, backlog, session, sql};
 use crate::backoff::Backoff;
+use crate::cluster::name;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;
+use crate::postgres::trigger::{Event, LATE_PARTITIONS, trigger_name, watch_partition};
 
 /// How often the queue is looked at: the most that a tick comes late.
 const POLL: Duration = Duration::from_millis(80);
@@ -76,6 +80,8 @@ struct Watch<'a> {
     surveyed: Option<Instant>,
     /// Whether the queue's first event was looked for.
     first: bool,
+    /// Partitions that cannot be captured, and were told of.
+    unwatched: HashSet<String>,
 }
 
 impl<'a> Watch<'a> {
@@ -85,7 +91,8 @@ impl<'a> Watch<'a> {
         let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
         let reads = answer(session.prepare(sql::READING)).await?;
         let rotates = may_own && sees && !settings.rotation_period.is_zero();
-        let watch = Self { settings, queue: settings.queue(), session, reads, may_own, rotates, surveyed: None, first: false };
+        let (queue, unwatched) = (settings.queue(), HashSet::new());
+        let watch = Self { settings, queue, session, reads, may_own, rotates, surveyed: None, first: false, unwatched };
         watch.announce(sees).await?;
         if may_own {
             answer(watch.session.query(sql::DRAW_FIRST, &[&watch.queue])).await?;
@@ -170,8 +177,9 @@ impl<'a> Watch<'a> {
         Ok(true)
     }
 
-    /// Makes the queue the relays' own, and rotates.
+    /// Captures partitions that are new, makes the queue the relays' own, and rotates.
     async fn survey(&mut self) -> Result<()> {
+        self.watch_partitions().await?;
         if !self.may_own {
             return Ok(());
         }
@@ -179,6 +187,35 @@ impl<'a> Watch<'a> {
             tracing::info!(set = %self.settings.set, "the queue's ticks and rotations are made the relay's alone");
         }
         if self.rotates { self.rotate().await } else { Ok(()) }
+    }
+
+    /// See [`LATE_PARTITIONS`]. Until then TRUNCATE of such a partition alone is missed.
+    async fn watch_partitions(&mut self) -> Result<()> {
+        let Settings { cluster, set, .. } = self.settings;
+        let [begin, partition] = [Event::Begin, Event::Partition].map(|event| trigger_name(cluster, set, event));
+        for row in answer(self.session.query(LATE_PARTITIONS, &[&begin, &partition, &name::schema(cluster)])).await? {
+            let (table, function): (String, String) = (row.get(0), row.get(1));
+            match self.watch_partition(&table, &function).await {
+                Ok(()) => tracing::info!(%set, table, "a partition that was attached is captured"),
+                Err(error) if self.session.is_closed() => return Err(error),
+                // It is locked: at the next time.
+                Err(error) if error.next == Next::Retry => tracing::debug!(%set, table, %error, "a partition is not captured yet"),
+                Err(error) if self.unwatched.insert(table.clone()) => {
+                    tracing::warn!(%set, table, %error, "TRUNCATE of this partition alone is not captured; mend that, or run `set update`");
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for no lock, since ticks wait meanwhile.
+    async fn watch_partition(&mut self, table: &str, function: &str) -> Result<()> {
+        let Settings { cluster, set, .. } = self.settings;
+        let transaction = answer(self.session.transaction()).await?;
+        answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {table} IN SHARE ROW EXCLUSIVE MODE NOWAIT"))).await?;
+        answer(transaction.batch_execute(&watch_partition(cluster, set, table, function))).await?;
+        answer(transaction.commit()).await
     }
 
     /// The rotation's first step, or its second.

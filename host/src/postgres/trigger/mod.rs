@@ -193,7 +193,6 @@ COMMENT ON FUNCTION {function}() IS {comment};",
 /// that means to switch other triggers off.
 #[must_use]
 pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event, table: &str) -> String {
-    let trigger = quote(&trigger_name(context.cluster, context.set, event));
     let function = function_path(context, capture, event);
     let firing = match event {
         Event::Insert => format!("AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"),
@@ -205,9 +204,36 @@ pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event, ta
         Event::Row => format!("AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW"),
         Event::Begin | Event::Partition => format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"),
     };
+    place(&trigger_name(context.cluster, context.set, event), &firing, &function, table)
+}
+
+fn place(trigger: &str, firing: &str, function: &str, table: &str) -> String {
+    let trigger = quote(trigger);
     format!(
         "CREATE OR REPLACE TRIGGER {trigger} {firing} EXECUTE FUNCTION {function}();\nALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};"
     )
+}
+
+/// Partitions without the trigger for [`Event::Partition`], and the function that it
+/// is to call: PostgreSQL clones no trigger for TRUNCATE to a partition that is
+/// attached. Parameters: the set's trigger names for [`Event::Begin`] and
+/// [`Event::Partition`], and the cluster's schema.
+pub const LATE_PARTITIONS: &str = "\
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
+       pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(pg_catalog.left(f.proname::text, -1) || 'p')
+FROM pg_catalog.pg_trigger b
+JOIN pg_catalog.pg_proc f ON f.oid = b.tgfoid JOIN pg_catalog.pg_namespace s ON s.oid = f.pronamespace,
+     pg_catalog.pg_partition_tree(b.tgrelid) t
+JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE b.tgname = $1 AND s.nspname = $3 AND c.relkind = 'r'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger p WHERE p.tgrelid = c.oid AND p.tgname = $2)
+ORDER BY 1";
+
+/// What [`create_trigger`] does for [`Event::Partition`], with a row of
+/// [`LATE_PARTITIONS`].
+#[must_use]
+pub fn watch_partition(cluster: &str, set: &str, table: &str, function: &str) -> String {
+    place(&trigger_name(cluster, set, Event::Partition), &format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT"), function, table)
 }
 
 /// The beginning of every function: which event table is current, and the answer
