@@ -66,11 +66,11 @@ impl Seen {
     }
 
     fn problem(&self, cluster: &Cluster, bounds: Bounds) -> Option<String> {
-        let said = match &self.queue {
-            Ok(queue) => queue.excess(&name::queue(cluster.name(), &self.set.name), bounds),
-            Err(error) => Some(format!("its queue cannot be looked at: {error}")),
+        let said: Vec<String> = match &self.queue {
+            Ok(queue) => queue.loss().into_iter().chain(queue.excess(&name::queue(cluster.name(), &self.set.name), bounds)).collect(),
+            Err(error) => vec![format!("its queue cannot be looked at: {error}")],
         };
-        said.map(|said| format!("set {:?}: {said}", self.set.name))
+        (!said.is_empty()).then(|| said.iter().map(|said| format!("set {:?}: {said}", self.set.name)).collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -93,7 +93,8 @@ pub fn consumers(queue: &Backlog, cells: &[String]) -> Vec<Vec<String>> {
     queue.consumers.iter().map(row).collect()
 }
 
-/// `Stop` if a queue is larger or further behind than it may be, or cannot be looked at.
+/// `Stop` if a queue is larger or further behind than it may be, misses tables, or cannot
+/// be looked at.
 pub async fn check(common: &Common, check: &Check) -> Result<()> {
     let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
     cluster.configuration().await?;

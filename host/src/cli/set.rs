@@ -90,7 +90,8 @@ pub enum Command {
         show_secrets: bool,
     },
     /// Look at queues: what they take on disk, who reads them, what is unread and how
-    /// old. Fails if one is larger or older than it may be: for cron and monitoring.
+    /// old. Fails if one is larger or older than it may be, or if a table of its set is
+    /// captured no more: for cron and monitoring.
     #[command(after_help = "Example:\n  pgshovel set check --all --queue-bytes-max 5000000000 --lag-max 600")]
     Check(Check),
     /// Change a set: its tables, their columns, its database.

@@ -68,6 +68,7 @@ impl Facts {
         }
         if let Some(queue) = &self.queue {
             text.metric("queue_bytes", "gauge", "What the queue's tables take on disk.", queue.bytes);
+            text.metric("tables_uncaptured", "gauge", "How many of the set's tables have lost their triggers.", queue.uncaptured.len());
             text.family("queue_unread_events", "gauge", "About how many events the consumer has not read.");
             for consumer in &queue.consumers {
                 text.labelled("queue_unread_events", "consumer", &consumer.name, consumer.unread_events);
@@ -139,7 +140,7 @@ mod tests {
             (facts.batches, facts.mutations, facts.bytes) = (3, 40, 500);
             facts.last = Some(Last { tick: 7, ready_us: 1_500_000, lag_seconds: 0.25 });
             let consumer = Consumer { name: "a\"\\\nb".to_owned(), unread_events: 9, lag_seconds: 1.5, relay: None };
-            facts.queue = Some(Backlog { bytes: 8192, consumers: vec![consumer] });
+            facts.queue = Some(Backlog { bytes: 8192, consumers: vec![consumer], uncaptured: vec!["public.a".to_owned()] });
         });
         let text = status.facts().metrics();
         for line in [
@@ -150,6 +151,7 @@ mod tests {
             "pgshovel_state{role=\"relay\",set=\"app\",state=\"waiting\"} 0",
             "pgshovel_tick_timestamp_seconds{role=\"relay\",set=\"app\"} 1.5",
             "pgshovel_queue_bytes{role=\"relay\",set=\"app\"} 8192",
+            "pgshovel_tables_uncaptured{role=\"relay\",set=\"app\"} 1",
             "pgshovel_queue_unread_events{role=\"relay\",set=\"app\",consumer=\"a\\\"\\\\\\nb\"} 9",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

@@ -96,10 +96,11 @@ pub fn lock(cluster: &str) -> String {
     format!("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({}, 0));", literal(&format!("pgshovel:{cluster}")))
 }
 
-/// The schema and its tables, as far as they are missing.
+/// The schema, its tables and its function, as far as they are missing.
 #[must_use]
 pub fn create(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
+    let columns = create_columns(cluster);
     format!(
         "CREATE SCHEMA IF NOT EXISTS {schema};
 COMMENT ON SCHEMA {schema} IS 'pgshovel: what the cluster manages in this database';
@@ -129,7 +130,54 @@ CREATE TABLE IF NOT EXISTS {schema}.relations (
 );
 COMMENT ON TABLE {schema}.configuration IS 'Which node this database is, and what tells it from a clone.';
 COMMENT ON TABLE {schema}.sets IS 'The sets captured here: version of the configuration, and the change that made them so.';
-COMMENT ON TABLE {schema}.relations IS 'What the events of each version of a set mean. Old versions stay, since events may refer to them.';"
+COMMENT ON TABLE {schema}.relations IS 'What the events of each version of a set mean. Old versions stay, since events may refer to them.';
+{columns}"
+    )
+}
+
+/// The function that the capturing functions ask for a table's columns, with their
+/// role: number, name, type and type modifier. Locks no table.
+#[must_use]
+pub fn columns(cluster: &str) -> String {
+    format!("{}.columns", quote(&name::schema(cluster)))
+}
+
+/// In REPEATABLE READ a query sees the catalog as it was when the transaction began,
+/// and ALTER TABLE may have come in between. A row of the catalog without `xmax` has
+/// not changed since. For the others there is what asks for no snapshot: names by their
+/// number, and the row type of the table.
+fn create_columns(cluster: &str) -> String {
+    let function = columns(cluster);
+    format!(
+        "CREATE OR REPLACE FUNCTION {function}(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, atttypmod int4)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  missing text[];
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RETURN QUERY SELECT a.attnum, a.attname, a.atttypid, a.atttypmod FROM pg_attribute a
+      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+    RETURN;
+  END IF;
+  EXECUTE format('SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (NULL::%s).*) r)', relation::regclass) INTO missing;
+  attnum := 0;
+  WHILE cardinality(missing) > 0 LOOP
+    attnum := attnum + 1;
+    attname := (pg_identify_object_as_address('pg_class'::regclass, relation, attnum)).object_names[3];
+    -- One that was dropped has a name too.
+    CONTINUE WHEN (attname = ANY (missing)) IS NOT TRUE;
+    missing := array_remove(missing, attname::text);
+    SELECT a.atttypid, a.atttypmod INTO atttypid, atttypmod FROM pg_attribute a
+      WHERE a.attrelid = relation AND a.attnum = columns.attnum AND a.xmax = 0;
+    IF NOT FOUND THEN
+      EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
+      atttypmod := -1;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION {function}(oid) IS 'The columns of a table as they are, whatever snapshot the transaction has.';"
     )
 }
 

@@ -145,6 +145,18 @@ SELECT c.co_name, t.tick_event_seq, t.tick_snapshot::text, extract(epoch FROM pg
   LEFT JOIN pgq.tick t ON t.tick_queue = q.queue_id AND t.tick_id = s.sub_last_tick
  WHERE q.queue_name = $1 ORDER BY c.co_name";
 
+/// The tables of the set $1 that have neither the triggers $2 nor the triggers $3, by name.
+#[must_use]
+pub fn uncaptured(cluster: &str) -> String {
+    let schema = quote(&name::schema(cluster));
+    format!(
+        "SELECT r.key FROM {schema}.sets s JOIN {schema}.relations r ON r.\"set\" = s.name AND r.version = s.version
+          CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(t.tgname::text) AS names FROM pg_catalog.pg_trigger t
+                               WHERE t.tgrelid = pg_catalog.to_regclass(r.key) AND t.tgenabled IN ('A', 'O')) t
+          WHERE s.name = $1 AND (t.names @> $2 OR t.names @> $3) IS NOT TRUE ORDER BY r.key"
+    )
+}
+
 /// How many seconds ago the oldest event was made that the snapshot $1 does not see:
 /// the first by transaction, for which there is an index. `events` is as [`SIZE`] says.
 #[must_use]

@@ -11,7 +11,9 @@
 
 use crate::postgres::catalog::JSON_IS_EXACT;
 use crate::postgres::event::value::Encoding;
-use crate::postgres::{literal, quote};
+use crate::postgres::{literal, quote, schema};
+
+use super::Context;
 
 /// How a row is called inside the functions: no column of a table is called
 /// so, so that the name means the row.
@@ -54,40 +56,41 @@ impl Columns {
     }
 
     /// True if the table has the columns that the function was written for. Their
-    /// order does not matter: that of a partition may be another.
+    /// order does not matter: that of a partition may be another. Where the snapshot may
+    /// be older than the columns, only rows of the catalog count that were not changed
+    /// since: see `postgres::schema::columns`.
     pub(super) fn check(&self) -> String {
         let columns: Vec<String> = self.list.iter().map(|column| literal(&format!("{} {}", column.name, column.type_oid))).collect();
         let count = self.list.len();
-        let others = if self.every { format!(" AND count(*) = {count}") } else { String::new() };
+        let current = |row: &str| format!("({row}.xmax = 0 OR current_setting('transaction_isolation') = 'read committed')");
+        // A column that comes changes the table's row of the catalog.
+        let others = if self.every { format!(" AND count(*) = {count} AND bool_and({})", current("c")) } else { String::new() };
         format!(
-            "(SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY[{}])) = {count}{others} FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
-            columns.join(", ")
+            "(SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY[{}]) AND {}) = {count}{others} FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
+            columns.join(", "),
+            current("a")
         )
     }
 
     /// A statement that puts `select` of the columns that there are now into
     /// `pgshovel_columns`, and what they are into `pgshovel_format`: see
     /// `postgres::event::Layout`. Captured columns that were renamed are found by
-    /// their number in the configured table, since a partition has its own.
-    pub(super) fn look_up(&self) -> String {
+    /// their number in the configured table, since a partition has its own. A type that
+    /// is newer than the snapshot is written as its text.
+    pub(super) fn look_up(&self, context: &Context<'_>) -> String {
+        let source = schema::columns(context.cluster);
         let numbers = |numbers: &mut dyn Iterator<Item = i16>| numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
-        let name_of = |numbers: &str| {
-            format!(
-                "FROM pg_attribute c WHERE c.attrelid = {} AND c.attnum = ANY (ARRAY[{numbers}]::int2[]) AND NOT c.attisdropped",
-                self.table
-            )
-        };
+        let name_of = |numbers: &str| format!("FROM {source}({}) c WHERE c.attnum = ANY (ARRAY[{numbers}]::int2[])", self.table);
         let captured = numbers(&mut self.list.iter().map(|column| column.number));
         let identity = numbers(&mut self.identity.iter().copied());
-        let only = if self.every { String::new() } else { format!(" AND a.attname IN (SELECT c.attname {})", name_of(&captured)) };
+        let only = if self.every { String::new() } else { format!("\n    WHERE a.attname IN (SELECT c.attname {})", name_of(&captured)) };
         format!(
             "SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE {text} END, {row}, a.attname), ', ' ORDER BY a.attnum), ''),
     {format} || ' ' || json_build_object(
       'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[{identity}]::int2[], c.attnum)) {of_identity}))
     INTO pgshovel_columns, pgshovel_format
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT {exact} AS json) e
-    WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped{only};
+    FROM {source}(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce({exact}, false) AS json) e{only};
 ",
             text = literal(&text_output("%1$s", "%2$I").replace("'%s'", "'%%s'")),
             row = literal(ROW),

@@ -238,7 +238,9 @@ pub fn watch_partition(cluster: &str, set: &str, table: &str, function: &str) ->
 
 /// The beginning of every function: which event table is current, and the answer
 /// to `check`, a condition on the table. A queue that is gone captures nothing and
-/// stops no write: the relay reports it.
+/// stops no write: the relay reports it. One that is there, but not for the snapshot of
+/// a REPEATABLE READ transaction, is younger than it; what was its first table then is
+/// not emptied before the transaction is over.
 fn prologue(context: &Context<'_>, check: &str, variables: &str) -> String {
     let queue = context.queue_id();
     format!(
@@ -248,7 +250,11 @@ fn prologue(context: &Context<'_>, check: &str, variables: &str) -> String {
   pgshovel_as_known boolean;
 {variables}BEGIN
   SELECT q.queue_cur_table, q.queue_disable_insert, {check} INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = {queue};
-  IF NOT FOUND THEN RETURN NULL; END IF;
+  IF NOT FOUND THEN
+    IF to_regclass('pgq.event_{queue}_0') IS NULL THEN RETURN NULL; END IF;
+    pgshovel_slot := 0;
+    pgshovel_as_known := false;
+  END IF;
   IF pgshovel_disabled THEN RAISE EXCEPTION 'inserts into the PgQ queue % are disabled', {name}; END IF;
 ",
         name = literal(&name::queue(context.cluster, context.set))

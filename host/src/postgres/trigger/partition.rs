@@ -41,7 +41,7 @@ pub(super) fn truncate(context: &Context<'_>, capture: &Capture) -> String {
 END
 ",
         prologue = prologue(context, "true", VARIABLES),
-        look_up = capture.columns.look_up(),
+        look_up = capture.columns.look_up(context),
         word = literal(&word(capture)),
         insert = concatenation(&insert_into(context, capture, SLOT, "$1", &query))
     )

@@ -32,7 +32,7 @@ END
         prologue = prologue(context, &columns.check(), &format!("{VARIABLES}  pgshovel_new text;\n  pgshovel_old text;\n")),
         format = literal(FORMAT),
         read = read.concat(),
-        look_up = columns.look_up(),
+        look_up = columns.look_up(context),
         built = [side("INSERT", "NEW", built), side("DELETE", "OLD", built)].concat(),
         insert = insert_into_current(context, capture, "pgshovel_format", query),
     )

@@ -54,7 +54,7 @@ fn function(context: &Context<'_>, capture: &Capture, query: impl Fn(Option<&str
 END
 ",
         prologue = prologue(context, &columns.check(), VARIABLES),
-        look_up = columns.look_up(),
+        look_up = columns.look_up(context),
         built = concatenation(&insert_into(context, capture, SLOT, "$1", &query(Some(COLUMNS)))),
         insert = insert_into_current(context, capture, &literal(FORMAT), &query(select.as_deref())),
     )

@@ -86,3 +86,36 @@ async fn a_queue_that_cannot_be_looked_at_is_reported() {
     let list: serde_json::Value = serde_json::from_str(&world.pgshovel(["set", "list", "--format", "json"]).succeeds().await).unwrap();
     assert!(list[0]["queue_error"].is_string() && list[1]["queue"].is_object(), "{list}");
 }
+
+/// What a migration puts in the place of a table has no triggers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_replaced_is_reported() {
+    let (world, source) = setting().await;
+    source
+        .execute("CREATE TABLE part (id int PRIMARY KEY, x int) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part DEFAULT")
+        .await;
+    let text = configuration(&source.dsn(), &[("a", &[]), ("b", &["x"]), ("part", &[])]);
+    create(&world, "s", &text).await;
+    let check = || world.pgshovel(["set", "check", "s"]);
+    check().succeeds().await;
+    world.write("relay.yaml", "stream:\n  path: file.wasm\n  grants: { files: { path: ., mode: read-write } }\n");
+    let mut relay = world.pgshovel(["relay", "relay.yaml", "s"]).allow("are not captured").start().await;
+    source
+        .execute(
+            "CREATE TABLE new (LIKE a INCLUDING ALL); ALTER TABLE a RENAME TO old; ALTER TABLE new RENAME TO a;
+             ALTER TABLE part DISABLE TRIGGER ALL",
+        )
+        .await;
+    let told = check().fails(1).await;
+    assert!(told.contains("set \"s\": changes of public.a, public.part are not captured") && told.contains("run `set update`"), "{told}");
+    let line = relay.logs("are not captured").await;
+    assert!(line.contains("ERROR") && line.contains("public.a, public.part"), "{line}");
+    source.execute("DROP TABLE old").await;
+    world.write("set.pgshovel", &text);
+    world.pgshovel(["set", "update", "s", "set.pgshovel"]).succeeds().await;
+    check().succeeds().await;
+    source.execute("INSERT INTO a VALUES (1, 2, 'three')").await;
+    let queue = format!("pgshovel:{}:s", world.cluster());
+    assert_eq!(replay(&source, &queue, "public.a").await, rows(&source, "a").await);
+    assert_eq!(relay.terminate().await.code, Some(0));
+}

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pgshovel::postgres::queue::{Queue, Settings};
+use proto::row::Change;
 use tests::harness::eventually;
 
 use super::*;
@@ -135,6 +137,85 @@ async fn no_alter_table_makes_a_write_fail_or_unseen() {
         .await
         .unwrap();
     assert!(encoding.contains("\"again\"") && encoding.contains("\"text\""), "{encoding}");
+}
+
+/// The catalog is as old to a REPEATABLE READ transaction as its snapshot; the table
+/// that it writes to is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_older_than_an_alteration_is_captured_as_its_rows_are() {
+    let (world, source) = setting().await;
+    source
+        .execute(
+            "CREATE TABLE odd (id int PRIMARY KEY, j jsonb, x int, y text);
+             CREATE TABLE part (id int PRIMARY KEY, x int, y text) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (100)",
+        )
+        .await;
+    let tables: [(&str, &[&str]); 4] = [("a", &[]), ("odd", &[]), ("b", &["x", "y"]), ("part", &[])];
+    create(&world, "s", &configuration(&source.dsn(), &tables)).await;
+    let settings = Settings { cluster: world.cluster(), ..crate::queue::settings(&source) };
+    let mut queue = Queue::open(settings).await.unwrap();
+    let mut id = 0;
+    for change in [
+        "ALTER TABLE # ADD added numeric(9, 2) DEFAULT 7.25",
+        // What is rolled back leaves its mark in the catalog.
+        "BEGIN; ALTER TABLE # DROP COLUMN x; ROLLBACK",
+        "ALTER TABLE # ALTER COLUMN x TYPE text USING 'x' || x",
+        "ALTER TABLE # ALTER COLUMN added TYPE numeric(12, 4)",
+        "ALTER TABLE # RENAME COLUMN y TO renamed",
+        "CREATE TYPE color_of_# AS ENUM ('red'); ALTER TABLE # ADD color color_of_# DEFAULT 'red'",
+        "ALTER TABLE # DROP COLUMN x",
+    ] {
+        for (table, columns) in tables {
+            let old = source.connect().await;
+            old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM c").await.unwrap();
+            source.execute(&change.replace('#', table)).await;
+            if table == "part" && id > 0 {
+                source.execute(&format!("CREATE TABLE part_{id} PARTITION OF part FOR VALUES FROM ({id}00) TO ({id}99)")).await;
+            }
+            id += 1;
+            let row = if table == "part" && id > 4 { (id - 1) * 100 } else { id };
+            let writes = format!(
+                "INSERT INTO {table} (id) VALUES ({row}), ({row} + 1); UPDATE {table} SET id = {row} + 2 WHERE id = {row}; DELETE FROM {table} WHERE id = {row} + 1; COMMIT"
+            );
+            old.batch_execute(&writes).await.unwrap_or_else(|error| panic!("{table}: {change}: {error:?}"));
+            let catalog = format!(
+                "SELECT string_agg(attname || ' ' || format_type(atttypid, -1), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped {}",
+                if columns.is_empty() { "" } else { "AND attname IN ('id', 'x', 'y', 'renamed')" }
+            );
+            let there_are = source.value(&catalog).await.unwrap();
+            let (_, found) = crate::queue::mutations(&mut queue).await;
+            let kinds = found.iter().map(|mutation| match mutation.change {
+                Change::Insert(_) => 'I',
+                Change::Update { .. } => 'U',
+                Change::Delete(_) => 'D',
+                Change::Truncate => 'T',
+            });
+            assert_eq!(kinds.collect::<String>(), "IIUD", "{table}: {change}");
+            for mutation in found {
+                let bare = |name: &str| name.split('(').next().unwrap_or_default().replace("public.", "");
+                let columns = mutation.relation.columns.iter().map(|column| format!("{} {}", column.name, bare(&column.type_name)));
+                assert_eq!(columns.collect::<Vec<_>>().join(", "), there_are, "{table}: {change}");
+            }
+            source.execute(&format!("DELETE FROM {table}")).await;
+            crate::queue::mutations(&mut queue).await;
+        }
+    }
+}
+
+/// Whoever bootstraps a target meanwhile does not see what it writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_older_than_its_set_is_captured() {
+    let (world, source) = setting().await;
+    let old = source.connect().await;
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM c").await.unwrap();
+    create(&world, "s", &configuration(&source.dsn(), &[("a", &[]), ("b", &["x"])])).await;
+    old.batch_execute("INSERT INTO a VALUES (1, 2, 'three'); INSERT INTO b VALUES (1, 2, 'three'); TRUNCATE b; COMMIT").await.unwrap();
+    let queue = format!("pgshovel:{}:s", world.cluster());
+    assert_eq!(replay(&source, &queue, "public.a").await, rows(&source, "a").await);
+    let events = source.value(
+        "SELECT string_agg(ev_type || coalesce(ev_data, ''), ' ' ORDER BY ev_id) FROM pgq.event_template WHERE ev_extra1 = 'public.b'",
+    );
+    assert_eq!(events.await.as_deref(), Some(r#"I{"id":1,"x":2} T"#));
 }
 
 /// Writes to a table until it is told to stop, and counts its statements.
