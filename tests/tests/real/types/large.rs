@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use tests::harness::{Database, Running, World, eventually};
 
 use super::setup::{MEMORY, Pipeline, Stream, create_set, table};
@@ -73,14 +76,27 @@ async fn a_large_transaction_arrives_in_bounded_memory() {
     pipeline.end().await;
 }
 
+/// The value does not compress to nothing.
+fn insert(id: u32, mb: u64) -> String {
+    let values = mb * 1_000_000 / 32;
+    format!("INSERT INTO big SELECT {id}, 1, string_agg(md5(n::text), '') FROM generate_series(1, {values}) n")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_row_is_loaded_inserted_updated_and_deleted() {
-    let (world, source, target) = setting("big").await;
-    let mb = size("PGSHOVEL_TEST_ROW_MB", 24);
-    // Does not compress to nothing.
-    let row = format!("(SELECT string_agg(md5(n::text), '') FROM generate_series(1, {}) n)", mb * 1_000_000 / 32);
-    source.execute(&format!("INSERT INTO big SELECT 1, 1, v FROM {row} AS l (v)")).await;
-    let mut pipeline = Pipeline::start(&world, "big", Stream::File, target, if mb > 24 { MORE_MEMORY } else { MEMORY }).await;
+    is_loaded_inserted_updated_and_deleted("big", Stream::File, size("PGSHOVEL_TEST_ROW_MB", 24)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_row_passes_kafka() {
+    // An update holds it twice, and Kafka takes messages of up to 104 MB.
+    is_loaded_inserted_updated_and_deleted("bigger", Stream::Kafka, size("PGSHOVEL_TEST_ROW_MB", 24).min(50)).await;
+}
+
+async fn is_loaded_inserted_updated_and_deleted(name: &'static str, stream: Stream, mb: u64) {
+    let (world, source, target) = setting(name).await;
+    source.execute(&insert(1, mb)).await;
+    let mut pipeline = Pipeline::start(&world, name, stream, target, if mb > 24 { MORE_MEMORY } else { MEMORY }).await;
     pipeline.worker.logs("\"phase\":\"catching-up\"").await;
     assert_eq!(pipeline.target.count("public.big").await, 1);
     for change in [
@@ -94,4 +110,49 @@ async fn a_large_row_is_loaded_inserted_updated_and_deleted() {
     }
     println!("a row of {mb} MB: relay and worker at most {} and {} MiB", peak(&pipeline.relay), peak(&pipeline.worker));
     pipeline.end().await;
+}
+
+/// Of what is too large for the stream or for a plugin, nothing is lost: it waits for
+/// what the message says to raise.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_waits_for_a_larger_limit() {
+    let (world, source, target) = setting("limits").await;
+    let brokers = world.kafka().await;
+    let topic = world.topic("limits").await;
+    let files = |memory: &str| {
+        let stream = format!("stream: {{ path: kafka.wasm, configuration: {{ topic: {topic} }}, grants: {{ kafka: \"{brokers}\" }} }}");
+        let target = format!("grants: {{ postgres: \"{}\" }}, limits: {{ memory: {memory} }}", target.uri());
+        world.write(
+            "limits.yaml",
+            &format!("{stream}\nloader: {{ path: postgresql.wasm }}\ntarget: {{ path: postgresql.wasm, {target} }}\n"),
+        );
+    };
+    files("32MiB");
+    let mut relay = world.pgshovel(["relay", "limits.yaml", "limits"]).allow("larger than the broker takes").start().await;
+    relay.logs("relayed").await;
+    let mut worker = world.pgshovel(["replicate", "limits.yaml", "limits"]).allow("its 32MiB of memory").start().await;
+    worker.logs("\"phase\":\"catching-up\"").await;
+
+    // Kafka's own default is 1 MiB.
+    source.execute(&insert(1, 20)).await;
+    let ended = relay.wait().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&topic) && ended.stderr.contains("raise the topic's `max.message.bytes`"), "{}", ended.stderr);
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let larger = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", "104000000");
+    for altered in admin.alter_configs([&larger], &AdminOptions::new()).await.unwrap() {
+        altered.unwrap();
+    }
+    let relay = world.pgshovel(["relay", "limits.yaml", "limits"]).start().await;
+
+    let ended = worker.wait().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("raise limits.memory in the section `target`"), "{}", ended.stderr);
+    assert_eq!(target.count("public.big").await, 0);
+    files(MEMORY);
+    let worker = world.pgshovel(["replicate", "limits.yaml", "limits"]).start().await;
+    target.equals(&source, "public.big").await;
+    for running in [worker, relay] {
+        assert_eq!(running.terminate().await.code, Some(0));
+    }
 }
