@@ -191,8 +191,12 @@ async fn carry_out(changer: &Changer<'_>, ready: Ready, dry_run: bool, done: &st
         print!("{}", changer.script(&ready)?);
         return Ok(());
     }
+    let advice = ready.advice();
     changer.run(ready).await?;
     println!("{done}");
+    if let Some(advice) = advice {
+        println!("{advice}");
+    }
     Ok(())
 }
 

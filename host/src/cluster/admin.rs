@@ -40,6 +40,25 @@ struct Site {
     facts: Facts,
 }
 
+impl Ready {
+    /// What the workers of the set have to be told once the change is made, or nothing.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        let (before, after) = (&self.before.as_ref()?.configuration, self.after.as_ref()?);
+        let additions = set::additions(before, after);
+        match (&self.place, additions.is_empty()) {
+            (Place::Move(..), _) => Some(
+                "The set is in another database: its workers stop, and say how to start them again, with --allow-node if it is a copy of the old one, or --bootstrap.".to_owned(),
+            ),
+            (_, true) => None,
+            (_, false) => Some(format!(
+                "Added: {}. Changes are captured from now on; rows from before come into a target only when its worker is started again with --bootstrap.",
+                additions.join(", ")
+            )),
+        }
+    }
+}
+
 impl Changer<'_> {
     /// Gets ready to create a set. Changes nothing, except that it ends what a
     /// command that died left of the set.

@@ -57,6 +57,29 @@ pub fn version(configuration: &ReplicationSetConfiguration) -> String {
     text
 }
 
+/// What `after` captures and `before` does not, for a person: tables, and columns of
+/// tables.
+#[must_use]
+pub fn additions(before: &ReplicationSetConfiguration, after: &ReplicationSetConfiguration) -> Vec<String> {
+    let mut additions = Vec::new();
+    for table in &after.tables {
+        let shown = format!("{}.{}", table.schema(), table.name);
+        let Some(known) = before.tables.iter().find(|known| known.schema() == table.schema() && known.name == table.name) else {
+            additions.push(shown);
+            continue;
+        };
+        let is_new = |column: &&String| !known.columns.contains(column) && !known.primary_keys.contains(column);
+        let columns: Vec<&str> = table.columns.iter().filter(is_new).map(String::as_str).collect();
+        match (known.columns.is_empty(), table.columns.is_empty()) {
+            (true, _) => {}
+            (false, true) => additions.push(format!("{shown} (all of its columns)")),
+            (false, false) if columns.is_empty() => {}
+            (false, false) => additions.push(format!("{shown} ({})", columns.join(", "))),
+        }
+    }
+    additions
+}
+
 /// Lengths stand in front, so that no two lists look the same.
 fn feed<'a, I>(digest: &mut Sha256, words: I)
 where

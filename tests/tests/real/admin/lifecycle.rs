@@ -32,7 +32,8 @@ async fn a_set_is_created_listed_inspected_changed_and_dropped() {
     world.write("one.pgshovel", &secret.replace("\"x\"", "\"y\""));
     let refusal = world.pgshovel(["set", "update", "one@0123", "one.pgshovel"]).fails(1).await;
     assert!(refusal.contains("changed meanwhile") && refusal.contains(version), "{refusal}");
-    world.pgshovel(["set", "update", &format!("one@{version}"), "one.pgshovel"]).succeeds().await;
+    let told = world.pgshovel(["set", "update", &format!("one@{version}"), "one.pgshovel"]).succeeds().await;
+    assert!(told.contains("Added: public.b (y).") && told.contains("--bootstrap"), "{told}");
     world.pgshovel(["set", "drop", &format!("one@{version}")]).fails(1).await;
 
     let two = traces(&source).await;

@@ -168,8 +168,12 @@ async fn updates_under_full_load_lose_nothing_and_stop_nobody() {
     writers.go_on().await;
     all.update(old, &[("a", &["x"]), ("c", &["x"]), LOGGED]).await;
     writers.go_on().await;
+    // A column is added.
+    all.update(old, &[("a", &["x", "y"]), ("c", &["x"]), LOGGED]).await;
+    writers.go_on().await;
     writers.stop().await;
-    for (table, columns) in [("public.a", &["id", "x"][..]), ("public.c", &["id", "x"]), ("public.log", &["id", "at"])] {
+    old.execute("UPDATE a SET y = 'y' || x").await;
+    for (table, columns) in [("public.a", &["id", "x", "y"][..]), ("public.c", &["id", "x"]), ("public.log", &["id", "at"])] {
         target.equals_in(old, table, Some(columns)).await;
     }
     assert!(worker.runs());
