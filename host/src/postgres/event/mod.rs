@@ -14,8 +14,8 @@ use std::sync::Arc;
 use proto::row::{Change, Mutation, Row};
 
 use json::Scanner;
-use relation::Descriptor;
 pub use relation::Layout;
+use relation::{Descriptor, Unfit};
 
 /// What to select of a batch's events, in the order that [`Event::parse`] reads.
 pub const COLUMNS: &str = "ev_id, ev_time, ev_txid, ev_type, ev_extra1, ev_extra3, ev_extra4, ev_data, ev_extra2";
@@ -160,6 +160,8 @@ pub enum Unknown {
     /// Its rows have other columns by now: see [`Decoder::relation`] and
     /// [`Decoder::learn`].
     Shape { version: String, table: String, columns: Vec<String> },
+    /// Columns that identified its rows are gone: [`Decoder::identify`].
+    Identity { table: String },
 }
 
 /// The shapes that rows of one table came in. The first is as the configuration
@@ -188,11 +190,12 @@ impl Shapes {
     }
 
     /// The shape that rows of the event may have: the current one, unless it has
-    /// another format. What an event says of itself is learned.
-    fn of(&mut self, event: &Event<'_>) -> Result<Arc<Descriptor>, Undecodable> {
+    /// another format. What an event says of itself is learned, with the columns
+    /// `identity` where those that identified its rows are gone.
+    fn of(&mut self, event: &Event<'_>, identity: Option<&[String]>) -> Result<Option<Arc<Descriptor>>, Undecodable> {
         let fits = |shape: &Shape| shape.format == event.format;
         if let Some(shape) = self.known.get(self.current).filter(|shape| fits(shape)) {
-            return Ok(Arc::clone(&shape.descriptor));
+            return Ok(Some(Arc::clone(&shape.descriptor)));
         }
         if let Some(index) = self.known.iter().position(fits) {
             self.current = index;
@@ -201,12 +204,15 @@ impl Shapes {
             let layout = event.format.strip_prefix(FORMAT).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(|| {
                 event.undecodable(format!("its ev_extra4 is not the format {FORMAT:?} that this version of pgshovel reads"))
             })?;
-            let descriptor = base.descriptor.altered(layout).map_err(|cause| event.undecodable(cause))?;
-            self.add(event.format, Arc::new(descriptor));
+            match base.descriptor.altered(layout, identity) {
+                Ok(descriptor) => self.add(event.format, Arc::new(descriptor)),
+                Err(Unfit::Identity) => return Ok(None),
+                Err(Unfit::Cause(cause)) => return Err(event.undecodable(cause)),
+            }
         }
         self.known
             .get(self.current)
-            .map(|shape| Arc::clone(&shape.descriptor))
+            .map(|shape| Some(Arc::clone(&shape.descriptor)))
             .ok_or_else(|| event.undecodable("nothing is known of its table"))
     }
 }
@@ -216,6 +222,8 @@ impl Shapes {
 pub struct Decoder {
     /// By version, then by table.
     shapes: HashMap<String, HashMap<String, Shapes>>,
+    /// By table: the columns that identify its rows by now.
+    identities: HashMap<String, Vec<String>>,
 }
 
 /// Why a row does not have the expected form.
@@ -232,6 +240,12 @@ impl Decoder {
         shapes.add(FORMAT, descriptor);
     }
 
+    /// Remembers what identifies the rows of `table` by now, for events whose own columns
+    /// for that are gone.
+    pub fn identify(&mut self, table: &str, identity: Vec<String>) {
+        self.identities.insert(table.to_owned(), identity);
+    }
+
     /// What was first learned of `table` in `version`.
     #[must_use]
     pub fn relation(&self, version: &str, table: &str) -> Option<Arc<Descriptor>> {
@@ -243,7 +257,9 @@ impl Decoder {
         let Some(shapes) = shapes else {
             return Ok(Decoded::Unknown(Unknown::Relation { version: event.version.to_owned(), table: event.table.to_owned() }));
         };
-        let descriptor = shapes.of(event)?;
+        let Some(descriptor) = shapes.of(event, self.identities.get(event.table).map(Vec::as_slice))? else {
+            return Ok(Decoded::Unknown(Unknown::Identity { table: event.table.to_owned() }));
+        };
         match change(event, |row| fast(row, &descriptor)) {
             Ok(change) => Ok(Decoded::Mutation(mutation(event, &descriptor, change))),
             Err(Misfit::Cause(cause)) => Err(event.undecodable(cause)),

@@ -31,6 +31,14 @@ pub struct Layout {
     pub identity: Option<Vec<String>>,
 }
 
+/// Why a layout makes no descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Columns that identified its rows are gone.
+    Identity,
+    Cause(String),
+}
+
 /// How to read one member of a row.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -73,16 +81,25 @@ impl Descriptor {
     }
 
     /// The descriptor of rows that say what they are: `layout` is a [`Layout`] as JSON.
-    pub fn altered(&self, layout: &str) -> Result<Self, String> {
-        let layout: Layout = serde_json::from_str(layout).map_err(|error| format!("its description is not valid: {error}"))?;
+    /// `other` names the columns that identify a row where those of this descriptor are gone.
+    pub fn altered(&self, layout: &str, other: Option<&[String]>) -> Result<Self, Unfit> {
+        let layout: Layout =
+            serde_json::from_str(layout).map_err(|error| Unfit::Cause(format!("its description is not valid: {error}")))?;
         let Relation { schema, table, version, identity, .. } = self.relation.as_ref();
-        let named = layout.identity.unwrap_or_default();
-        if named.len() != identity.len() {
-            return Err("a column that identified its rows was dropped: give the table other primary_keys with set update, \
-                 create the set anew and bootstrap its targets"
-                .to_owned());
+        let (named, columns) = (layout.identity.unwrap_or_default(), layout.columns.unwrap_or_default());
+        if named.len() == identity.len() {
+            return Self::new(schema, table, version, columns, &named).map_err(Unfit::Cause);
         }
-        Self::new(schema, table, version, layout.columns.unwrap_or_default(), &named)
+        let described = match other.ok_or(Unfit::Identity)? {
+            [] => Err("it is not in the set any more".to_owned()),
+            other => Self::new(schema, table, version, columns, other),
+        };
+        described.map_err(|cause| {
+            Unfit::Cause(format!(
+                "a column that identified its rows was dropped, and {cause}: give the table other primary_keys by `set update`, \
+                 of columns that were captured, and start the relay again; if there are none, create the set anew and bootstrap its targets"
+            ))
+        })
     }
 
     /// The descriptor of rows that have the columns `names` instead: the table

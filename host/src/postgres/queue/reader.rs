@@ -93,7 +93,7 @@ impl Reader {
     }
 
     async fn decode(&mut self, event: &Event<'_>) -> Result<Mutation> {
-        // An event asks for its table, then for its shape.
+        // An event asks for its table, then for its shape or what identifies its rows.
         for _ in 0..3 {
             match self.decoder.decode(event).map_err(stop)? {
                 Decoded::Mutation(mutation) => return Ok(mutation),
@@ -116,6 +116,13 @@ impl Reader {
                 let reshaped = reshaped.map_err(|cause| stop(Undecodable { event: Some(event), table: Some(table.clone()), cause }))?;
                 tracing::info!(%table, %version, columns = columns.len(), "the table's columns differ from those of the configuration that captures it");
                 self.decoder.learn(&version, &table, Arc::new(reshaped));
+            }
+            Unknown::Identity { table } => {
+                let statement = sql::identity(&self.settings.cluster);
+                let row = answer(self.control.query_opt(&statement, &[&self.settings.set, &table])).await?;
+                let identity: Vec<String> = row.map(|row| row.get(0)).unwrap_or_default();
+                tracing::warn!(%table, ?identity, "a column that identified the table's rows was dropped: those of the present configuration are to take its place");
+                self.decoder.identify(&table, identity);
             }
         }
         Ok(())

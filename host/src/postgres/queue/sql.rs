@@ -83,6 +83,15 @@ pub fn relation(cluster: &str) -> String {
     format!("SELECT schema, \"table\", columns::text, identity FROM {schema}.relations WHERE \"set\" = $1 AND version = $2 AND key = $3")
 }
 
+/// What identifies the rows of a table by now: $1 set, $2 table.
+#[must_use]
+pub fn identity(cluster: &str) -> String {
+    let schema = quote(&name::schema(cluster));
+    format!(
+        "SELECT r.identity FROM {schema}.relations r JOIN {schema}.sets s ON s.name = r.\"set\" AND s.version = r.version WHERE s.name = $1 AND r.key = $2"
+    )
+}
+
 /// Columns that a table has by now: $1 the table as SQL names it, $2 names.
 pub const COLUMNS: &str = "
 SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid

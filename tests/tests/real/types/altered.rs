@@ -179,3 +179,50 @@ async fn a_column_that_comes_goes_or_changes_is_waited_for() {
     equal(&setting.pipeline, &setting.source, Some(&["id", "amount", "ratio", "yes", "at"])).await;
     setting.pipeline.end().await;
 }
+
+/// A key that is dropped, and a name that a table has no more: events go on, and are
+/// applied once the set says what identifies a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_dropped_waits_for_another() {
+    let world = World::start().await;
+    world.zookeeper().await;
+    let (source, target) = (world.source("keyed").await, world.target("keyed").await);
+    for database in [&source, &target] {
+        database
+            .execute("CREATE TABLE keyed (id int PRIMARY KEY, code text NOT NULL UNIQUE, n int); INSERT INTO keyed VALUES (0, 'zero', 0)")
+            .await;
+    }
+    target.execute("DELETE FROM keyed").await;
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    create_set(&world, &source, "keyed", &table("keyed", &["id"], "")).await;
+    let mut pipeline = Pipeline::start(&world, "keyed", Stream::File, target, MEMORY).await;
+    pipeline.worker.logs("\"phase\":\"catching-up\"").await;
+    // Without its constraint a key is a key.
+    source.execute("ALTER TABLE keyed DROP CONSTRAINT keyed_pkey; INSERT INTO keyed VALUES (1, 'one', 1), (2, 'two', 2); UPDATE keyed SET n = 3 WHERE id = 2").await;
+    pipeline.target.equals(&source, "public.keyed").await;
+
+    pipeline.worker.allow("nothing goes on until this is mended");
+    pipeline.relay.allow("a column that identified");
+    source.execute("ALTER TABLE keyed DROP COLUMN id; UPDATE keyed SET n = n + 10; DELETE FROM keyed WHERE code = 'one'; INSERT INTO keyed VALUES ('four', 4)").await;
+    let Pipeline { target, relay, worker, .. } = pipeline;
+    let ended = relay.wait().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    for text in ["public.keyed", "a column that identified its rows was dropped", "other primary_keys by `set update`"] {
+        assert!(ended.stderr.contains(text), "{text}: {}", ended.stderr);
+    }
+    world.write("keyed.pgshovel", &format!("database {{ dsn: {:?} }}\n{}", source.dsn(), table("keyed", &["code"], "")));
+    world.pgshovel(["set", "update", "keyed", "keyed.pgshovel"]).succeeds().await;
+    let relay = world.pgshovel(["relay", "keyed.yaml", "keyed"]).allow("a column that identified").start().await;
+    target.execute("ALTER TABLE keyed DROP COLUMN id").await;
+    target.equals(&source, "public.keyed").await;
+
+    // Its events keep the name that the configuration gives it.
+    source.execute("ALTER TABLE keyed RENAME TO renamed; UPDATE renamed SET n = -n").await;
+    eventually("changes of the renamed table", SOON, || async {
+        let found = target.value("SELECT string_agg(code || n, ' ' ORDER BY code) FROM keyed").await;
+        if found.as_deref() == Some("four-4 two-13 zero-10") { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
