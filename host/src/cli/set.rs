@@ -37,7 +37,8 @@ Example of a configuration:
   }
 
 A table without `columns` is captured with every column, also with those added
-later. ALTER TABLE needs no change of the set: events say what their rows were.
+later. ALTER TABLE needs no change of the set: events say what their rows were. They
+are larger for that, and writes slower, until `set update` with the same configuration.
 
 What is not captured, and what has a limit:
   - A table that other tables inherit from: capture those, each by its name. A
