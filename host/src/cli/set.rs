@@ -47,6 +47,7 @@ What is not captured, and what has a limit:
     and TRUNCATE of it alone, after it is attached, until the relay has seen it:
     that takes 10 seconds, or `set update` with the same configuration.
   - Unlogged, temporary and foreign tables, and views.
+  - Databases whose encoding is SQL_ASCII or MULE_INTERNAL.
   - A row is written to the queue as JSON, an update as two; PostgreSQL takes
     less than 1 GB of both together, and of bytea a byte is two digits. A table with
     larger rows has to leave the column out (`columns`), or its writes fail.

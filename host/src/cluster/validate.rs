@@ -14,6 +14,10 @@ use crate::postgres::trigger::EVENT_TABLES;
 /// `CREATE OR REPLACE TRIGGER` is of this version.
 const SERVER_VERSION_MIN: i32 = 140_000;
 
+/// Encodings of databases whose texts are not known to be texts: PostgreSQL passes their
+/// bytes on as they are.
+const ENCODINGS_UNKNOWN: [&str; 2] = ["SQL_ASCII", "MULE_INTERNAL"];
+
 /// How many problems one message lists.
 const LISTED_MAX: usize = 50;
 
@@ -86,6 +90,12 @@ fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts)
     }
     if facts.in_recovery {
         problems.add(field, "the server is a replica, which cannot be changed; give the primary");
+    }
+    if ENCODINGS_UNKNOWN.contains(&facts.encoding.as_str()) {
+        problems.add(
+            field,
+            format!("the encoding of the database {database:?} is {}, from which its texts cannot be told; dump it, and restore it into one of UTF8", facts.encoding),
+        );
     }
     match &facts.pgq {
         None => problems.add(

@@ -28,6 +28,8 @@ pub struct Facts {
     pub role: String,
     pub database: String,
     pub in_recovery: bool,
+    /// Of the database: `UTF8`.
+    pub encoding: String,
     /// May create a schema in the database.
     pub may_create: bool,
     /// `None`: PgQ is not installed.
@@ -140,6 +142,7 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         may_create: row.get(4),
         pgq: row.get::<_, bool>(5).then_some(Pgq { may_use: false }),
         prepared_max: row.get(7),
+        encoding: row.get(8),
         ..Facts::default()
     };
     if let Some(pgq) = &mut facts.pgq {
@@ -296,7 +299,8 @@ const SERVER: &str = "\
 SELECT pg_catalog.current_setting('server_version_num')::int4, current_user::text, pg_catalog.current_database()::text,
        pg_catalog.pg_is_in_recovery(), pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
        pg_catalog.to_regclass('pgq.queue') IS NOT NULL AND pg_catalog.to_regclass('pgq.event_template') IS NOT NULL,
-       pg_catalog.current_setting('server_version'), pg_catalog.current_setting('max_prepared_transactions')::int4";
+       pg_catalog.current_setting('server_version'), pg_catalog.current_setting('max_prepared_transactions')::int4,
+       pg_catalog.current_setting('server_encoding')";
 
 const PGQ: &str = "\
 SELECT pg_catalog.has_schema_privilege('pgq', 'USAGE')

@@ -67,8 +67,13 @@ impl World {
     /// A fresh database on the source cluster, which allows prepared
     /// transactions. It has the extension `pgq`.
     pub async fn source(&self, name: &str) -> Database {
+        self.source_in(name, "").await
+    }
+
+    /// The same, of another encoding: `ENCODING 'LATIN1'`.
+    pub async fn source_in(&self, name: &str, encoding: &str) -> Database {
         let port = blocking(source).await.port;
-        let database = self.database(port, name).await;
+        let database = self.database(port, name, encoding).await;
         // It creates roles, which are of the whole cluster: two at once collide.
         static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _turn = ONE_AT_A_TIME.lock().await;
@@ -80,7 +85,7 @@ impl World {
     /// prepared transactions and has no `pgq`.
     pub async fn target(&self, name: &str) -> Database {
         let port = blocking(target).await.port;
-        self.database(port, name).await
+        self.database(port, name, "").await
     }
 
     /// ZooKeeper's address with this test's chroot, which exists.
@@ -159,12 +164,13 @@ impl World {
         format!("/test-{}", self.number)
     }
 
-    async fn database(&self, port: u16, name: &str) -> Database {
+    async fn database(&self, port: u16, name: &str, encoding: &str) -> Database {
         let name = format!("{name}_{}_{}", self.number, self.counter.fetch_add(1, Ordering::Relaxed));
         let client = pgshovel::postgres::connect::connect(&format!("host=127.0.0.1 port={port} user=postgres dbname=postgres"), "test")
             .await
             .unwrap();
-        client.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await.unwrap();
+        let options = if encoding.is_empty() { String::new() } else { format!("TEMPLATE template0 LOCALE 'C' {encoding}") };
+        client.batch_execute(&format!("CREATE DATABASE \"{name}\" {options}")).await.unwrap();
         Database::open(name, port).await
     }
 }

@@ -57,6 +57,22 @@ async fn a_wrong_configuration_is_refused_with_all_its_problems() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_an_encoding_is_refused() {
+    let (world, _) = setting().await;
+    let ascii = world.source_in("ascii", "ENCODING 'SQL_ASCII'").await;
+    ascii.execute("CREATE TABLE a (id int PRIMARY KEY)").await;
+    world.write("ascii.pgshovel", &configuration(&ascii.dsn(), &[("a", &[])]));
+    refused(
+        &world,
+        &ascii,
+        &["set", "create", "s", "ascii.pgshovel"],
+        3,
+        &["database.dsn: the encoding of the database", "is SQL_ASCII", "restore it"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_input_is_named() {
     let (world, source) = setting().await;
     let good = configuration(&source.dsn(), &[("a", &[])]);

@@ -156,3 +156,31 @@ async fn odd_tables_arrive() {
     equal(&pipeline, &source).await;
     pipeline.end().await;
 }
+
+/// Texts are UTF-8 on the stream, whatever they are in the source.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_encoding_arrives() {
+    let world = World::start().await;
+    world.zookeeper().await;
+    let (source, target) = (world.source_in("japanese", "ENCODING 'EUC_JP'").await, world.target("japanese").await);
+    for database in [&source, &target] {
+        database.execute("CREATE TABLE \"商品\" (id int PRIMARY KEY, \"名前\" text, \"属性\" jsonb, \"別名\" text[])").await;
+    }
+    source.execute("INSERT INTO \"商品\" VALUES (1, '林檎', '{\"色\": \"赤\"}', '{りんご,\"ア,プル\"}')").await;
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    create_set(&world, &source, "japanese", &table("商品", &["id"], "")).await;
+    let mut pipeline = Pipeline::start(&world, "japanese", Stream::File, target, MEMORY).await;
+    pipeline.worker.logs("\"phase\":\"catching-up\"").await;
+    source
+        .execute("INSERT INTO \"商品\" VALUES (2, '蜜柑', '\"柑橘\"', NULL); UPDATE \"商品\" SET \"名前\" = \"名前\" || 'を食べる'")
+        .await;
+    pipeline.target.equals(&source, "public.\"商品\"").await;
+    // From here on, events say how the columns are called.
+    for database in [&source, &pipeline.target] {
+        database.execute("ALTER TABLE \"商品\" RENAME \"別名\" TO \"仇名\"").await;
+    }
+    source.execute("UPDATE \"商品\" SET \"仇名\" = '{蜜}' WHERE id = 2").await;
+    pipeline.target.equals(&source, "public.\"商品\"").await;
+    assert_eq!(pipeline.target.value("SELECT \"名前\" FROM \"商品\" WHERE id = 2").await.as_deref(), Some("蜜柑を食べる"));
+    pipeline.end().await;
+}
