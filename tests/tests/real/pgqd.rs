@@ -66,6 +66,21 @@ impl<'a> Stock<'a> {
             .await;
         }
     }
+
+    /// Reads on until the next batch begins after the last rotation, and so leaves out
+    /// the table before it.
+    async fn leaves_the_old_table(&self) {
+        let after = "SELECT txid_visible_in_snapshot(q.queue_switch_step2, t.tick_snapshot) FROM pgq.queue q JOIN pgq.subscription s ON s.sub_queue = q.queue_id
+                       JOIN pgq.tick t ON t.tick_queue = q.queue_id AND t.tick_id = s.sub_last_tick WHERE q.queue_name = 'stock'";
+        eventually("a batch after the rotation", SOON, || async {
+            self.next().await;
+            match self.0.value(after).await.as_deref() {
+                Some("t") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
 }
 
 /// A REPEATABLE READ transaction takes its snapshot, a rotation passes, and it writes.
@@ -106,6 +121,7 @@ async fn across_rotations() {
         ids.extend(mutations(&mut queue).await.1.iter().map(identity));
     }
     stock.rotates(1).await;
+    stock.leaves_the_old_table().await;
     for _ in 0..3 {
         ids.extend(mutations(&mut queue).await.1.iter().map(identity));
     }
