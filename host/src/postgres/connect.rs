@@ -19,6 +19,9 @@ use crate::error::{Error, Next, Result};
 /// says otherwise; of several, each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Names of tables and types are compared as text, so they have to be written in one way.
+const SETTINGS: &str = "SET quote_all_identifiers = off";
+
 /// How long a server may take for what takes it a moment.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -110,13 +113,15 @@ async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> 
 
 async fn handshake(config: &Config, place: &str) -> Result<(Client, JoinHandle<()>)> {
     let explain = |error| explain(&error);
-    if config.get_ssl_mode() == SslMode::Disable || only_sockets(config) {
+    let (client, driver) = if config.get_ssl_mode() == SslMode::Disable || only_sockets(config) {
         let (client, connection) = config.connect(NoTls).await.map_err(explain)?;
-        Ok((client, drive(connection, place.to_owned())))
+        (client, drive(connection, place.to_owned()))
     } else {
         let (client, connection) = config.connect(tls()?).await.map_err(explain)?;
-        Ok((client, drive(connection, place.to_owned())))
-    }
+        (client, drive(connection, place.to_owned()))
+    };
+    client.batch_execute(SETTINGS).await.map_err(explain)?;
+    Ok((client, driver))
 }
 
 /// A server that vanished without a word is noticed in half a minute, whatever waits

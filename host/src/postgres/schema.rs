@@ -142,12 +142,20 @@ pub fn columns(cluster: &str) -> String {
     format!("{}.columns", quote(&name::schema(cluster)))
 }
 
+/// Whether the transaction that changed a row has rolled back, by the row's `xmax`, which
+/// is not zero: 32 bits of an id that may be younger than the snapshot.
+#[must_use]
+pub fn unchanged(xmax: &str) -> String {
+    let ahead = format!("(({xmax}::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648");
+    format!("pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + {ahead})::text::xid8) IS NOT DISTINCT FROM 'aborted'")
+}
+
 /// In REPEATABLE READ a query sees the catalog as it was when the transaction began,
 /// and ALTER TABLE may have come in between. A row of the catalog without `xmax` has
 /// not changed since. For the others there is what asks for no snapshot: names by their
 /// number, and the row type of the table.
 fn create_columns(cluster: &str) -> String {
-    let function = columns(cluster);
+    let (function, unchanged) = (columns(cluster), unchanged("a.xmax"));
     format!(
         "CREATE OR REPLACE FUNCTION {function}(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, atttypmod int4)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -168,7 +176,7 @@ BEGIN
     CONTINUE WHEN (attname = ANY (missing)) IS NOT TRUE;
     missing := array_remove(missing, attname::text);
     SELECT a.atttypid, a.atttypmod INTO atttypid, atttypmod FROM pg_attribute a
-      WHERE a.attrelid = relation AND a.attnum = columns.attnum AND a.xmax = 0;
+      WHERE a.attrelid = relation AND a.attnum = columns.attnum AND (a.xmax = 0 OR {unchanged});
     IF NOT FOUND THEN
       EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
       atttypmod := -1;

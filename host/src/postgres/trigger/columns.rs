@@ -62,7 +62,10 @@ impl Columns {
     pub(super) fn check(&self) -> String {
         let columns: Vec<String> = self.list.iter().map(|column| literal(&format!("{} {}", column.name, column.type_oid))).collect();
         let count = self.list.len();
-        let current = |row: &str| format!("({row}.xmax = 0 OR current_setting('transaction_isolation') = 'read committed')");
+        let current = |row: &str| {
+            let unchanged = schema::unchanged(&format!("{row}.xmax"));
+            format!("({row}.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR {unchanged})")
+        };
         // A column that comes changes the table's row of the catalog.
         let others = if self.every { format!(" AND count(*) = {count} AND bool_and({})", current("c")) } else { String::new() };
         format!(

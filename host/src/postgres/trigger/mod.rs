@@ -178,7 +178,7 @@ pub fn create_function(context: &Context<'_>, capture: &Capture, event: Event) -
     format!(
         "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET \"DateStyle\" = 'ISO, YMD' SET \"IntervalStyle\" = postgres
-SET bytea_output = hex SET \"TimeZone\" = 'UTC' SET lc_monetary = 'C'
+SET bytea_output = hex SET \"TimeZone\" = 'UTC' SET lc_monetary = 'C' SET quote_all_identifiers = off
 AS {tag}
 {body}{tag};
 REVOKE ALL ON FUNCTION {function}() FROM PUBLIC;

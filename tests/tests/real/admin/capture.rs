@@ -167,7 +167,10 @@ async fn a_transaction_older_than_an_alteration_is_captured_as_its_rows_are() {
     ] {
         for (table, columns) in tables {
             let old = source.connect().await;
-            old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM c").await.unwrap();
+            // It is how types are written, too.
+            old.batch_execute("SET quote_all_identifiers = on; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM c")
+                .await
+                .unwrap();
             source.execute(&change.replace('#', table)).await;
             if table == "part" && id > 0 {
                 source.execute(&format!("CREATE TABLE part_{id} PARTITION OF part FOR VALUES FROM ({id}00) TO ({id}99)")).await;

@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:b"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = postgres
-SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C'
+SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C' SET quote_all_identifiers = off
 AS $pgshovel$
 BEGIN
   PERFORM set_config('pgshovel.truncating', coalesce(current_setting('pgshovel.truncating', true), '') || '
@@ -14,7 +14,7 @@ COMMENT ON FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:b"() IS 'pgsho
 
 CREATE OR REPLACE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:p"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = postgres
-SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C'
+SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C' SET quote_all_identifiers = off
 AS $pgshovel$
 DECLARE
   pgshovel_slot integer;
@@ -49,7 +49,7 @@ COMMENT ON FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:p"() IS 'pgsho
 
 CREATE OR REPLACE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:p"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = postgres
-SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C'
+SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C' SET quote_all_identifiers = off
 AS $pgshovel$
 DECLARE
   pgshovel_slot integer;

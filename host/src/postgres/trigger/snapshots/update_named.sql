@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION "pgshovel_default"."accounts#3a81fca3fe97a6df:u"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = postgres
-SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C'
+SET bytea_output = hex SET "TimeZone" = 'UTC' SET lc_monetary = 'C' SET quote_all_identifiers = off
 AS $pgshovel$
 DECLARE
   pgshovel_slot integer;
@@ -9,7 +9,7 @@ DECLARE
   pgshovel_columns text;
   pgshovel_format text;
 BEGIN
-  SELECT q.queue_cur_table, q.queue_disable_insert, (SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY['id 23', 'tags 1009']) AND (a.xmax = 0 OR current_setting('transaction_isolation') = 'read committed')) = 2 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped) INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = 7;
+  SELECT q.queue_cur_table, q.queue_disable_insert, (SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY['id 23', 'tags 1009']) AND (a.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((a.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) = 2 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped) INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = 7;
   IF NOT FOUND THEN
     IF to_regclass('pgq.event_7_0') IS NULL THEN RETURN NULL; END IF;
     pgshovel_slot := 0;
