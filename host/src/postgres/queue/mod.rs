@@ -6,6 +6,7 @@
 
 pub mod backlog;
 mod keeper;
+mod lane;
 mod reader;
 mod sql;
 mod tick;
@@ -29,6 +30,7 @@ use crate::ports;
 use crate::postgres::connect::{self, Session};
 use crate::postgres::node;
 use keeper::Keeper;
+use lane::Lane;
 use reader::{Chunk, Reader};
 
 /// How long the server may take to answer one of the short statements.
@@ -92,6 +94,9 @@ pub struct Queue {
     /// The node of the source.
     node: Id,
     queue_id: i32,
+    /// Where events are read: the connection hands them over in small pieces, which wakes
+    /// no other thread there.
+    lane: Lane,
     reading: Reading,
     /// The last tick that a batch was finished at, and what was delivered by then.
     delivered: Option<(u64, Snapshot)>,
@@ -166,6 +171,7 @@ impl Queue {
             source,
             node: identity.node,
             queue_id,
+            lane: Lane::open("queue reader")?,
             reading: Reading::Idle(None),
             delivered: None,
             repeats: None,
@@ -174,18 +180,20 @@ impl Queue {
         })
     }
 
-    /// Begins to read `batch` in a task of its own.
+    /// Begins to read `batch` in a task of the lane.
     async fn start(&mut self, batch: &Batch) -> Result<()> {
         let idle = std::mem::replace(&mut self.reading, Reading::Idle(None));
         let reader = match idle {
             Reading::Idle(Some(reader)) => reader,
             // An unfinished reading is of no more use, nor its session.
             Reading::Idle(None) | Reading::Busy { .. } => {
-                Box::new(Reader::connect(Arc::clone(&self.settings), Arc::clone(&self.control)).await?)
+                let connect = Reader::connect(Arc::clone(&self.settings), Arc::clone(&self.control));
+                let mut connecting = Abort(self.lane.spawn(connect));
+                Box::new((&mut connecting.0).await.map_err(panicked)??)
             }
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let task = Abort(tokio::spawn(reader.read(pgq_id(batch.id)?, self.repeats.clone(), sender)));
+        let task = Abort(self.lane.spawn(reader.read(pgq_id(batch.id)?, self.repeats.clone(), sender)));
         self.reading = Reading::Busy { batch: batch.id, chunks, task };
         Ok(())
     }
@@ -291,7 +299,7 @@ impl ports::Queue for Queue {
             }
             // The reader ended, and gives its session back for the next batch.
             None => {
-                let reader = (&mut task.0).await.map_err(|error| Error::bug(format!("the reader of the queue panicked: {error}")));
+                let reader = (&mut task.0).await.map_err(panicked);
                 self.reading = Reading::Idle(None);
                 self.reading = Reading::Idle(Some(reader?));
                 Ok(Vec::new())
@@ -319,6 +327,11 @@ impl ports::Queue for Queue {
         ));
         Err(self.diagnose(error).await)
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn panicked(error: tokio::task::JoinError) -> Error {
+    Error::bug(format!("the reader of the queue panicked: {error}"))
 }
 
 fn pgq_id(batch: u64) -> Result<i64> {
