@@ -308,8 +308,18 @@ async fn a_connection_that_is_lost_leaves_the_last_commit() {
     assert_eq!(database.value(end).await.as_deref(), Some("t"));
     let lost = session.commit(Some(b"s1".to_vec()), b"s2".to_vec());
     assert!(matches!(lost, Err(pgshovel_plugin_postgresql::pgshovel::plugin::types::Error::Retry(_))), "{lost:?}");
-    let mut session = open(&database).await;
-    assert_eq!(session.load_state().unwrap().as_deref(), Some(b"s1".as_slice()));
+    // The server may still be ending the lost session, which has locks.
+    let mut session = eventually("the next session", Duration::from_secs(60), || async {
+        let mut session = open(&database).await;
+        match session.load_state() {
+            Ok(state) => {
+                assert_eq!(state.as_deref(), Some(b"s1".as_slice()));
+                Ok(session)
+            }
+            Err(error) => Err(format!("{error:?}")),
+        }
+    })
+    .await;
     assert_eq!(rows(&database, "t").await, "(1,a)");
     run(&mut session, &relation, vec![insert("2", "b")], Some("s1"), "s2").unwrap();
 }
