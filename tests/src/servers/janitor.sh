@@ -40,4 +40,9 @@ for entry in $watched; do
     done
     kill -s KILL "${entry%:*}" 2>/dev/null
 done
-[ -e "$folder/keep" ] || rm -rf "$folder"
+# What was being started when the program was killed may still write there.
+tries=0
+until [ -e "$folder/keep" ] || rm -rf "$folder" 2>/dev/null || [ $tries -ge $((ends_within_s * 10)) ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
