@@ -6,7 +6,10 @@ mod exposition;
 pub mod server;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use proto::batch::Batch;
+use proto::timestamp;
 use tokio::time::Instant;
 
 use crate::stop::Stop;
@@ -55,6 +58,24 @@ pub struct Last {
     pub ready_us: i64,
     /// Between that and when it was done with here.
     pub lag_seconds: f64,
+}
+
+impl Last {
+    /// Of `batch`, done with at this moment.
+    #[must_use]
+    pub fn now(batch: &Batch) -> Self {
+        let now_us = now_us();
+        let ready_us = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
+        let microseconds = now_us.saturating_sub(ready_us).max(0);
+        Self { tick: batch.end.id, ready_us, lag_seconds: (microseconds / 1000) as f64 / 1000.0 }
+    }
+}
+
+/// Microseconds since 1970.
+#[must_use]
+pub fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

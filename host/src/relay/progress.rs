@@ -1,9 +1,8 @@
 //! What a relay has done so far, for people and for programs that read the log.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use proto::batch::Batch;
-use proto::timestamp;
 use tokio::time::Instant;
 
 use crate::observe::{Last, Status};
@@ -52,7 +51,7 @@ impl Progress {
         self.status.update(|facts| {
             facts.batches += 1;
             facts.attempts = 0;
-            facts.last = Some(last(batch, now_us()));
+            facts.last = Some(Last::now(batch));
         });
         self.say(batch, true);
     }
@@ -80,22 +79,9 @@ impl Progress {
             mutations = facts.mutations,
             bytes = facts.bytes,
             tick = batch.end.id,
-            lag_seconds = last(batch, now_us()).lag_seconds,
+            lag_seconds = Last::now(batch).lag_seconds,
             finished,
             "relayed"
         );
     }
-}
-
-/// Microseconds since 1970-01-01T00:00:00Z.
-pub(super) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// `batch`, done with at `now_us`.
-fn last(batch: &Batch, now_us: i64) -> Last {
-    let ready_us = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
-    let microseconds = now_us.saturating_sub(ready_us).max(0);
-    Last { tick: batch.end.id, ready_us, lag_seconds: (microseconds / 1000) as f64 / 1000.0 }
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::progress::Progress;
 use crate::error::{Error, Result};
+use crate::observe::now_us;
 use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
 
@@ -210,5 +211,5 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 fn now() -> Timestamp {
-    proto::timestamp::from_micros(super::progress::now_us())
+    proto::timestamp::from_micros(now_us())
 }

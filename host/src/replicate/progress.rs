@@ -1,10 +1,9 @@
 //! What a worker has done so far, for people and for programs that read the log.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use proto::batch::Batch;
 use proto::row::Relation;
-use proto::timestamp;
 use tokio::time::Instant;
 
 use crate::observe::{Last, State, Status};
@@ -127,7 +126,7 @@ impl Progress {
     pub(super) fn committed(&mut self, batch: &Batch) {
         self.status.update(|facts| {
             facts.batches += 1;
-            facts.last = Some(last(batch, now_us()));
+            facts.last = Some(Last::now(batch));
         });
         self.say(batch);
     }
@@ -164,7 +163,7 @@ impl Progress {
                 mutations = facts.mutations,
                 batches = facts.batches,
                 tick = batch.end.id,
-                lag_seconds = last(batch, now_us()).lag_seconds,
+                lag_seconds = Last::now(batch).lag_seconds,
                 "replicated"
             );
         }
@@ -197,19 +196,6 @@ fn rate(rows: u64, elapsed: Duration) -> u64 {
 fn eta(rows: u64, estimated: Option<u64>, rate: u64) -> Option<u64> {
     let rest = estimated?.checked_sub(rows)?;
     rest.checked_div(rate)
-}
-
-/// Microseconds since 1970-01-01T00:00:00Z.
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// `batch`, done with at `now_us`.
-fn last(batch: &Batch, now_us: i64) -> Last {
-    let ready_us = timestamp::micros(&batch.end.timestamp).unwrap_or(now_us);
-    let microseconds = now_us.saturating_sub(ready_us).max(0);
-    Last { tick: batch.end.id, ready_us, lag_seconds: (microseconds / 1000) as f64 / 1000.0 }
 }
 
 #[cfg(test)]
