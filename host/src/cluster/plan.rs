@@ -204,6 +204,7 @@ fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Desc
         name: column.described.name.clone(),
         number: column.number,
         type_oid: column.described.oid,
+        type_modifier: column.type_modifier,
         encoding: column.described.encoding,
     };
     let number = |name: &String| table.columns.iter().find(|column| column.described.name == *name).map(|column| column.number);

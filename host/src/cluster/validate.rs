@@ -294,7 +294,7 @@ mod tests {
 
     fn column(name: &str, not_null: bool) -> Column {
         let described = Described { name: name.to_owned(), type_name: "integer".to_owned(), oid: 23, encoding: Encoding::Json };
-        Column { described, number: 1, not_null }
+        Column { described, number: 1, type_modifier: -1, not_null }
     }
 
     fn table(name: &str) -> Table {

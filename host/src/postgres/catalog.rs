@@ -117,6 +117,8 @@ pub struct Column {
     pub described: Described,
     /// `pg_attribute.attnum`
     pub number: i16,
+    /// `pg_attribute.atttypmod`
+    pub type_modifier: i32,
     pub not_null: bool,
 }
 
@@ -291,6 +293,7 @@ fn column(row: &Row) -> Column {
     Column {
         described: Described { name: row.get(1), type_name: row.get(2), oid: row.get(3), encoding },
         number: row.get(6),
+        type_modifier: row.get(7),
         not_null: row.get(5),
     }
 }
@@ -357,7 +360,7 @@ pub const JSON_IS_EXACT: &str = "t.typtype = 'b' AND t.oid < 16384 AND t.typcate
 const COLUMNS: [&str; 2] = [
     "\
 SELECT a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid, ",
-    ", a.attnotnull, a.attnum
+    ", a.attnotnull, a.attnum, a.atttypmod
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum",

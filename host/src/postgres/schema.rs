@@ -136,7 +136,7 @@ COMMENT ON TABLE {schema}.relations IS 'What the events of each version of a set
 }
 
 /// The function that the capturing functions ask for a table's columns, with their
-/// role: number, name, type and type modifier. Locks no table.
+/// role: number, name, `pg_type.oid` and type as `format_type` writes it. Locks no table.
 #[must_use]
 pub fn columns(cluster: &str) -> String {
     format!("{}.columns", quote(&name::schema(cluster)))
@@ -151,36 +151,36 @@ pub fn unchanged(xmax: &str) -> String {
 }
 
 /// In REPEATABLE READ a query sees the catalog as it was when the transaction began,
-/// and ALTER TABLE may have come in between. A row of the catalog without `xmax` has
-/// not changed since. For the others there is what asks for no snapshot: names by their
-/// number, and the row type of the table.
+/// and ALTER TABLE may have come in between. So the function asks what needs no
+/// snapshot: names by their number, and the planner for the row type of the table, whose
+/// constants it prints with their types, modifiers and all.
 fn create_columns(cluster: &str) -> String {
-    let (function, unchanged) = (columns(cluster), unchanged("a.xmax"));
+    let function = columns(cluster);
     format!(
-        "CREATE OR REPLACE FUNCTION {function}(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, atttypmod int4)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+        "CREATE OR REPLACE FUNCTION {function}(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, type text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
 DECLARE
-  missing text[];
+  names text[];
+  plan json;
+  i int := 1;
 BEGIN
   IF current_setting('transaction_isolation') = 'read committed' THEN
-    RETURN QUERY SELECT a.attnum, a.attname, a.atttypid, a.atttypmod FROM pg_attribute a
+    RETURN QUERY SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
       WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
     RETURN;
   END IF;
-  EXECUTE format('SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (NULL::%s).*) r)', relation::regclass) INTO missing;
-  attnum := 0;
-  WHILE cardinality(missing) > 0 LOOP
-    attnum := attnum + 1;
-    attname := (pg_identify_object_as_address('pg_class'::regclass, relation, attnum)).object_names[3];
+  EXECUTE format('SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (NULL::%s).*) r)', relation::regclass) INTO names;
+  EXECUTE format('EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (NULL::%s).*', relation::regclass) INTO plan;
+  FOR number IN 1 .. 1600 LOOP
+    EXIT WHEN i > cardinality(names);
+    attname := (pg_identify_object_as_address('pg_class'::regclass, relation, number)).object_names[3];
     -- One that was dropped has a name too.
-    CONTINUE WHEN (attname = ANY (missing)) IS NOT TRUE;
-    missing := array_remove(missing, attname::text);
-    SELECT a.atttypid, a.atttypmod INTO atttypid, atttypmod FROM pg_attribute a
-      WHERE a.attrelid = relation AND a.attnum = columns.attnum AND (a.xmax = 0 OR {unchanged});
-    IF NOT FOUND THEN
-      EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
-      atttypmod := -1;
-    END IF;
+    CONTINUE WHEN attname IS DISTINCT FROM names[i];
+    attnum := number;
+    EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
+    type := substring(plan #>> ARRAY['0', 'Plan', 'Output', (i - 1)::text] FROM '^NULL::(.*?)( COLLATE ((\"([^\"]|\"\")*\"|[a-z0-9_]+)\\.?)+)?$');
+    type := coalesce(type, format_type(atttypid, -1));
+    i := i + 1;
     RETURN NEXT;
   END LOOP;
 END

@@ -26,6 +26,8 @@ pub struct Column {
     /// `pg_attribute.attnum` in the configured table, which a rename does not change.
     pub number: i16,
     pub type_oid: u32,
+    /// `pg_attribute.atttypmod`
+    pub type_modifier: i32,
     pub encoding: Encoding,
 }
 
@@ -60,7 +62,8 @@ impl Columns {
     /// be older than the columns, only rows of the catalog count that were not changed
     /// since: see `postgres::schema::columns`.
     pub(super) fn check(&self) -> String {
-        let columns: Vec<String> = self.list.iter().map(|column| literal(&format!("{} {}", column.name, column.type_oid))).collect();
+        let columns: Vec<String> =
+            self.list.iter().map(|column| literal(&format!("{} {} {}", column.name, column.type_oid, column.type_modifier))).collect();
         let count = self.list.len();
         let current = |row: &str| {
             let unchanged = schema::unchanged(&format!("{row}.xmax"));
@@ -69,7 +72,7 @@ impl Columns {
         // A column that comes changes the table's row of the catalog.
         let others = if self.every { format!(" AND count(*) = {count} AND bool_and({})", current("c")) } else { String::new() };
         format!(
-            "(SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY[{}]) AND {}) = {count}{others} FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
+            "(SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid || ' ' || a.atttypmod = ANY (ARRAY[{}]) AND {}) = {count}{others} FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
             columns.join(", "),
             current("a")
         )
@@ -90,7 +93,7 @@ impl Columns {
         format!(
             "SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE {text} END, {row}, a.attname), ', ' ORDER BY a.attnum), ''),
     {format} || ' ' || json_build_object(
-      'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[{identity}]::int2[], c.attnum)) {of_identity}))
     INTO pgshovel_columns, pgshovel_format
     FROM {source}(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce({exact}, false) AS json) e{only};

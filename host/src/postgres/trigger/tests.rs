@@ -4,7 +4,7 @@ use super::*;
 use crate::postgres::event::value::Encoding;
 
 fn column(name: &str, encoding: Encoding) -> Column {
-    Column { name: name.to_owned(), number: 1, type_oid: 23, encoding }
+    Column { name: name.to_owned(), number: 1, type_oid: 23, type_modifier: -1, encoding }
 }
 
 fn capture(mode: Mode, columns: Columns) -> Capture {

@@ -161,6 +161,8 @@ async fn a_transaction_older_than_an_alteration_is_captured_as_its_rows_are() {
         "ALTER TABLE # ADD added numeric(9, 2) DEFAULT 7.25",
         "ALTER TABLE # ALTER COLUMN x TYPE text USING 'x' || x",
         "ALTER TABLE # ALTER COLUMN added TYPE numeric(12, 4)",
+        "ALTER TABLE # ALTER COLUMN y TYPE varchar(9) COLLATE \"C\"",
+        "ALTER TABLE # ADD many timestamp(2)[], ADD span interval(3), ADD months interval year to month, ADD bits bit(4), ADD \"Blank\" char(5)",
         "ALTER TABLE # RENAME COLUMN y TO renamed",
         "CREATE TYPE color_of_# AS ENUM ('red'); ALTER TABLE # ADD color color_of_# DEFAULT 'red'",
         "ALTER TABLE # DROP COLUMN x",
@@ -182,7 +184,7 @@ async fn a_transaction_older_than_an_alteration_is_captured_as_its_rows_are() {
             );
             old.batch_execute(&writes).await.unwrap_or_else(|error| panic!("{table}: {change}: {error:?}"));
             let catalog = format!(
-                "SELECT string_agg(attname || ' ' || format_type(atttypid, -1), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped {}",
+                "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped {}",
                 if columns.is_empty() { "" } else { "AND attname IN ('id', 'x', 'y', 'renamed')" }
             );
             let there_are = source.value(&catalog).await.unwrap();
@@ -195,8 +197,8 @@ async fn a_transaction_older_than_an_alteration_is_captured_as_its_rows_are() {
             });
             assert_eq!(kinds.collect::<String>(), "IIUD", "{table}: {change}");
             for mutation in found {
-                let bare = |name: &str| name.split('(').next().unwrap_or_default().replace("public.", "");
-                let columns = mutation.relation.columns.iter().map(|column| format!("{} {}", column.name, bare(&column.type_name)));
+                let columns =
+                    mutation.relation.columns.iter().map(|column| format!("{} {}", column.name, column.type_name.replace("public.", "")));
                 assert_eq!(columns.collect::<Vec<_>>().join(", "), there_are, "{table}: {change}");
             }
             let described = source.value("SELECT bool_or(ev_extra4 <> 'j1') FROM pgq.event_template").await;

@@ -35,7 +35,7 @@ public.accounts
 ') > 0 THEN RETURN NULL; END IF;
   SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE 'CASE WHEN %1$s.%2$I IS DISTINCT FROM NULL THEN format(''%%s'', %1$s.%2$I) END AS %2$I' END, '"pgshovel:row"', a.attname), ', ' ORDER BY a.attnum), ''),
     'j1' || ' ' || json_build_object(
-      'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[1]::int2[], c.attnum)) FROM "pgshovel_default".columns(16400) c WHERE c.attnum = ANY (ARRAY[1]::int2[])))
     INTO pgshovel_columns, pgshovel_format
     FROM "pgshovel_default".columns(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce(t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm') AND t.oid < 16384 OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114), false) AS json) e;
@@ -70,7 +70,7 @@ public.accounts
 ') > 0 THEN RETURN NULL; END IF;
   SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE 'CASE WHEN %1$s.%2$I IS DISTINCT FROM NULL THEN format(''%%s'', %1$s.%2$I) END AS %2$I' END, '"pgshovel:row"', a.attname), ', ' ORDER BY a.attnum), ''),
     'j1' || ' ' || json_build_object(
-      'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[1]::int2[], c.attnum)) FROM "pgshovel_default".columns(16400) c WHERE c.attnum = ANY (ARRAY[1]::int2[])))
     INTO pgshovel_columns, pgshovel_format
     FROM "pgshovel_default".columns(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce(t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm') AND t.oid < 16384 OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114), false) AS json) e

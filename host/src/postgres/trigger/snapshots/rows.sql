@@ -11,7 +11,7 @@ DECLARE
   pgshovel_new text;
   pgshovel_old text;
 BEGIN
-  SELECT q.queue_cur_table, q.queue_disable_insert, (SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY['id 23', 'balance 23']) AND (a.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((a.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) = 2 AND count(*) = 2 AND bool_and((c.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((c.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped) INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = 7;
+  SELECT q.queue_cur_table, q.queue_disable_insert, (SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid || ' ' || a.atttypmod = ANY (ARRAY['id 23 -1', 'balance 23 -1']) AND (a.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((a.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) = 2 AND count(*) = 2 AND bool_and((c.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((c.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped) INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = 7;
   IF NOT FOUND THEN
     IF to_regclass('pgq.event_7_0') IS NULL THEN RETURN NULL; END IF;
     pgshovel_slot := 0;
@@ -25,7 +25,7 @@ BEGIN
   ELSE
   SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE 'CASE WHEN %1$s.%2$I IS DISTINCT FROM NULL THEN format(''%%s'', %1$s.%2$I) END AS %2$I' END, '"pgshovel:row"', a.attname), ', ' ORDER BY a.attnum), ''),
     'j1' || ' ' || json_build_object(
-      'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[1]::int2[], c.attnum)) FROM "pgshovel_default".columns(16400) c WHERE c.attnum = ANY (ARRAY[1]::int2[])))
     INTO pgshovel_columns, pgshovel_format
     FROM "pgshovel_default".columns(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce(t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm') AND t.oid < 16384 OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114), false) AS json) e;
@@ -61,7 +61,7 @@ DECLARE
   pgshovel_new text;
   pgshovel_old text;
 BEGIN
-  SELECT q.queue_cur_table, q.queue_disable_insert, (SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid = ANY (ARRAY['id 23', 'tags 1009']) AND (a.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((a.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) = 2 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped) INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = 7;
+  SELECT q.queue_cur_table, q.queue_disable_insert, (SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid || ' ' || a.atttypmod = ANY (ARRAY['id 23 -1', 'tags 1009 -1']) AND (a.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + ((a.xmax::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648)::text::xid8) IS NOT DISTINCT FROM 'aborted')) = 2 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped) INTO pgshovel_slot, pgshovel_disabled, pgshovel_as_known FROM pgq.queue q WHERE q.queue_id = 7;
   IF NOT FOUND THEN
     IF to_regclass('pgq.event_7_0') IS NULL THEN RETURN NULL; END IF;
     pgshovel_slot := 0;
@@ -75,7 +75,7 @@ BEGIN
   ELSE
   SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE 'CASE WHEN %1$s.%2$I IS DISTINCT FROM NULL THEN format(''%%s'', %1$s.%2$I) END AS %2$I' END, '"pgshovel:row"', a.attname), ', ' ORDER BY a.attnum), ''),
     'j1' || ' ' || json_build_object(
-      'columns', json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[1]::int2[], c.attnum)) FROM "pgshovel_default".columns(16400) c WHERE c.attnum = ANY (ARRAY[1]::int2[])))
     INTO pgshovel_columns, pgshovel_format
     FROM "pgshovel_default".columns(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce(t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm') AND t.oid < 16384 OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114), false) AS json) e
