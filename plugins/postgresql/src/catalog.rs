@@ -27,6 +27,8 @@ pub struct Column {
     pub type_name: String,
     /// The type as the column has it, with its modifier.
     pub declared: String,
+    /// The same, but of a domain its base type with the modifier that the domain gives it.
+    pub base: String,
     /// What makes a value of `%s`, a text, where a cast would not ask the type's input
     /// function: the one to regclass refuses `-`.
     pub input: Option<String>,
@@ -58,15 +60,15 @@ SELECT a.attname::text, format_type(base.oid, -1), \
     JOIN pg_amop m ON m.amopfamily = k.opcfamily AND m.amopstrategy = 3 AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype \
     JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace \
     WHERE k.opcintype = base.oid AND k.opcdefault AND k.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree')), 'pg_catalog.='), \
-  a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod), \
+  a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod), format_type(base.oid, base.modifier), \
   (SELECT i.oid::regproc || '(pg_catalog.textout(%s)' || CASE i.pronargs WHEN 1 THEN '' ELSE ', ' || coalesce(nullif(own.typelem, 0), own.oid) || ', -1' END || ')' \
      FROM pg_type own JOIN pg_proc i ON i.oid = own.typinput \
     WHERE own.oid = base.oid AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = 25 AND k.casttarget = own.oid AND k.castmethod = 'f')) \
 FROM pg_attribute a \
-CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind) AS ( \
-    SELECT t.oid, t.typbasetype, t.typtype FROM pg_type t WHERE t.oid = a.atttypid \
-    UNION ALL SELECT t.oid, t.typbasetype, t.typtype FROM b JOIN pg_type t ON t.oid = b.base WHERE b.kind = 'd') \
-  SELECT oid FROM b WHERE kind <> 'd') AS base \
+CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind, modifier, given) AS ( \
+    SELECT t.oid, t.typbasetype, t.typtype, a.atttypmod, t.typtypmod FROM pg_type t WHERE t.oid = a.atttypid \
+    UNION ALL SELECT t.oid, t.typbasetype, t.typtype, b.given, t.typtypmod FROM b JOIN pg_type t ON t.oid = b.base WHERE b.kind = 'd') \
+  SELECT oid, modifier FROM b WHERE kind <> 'd') AS base \
 WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// Reads one table; what does not exist, or takes no rows, is `blocked`.
@@ -112,7 +114,7 @@ impl Column {
 }
 
 fn column(row: Row) -> Option<Column> {
-    match <[Value; 7]>::try_from(row).ok()? {
+    match <[Value; 8]>::try_from(row).ok()? {
         [
             Value::Text(name),
             Value::Text(type_name),
@@ -120,10 +122,11 @@ fn column(row: Row) -> Option<Column> {
             Value::Boolean(is_generated),
             Value::Boolean(is_identity),
             Value::Text(declared),
+            Value::Text(base),
             input @ (Value::Text(_) | Value::Null),
         ] => {
             let input = if let Value::Text(input) = input { Some(input) } else { None };
-            Some(Column { name, type_name, declared, input, equality, is_generated, is_identity })
+            Some(Column { name, type_name, declared, base, input, equality, is_generated, is_identity })
         }
         _ => None,
     }

@@ -14,22 +14,24 @@ const OWN_TYPES: u32 = 16_384;
 /// Digits of a second that a time without modifier has.
 const SECOND_DIGITS: i32 = 6;
 
-/// Types of the user are trusted to read their own text, and so is a type that is not
-/// known: the stream of pgshovel 2015 does not say.
+/// A type of the user is trusted to read the text of one that has its name, in whatever
+/// schema, and any to read that of a type that is not known: the stream of pgshovel 2015
+/// does not say.
 #[must_use]
 pub fn keeps(source: &types::Column, target: &Column) -> bool {
-    if source.type_name.is_empty() || source.type_oid >= OWN_TYPES {
+    if source.type_name.is_empty() || matches!(target.type_name.as_str(), "text" | "character varying") {
         return true;
     }
     let (from, given) = parts(&source.type_name);
-    let (to, room) = parts(&target.declared);
+    if source.type_oid >= OWN_TYPES {
+        return unqualified(&from) == unqualified(&parts(&target.declared).0);
+    }
+    // A domain of the target takes what the type does that it is over.
+    let (to, room) = parts(&target.base);
     if from == to {
         return has_room(&from, &given, &room);
     }
-    // A domain of the target takes what the type does that it is over.
-    match target.type_name.as_str() {
-        base if base == from => true,
-        "text" | "character varying" => true,
+    match to.as_str() {
         "numeric" => room.is_empty() && matches!(from.as_str(), "smallint" | "integer" | "bigint"),
         "bigint" => matches!(from.as_str(), "smallint" | "integer"),
         "integer" => from == "smallint",
@@ -37,6 +39,16 @@ pub fn keeps(source: &types::Column, target: &Column) -> bool {
         "inet" => from == "cidr",
         _ => false,
     }
+}
+
+/// A type's name without its schema: `public."odd.name"[]` is `"odd.name"[]`.
+fn unqualified(name: &str) -> &str {
+    let mut quoted = false;
+    let dot = name.bytes().rposition(|byte| {
+        quoted ^= byte == b'"';
+        byte == b'.' && !quoted
+    });
+    dot.and_then(|dot| name.get(dot + 1..)).unwrap_or(name)
 }
 
 /// A type's name without its modifier, and the modifier's numbers: `numeric(20,6)` is
@@ -70,12 +82,15 @@ fn has_room(name: &str, given: &[i32], room: &[i32]) -> bool {
 mod tests {
     use super::*;
 
+    /// `base` is the target's type without its domain.
     fn keeps(source: &str, declared: &str, base: &str) -> bool {
-        let source = types::Column { name: "c".to_owned(), type_name: source.to_owned(), type_oid: 1 };
+        let type_oid = if source.contains('.') { OWN_TYPES } else { 1 };
+        let source = types::Column { name: "c".to_owned(), type_name: source.to_owned(), type_oid };
         let target = Column {
             name: "c".to_owned(),
-            type_name: base.to_owned(),
+            type_name: parts(base).0,
             declared: declared.to_owned(),
+            base: base.to_owned(),
             input: None,
             equality: String::new(),
             is_generated: false,
@@ -93,10 +108,17 @@ mod tests {
             ("real", "double precision", "double precision"),
             ("jsonb", "text", "text"),
             ("numeric(9,2)", "numeric", "numeric"),
-            ("numeric(9,2)", "numeric(12,4)", "numeric"),
-            ("character varying(9)", "character varying(3)", "character varying"),
-            ("timestamp(3) with time zone", "timestamp(6) with time zone", "timestamp with time zone"),
+            ("numeric(9,2)", "numeric(12,4)", "numeric(12,4)"),
+            ("character varying(9)", "character varying(3)", "character varying(3)"),
+            ("timestamp(3) with time zone", "timestamp(6) with time zone", "timestamp(6) with time zone"),
             ("integer", "public.positive", "integer"),
+            ("numeric(9,2)", "public.price", "numeric(9,2)"),
+            ("integer", "public.name", "character varying(9)"),
+            ("public.mood", "text", "text"),
+            ("public.mood", "copy.mood", "copy.mood"),
+            ("public.\"a.b\"[]", "\"c.d\".\"a.b\"[]", "\"c.d\".\"a.b\"[]"),
+            ("public.geometry(Point,4326)", "gis.geometry", "gis.geometry"),
+            ("public.price", "copy.price", "numeric(9,2)"),
             ("", "integer", "integer"),
         ] {
             assert!(keeps(source, declared, base), "{source} to {declared}");
@@ -109,31 +131,21 @@ mod tests {
             ("text", "integer", "integer"),
             ("bigint", "integer", "integer"),
             ("numeric", "double precision", "double precision"),
-            ("numeric", "numeric(9,2)", "numeric"),
-            ("numeric(12,4)", "numeric(9,2)", "numeric"),
-            ("numeric(12,4)[]", "numeric(9,2)[]", "numeric[]"),
-            ("timestamp with time zone", "timestamp(0) with time zone", "timestamp with time zone"),
+            ("numeric", "numeric(9,2)", "numeric(9,2)"),
+            ("numeric(12,4)", "numeric(9,2)", "numeric(9,2)"),
+            ("numeric(12,4)[]", "numeric(9,2)[]", "numeric(9,2)[]"),
+            ("timestamp with time zone", "timestamp(0) with time zone", "timestamp(0) with time zone"),
             ("timestamp with time zone", "timestamp without time zone", "timestamp without time zone"),
             ("json", "jsonb", "jsonb"),
-            ("integer", "numeric(3,-1)", "numeric"),
+            ("integer", "numeric(3,-1)", "numeric(3,-1)"),
             ("text", "public.positive", "integer"),
+            ("numeric(12,4)", "public.price", "numeric(9,2)"),
+            ("public.price", "numeric(9,2)", "numeric(9,2)"),
+            ("public.mood", "public.other", "public.other"),
+            ("public.\"a.b\"", "public.b", "public.b"),
+            ("public.code", "integer", "integer"),
         ] {
             assert!(!keeps(source, declared, base), "{source} to {declared}");
         }
-    }
-
-    #[test]
-    fn a_type_of_the_user_is_trusted() {
-        let target = Column {
-            name: "c".to_owned(),
-            type_name: "integer".to_owned(),
-            declared: "integer".to_owned(),
-            input: None,
-            equality: String::new(),
-            is_generated: false,
-            is_identity: false,
-        };
-        let source = types::Column { name: "c".to_owned(), type_name: "public.positive".to_owned(), type_oid: 16_400 };
-        assert!(super::keeps(&source, &target));
     }
 }

@@ -293,6 +293,7 @@ mod tests {
             name: name.to_owned(),
             type_name: "bigint".to_owned(),
             declared: "bigint".to_owned(),
+            base: "bigint".to_owned(),
             input: None,
             equality: "pg_catalog.=".to_owned(),
             is_generated: false,
@@ -368,7 +369,7 @@ mod tests {
         let mut relation = relation(&["id", "x"], &[0]);
         relation.columns[1].type_name = "timestamp(3) with time zone".to_owned();
         let plan = |declared: &str, types| {
-            let x = Column { type_name: declared.to_owned(), declared: declared.to_owned(), ..column("x") };
+            let x = Column { declared: declared.to_owned(), base: declared.to_owned(), ..column("x") };
             Plan::new(&relation, "t", &table(vec![column("id"), x]), types)
         };
         assert_eq!(plan("timestamp(3) with time zone", Types::Same).unwrap().show_differing(), "");

@@ -146,6 +146,16 @@ async fn a_column_that_comes_goes_or_changes_is_waited_for() {
     setting.mends("\\\"price\\\" is numeric(14,6) in the source and numeric(12,4) in the target", widen).await;
     equal(&setting.pipeline, &setting.source, priced).await;
 
+    // What the domain is over is not known in the target: a plain type there might round.
+    for database in [&setting.source, &setting.pipeline.target] {
+        database.execute("CREATE DOMAIN exact AS numeric(16, 8)").await;
+    }
+    let retype = "ALTER TABLE # ALTER price TYPE exact";
+    each(&setting.source, retype).await;
+    each(&setting.source, "UPDATE # SET price = 0.00000001 WHERE id = 7").await;
+    setting.mends("\\\"price\\\" is public.exact in the source and numeric(14,6) in the target", retype).await;
+    equal(&setting.pipeline, &setting.source, priced).await;
+
     // Added: two, so that the plain table gets one whose JSON is not its text.
     each(&setting.source, "ALTER TABLE # ADD extra int[] DEFAULT '{1,NULL}', ADD doc json").await;
     each(&setting.source, &format!("{insert} (3, 3, 3, true, NULL, NULL); UPDATE # SET extra = '[2:2]={{9}}', doc = 'null' WHERE id = 1; UPDATE # SET doc = '{{\"a\" : 1}}' WHERE id = 3")).await;
