@@ -163,8 +163,9 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Plugin(command) => plugin::run(common, command).await,
         }
     });
-    // A blocking call that is still under way must not hold up the exit.
-    runtime.shutdown_background();
+    // What is still under way ends with the process: waiting for it would hold up the exit,
+    // and a shutdown cancels the file calls of plugins, at which wasmtime-wasi panics.
+    std::mem::forget(runtime);
     result
 }
 
