@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -33,7 +33,8 @@ const SILENCE_PROBES: u32 = 4;
 
 /// Connects to `dsn`, a libpq connection string or URI. `application` shows in
 /// `pg_stat_activity`. The connection is driven by a task of its own and ends
-/// when the client is dropped. A password that the DSN leaves out comes from
+/// when the client is dropped. Of several hosts it is the first that takes writes: not a
+/// replica, however old, unless `target_session_attrs` says so. A password that the DSN leaves out comes from
 /// PGPASSWORD or the password file, as with libpq.
 pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
     // Dropping the handle leaves the task to end with its client.
@@ -100,6 +101,9 @@ async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> 
         && let Some(password) = passfile::password(&config)
     {
         config.password(password);
+    }
+    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     notice_silence(&mut config);
     let place = describe(&config);
@@ -181,7 +185,13 @@ pub fn explain(error: &tokio_postgres::Error) -> Error {
     }
     // Without an answer of the server: the connection broke, or was never made.
     let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    if cause.contains("invalid configuration") { Error::configure(cause) } else { Error::retry(cause) }
+    if cause.contains("invalid configuration") {
+        return Error::configure(cause);
+    }
+    if cause.contains("does not allow writes") {
+        return Error::retry("the server takes no writes: it is a replica that is not promoted, or default_transaction_read_only is on");
+    }
+    Error::retry(cause)
 }
 
 /// See PostgreSQL's appendix A, "PostgreSQL Error Codes".
@@ -189,8 +199,9 @@ fn next(code: &str) -> Next {
     match code {
         // Wrong password, no such role, no such database, no entry in pg_hba.conf.
         "28P01" | "28000" | "3D000" => Next::Configure,
-        // Lock not available, statement timeout, idle-session and in-transaction timeouts.
-        "55P03" | "57014" | "25P03" | "25P04" | "57P05" => Next::Retry,
+        // Lock not available, statement timeout, idle-session and in-transaction timeouts,
+        // transactions that are read-only for now, as hosting services make them when a disk fills.
+        "55P03" | "57014" | "25P03" | "25P04" | "57P05" | "25006" => Next::Retry,
         _ => match code.get(..2) {
             // Connection exception, resources, operator intervention, transaction rollback, system error.
             Some("08" | "53" | "57" | "40" | "58") => Next::Retry,

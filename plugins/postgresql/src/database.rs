@@ -30,10 +30,11 @@ pub fn refused(doing: &str, error: &DatabaseError) -> Error {
 }
 
 /// Whether the same statement may succeed later: deadlock, lock and statement timeouts,
-/// resources, a server that goes down. See PostgreSQL's appendix A.
+/// resources, a server that goes down or takes no writes for now. See PostgreSQL's appendix A.
 #[must_use]
 pub fn is_passing(error: &DatabaseError) -> bool {
-    matches!(error.sqlstate.get(..2), Some("08" | "40" | "53" | "57" | "58")) || matches!(error.sqlstate.as_str(), "55P03" | "25P03")
+    matches!(error.sqlstate.get(..2), Some("08" | "40" | "53" | "57" | "58"))
+        || matches!(error.sqlstate.as_str(), "55P03" | "25P03" | "25006")
 }
 
 /// The server's message without what may be a row's values: the texts that it quotes in

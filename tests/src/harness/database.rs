@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use pgshovel::postgres::connect;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 
 use super::eventually;
 use crate::compare::{compare, compare_images};
@@ -22,8 +21,13 @@ pub struct Database {
 
 impl Database {
     pub(super) async fn open(name: String, port: u16) -> Self {
-        let client = connect::connect(&dsn(port, &name), "test").await.unwrap();
+        let client = connect(&dsn(port, &name)).await;
         Self { name, port, client }
+    }
+
+    /// The same database in a replica of its server.
+    pub async fn in_replica(&self, port: u16) -> Self {
+        Self::open(self.name.clone(), port).await
     }
 
     #[must_use]
@@ -56,7 +60,7 @@ impl Database {
 
     /// Another session.
     pub async fn connect(&self) -> Client {
-        connect::connect(&self.dsn(), "test").await.unwrap()
+        connect(&self.dsn()).await
     }
 
     /// Runs statements separated by semicolons.
@@ -120,6 +124,13 @@ impl Database {
         })
         .await;
     }
+}
+
+/// Also to a replica, as the program does not.
+async fn connect(dsn: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(dsn, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 fn dsn(port: u16, name: &str) -> String {

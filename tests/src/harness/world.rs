@@ -72,7 +72,15 @@ impl World {
 
     /// The same, of another encoding: `ENCODING 'LATIN1'`.
     pub async fn source_in(&self, name: &str, encoding: &str) -> Database {
-        let port = blocking(source).await.port;
+        self.with_pgq(blocking(source).await.port, name, encoding).await
+    }
+
+    /// The same on a server of the test's own.
+    pub async fn source_of(&self, server: &Postgres, name: &str) -> Database {
+        self.with_pgq(server.port, name, "").await
+    }
+
+    async fn with_pgq(&self, port: u16, name: &str, encoding: &str) -> Database {
         let database = self.database(port, name, encoding).await;
         // It creates roles, which are of the whole cluster: two at once collide.
         static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -86,6 +94,11 @@ impl World {
     pub async fn target(&self, name: &str) -> Database {
         let port = blocking(target).await.port;
         self.database(port, name, "").await
+    }
+
+    /// The same on a server of the test's own.
+    pub async fn target_of(&self, server: &Postgres, name: &str) -> Database {
+        self.database(server.port, name, "").await
     }
 
     /// ZooKeeper's address with this test's chroot, which exists.

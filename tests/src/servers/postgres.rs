@@ -30,6 +30,40 @@ pub struct Postgres {
 impl Postgres {
     /// Makes and starts a cluster. `settings` are lines of postgresql.conf.
     pub fn create(fleet: &Arc<Fleet>, name: &str, settings: &[&str]) -> Result<Self> {
+        let mut server = Self::prepare(fleet, name)?;
+        let data = server.data();
+        run(unprivileged(&format!("{BINARIES}/initdb"))?
+            .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync", "--pgdata"])
+            .arg(&data)
+            .current_dir("/"))?;
+        let access = data.join("pg_hba.conf");
+        let trust = read(&access)?;
+        write(&access, &format!("host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{trust}"))?;
+        let text =
+            format!("listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\n{}\n", server.port, settings.join("\n"));
+        write(&server.configuration(), &text)?;
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Makes and starts a physical replica of `primary`, with its settings, which follows it.
+    pub fn replicate(primary: &Self, name: &str) -> Result<Self> {
+        let mut server = Self::prepare(&primary.fleet, name)?;
+        run(unprivileged(&format!("{BINARIES}/pg_basebackup"))?
+            .args(["--host=127.0.0.1", "--username=postgres", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .arg(format!("--port={}", primary.port))
+            .arg("--pgdata")
+            .arg(server.data())
+            .current_dir("/"))?;
+        let configuration = server.configuration();
+        // The last of two lines counts.
+        write(&configuration, &format!("{}port = {}\n", read(&configuration)?, server.port))?;
+        server.start()?;
+        Ok(server)
+    }
+
+    /// One without data, not running.
+    fn prepare(fleet: &Arc<Fleet>, name: &str) -> Result<Self> {
         let folder = fleet.folder().join(name);
         create_folder(&folder)?;
         if root()? {
@@ -39,21 +73,15 @@ impl Postgres {
                 Error::stop(format!("the user {USER} cannot enter {parent}; set PGSHOVEL_SERVERS_DIR to a folder that everybody can enter"))
             })?;
         }
-        let data = folder.join("data");
-        run(unprivileged(&format!("{BINARIES}/initdb"))?
-            .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync", "--pgdata"])
-            .arg(&data)
-            .current_dir("/"))?;
-        let access = data.join("pg_hba.conf");
-        let trust = std::fs::read_to_string(&access).map_err(|error| Error::stop(format!("cannot read {}: {error}", access.display())))?;
-        write(&access, &format!("host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{trust}"))?;
-        let port = port::free()?;
-        let configuration = data.join("postgresql.auto.conf");
-        let text = format!("listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n{}\n", settings.join("\n"));
-        write(&configuration, &text)?;
-        let mut server = Self { port, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
-        server.start()?;
-        Ok(server)
+        Ok(Self { port: port::free()?, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.data().join("postgresql.auto.conf")
     }
 
     /// Of its process, while it runs.
@@ -64,7 +92,7 @@ impl Postgres {
 
     /// Starts it where it stopped; returns when it takes connections.
     pub fn start(&mut self) -> Result<()> {
-        let data = self.folder.join("data");
+        let data = self.data();
         let log = self.fleet.folder().join(format!("{}.log", self.name));
         let mut command = unprivileged(&format!("{BINARIES}/postgres"))?;
         command.arg("-D").arg(&data).current_dir("/");
@@ -114,6 +142,10 @@ pub fn client(program: &str, port: u16, database: &str) -> Command {
         .env("PGDATABASE", database)
         .current_dir("/");
     command
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| Error::stop(format!("cannot read {}: {error}", path.display())))
 }
 
 fn root() -> Result<bool> {

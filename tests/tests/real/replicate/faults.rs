@@ -7,7 +7,7 @@ use super::setup::{App, SOON, configuration};
 use super::writers::Writers;
 
 /// Waits for the writers to go on while something is broken.
-async fn write_on(writers: &Writers, transactions: u64) {
+pub async fn write_on(writers: &Writers, transactions: u64) {
     let so_far = writers.transactions();
     eventually("more transactions", SOON, || {
         let now = writers.transactions();

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod disk;
+mod failover;
 pub mod faults;
 mod foreign;
 mod input;

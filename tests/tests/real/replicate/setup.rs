@@ -24,16 +24,21 @@ impl App {
     pub async fn new() -> Self {
         let world = World::start().await;
         let (source, target) = (world.source("source").await, world.target("target").await);
+        let (from, to) = (source.dsn(), target.uri());
+        Self::of(world, source, target, &from, &to).await
+    }
+
+    /// With these databases, which `from` and `to` lead to.
+    pub async fn of(world: World, source: Database, target: Database, from: &str, to: &str) -> Self {
         source.execute(TABLES).await;
         target.execute(TABLES).await;
         let set = format!(
-            "database {{ dsn: \"{}\" }}\ntables {{ name: \"accounts\" primary_keys: \"id\" }}\n\
-             tables {{ name: \"Line items\" primary_keys: \"account\" primary_keys: \"number\" }}\n",
-            source.dsn()
+            "database {{ dsn: \"{from}\" }}\ntables {{ name: \"accounts\" primary_keys: \"id\" }}\n\
+             tables {{ name: \"Line items\" primary_keys: \"account\" primary_keys: \"number\" }}\n"
         );
         world.write("set.pgshovel", &set);
         world.write("relay.yaml", "stream:\n  path: file.wasm\n  grants: { files: { path: ./stream, mode: read-write } }\n");
-        world.write("replicate.yaml", &configuration(&target.uri(), ""));
+        world.write("replicate.yaml", &configuration(to, ""));
         std::fs::create_dir_all(world.folder().join("stream")).unwrap();
         world.pgshovel(["cluster", "initialize"]).succeeds().await;
         world.pgshovel(["set", "create", SET, "set.pgshovel"]).succeeds().await;
