@@ -49,12 +49,14 @@ pub enum Violation {
     TickGap { committed: u64, start: u64 },
     #[error(
         "the batch from tick {start} to tick {end} overlaps what is committed, up to tick {committed}: \
-         the ticks of the queue were made anew; bootstrap again"
+         the ticks of the queue were made anew, as after a failover to a replica that was behind; bootstrap again, from a new stream if \
+         that ends so too"
     )]
     Overlap { committed: u64, start: u64, end: u64 },
     #[error(
         "the batch from tick {start} to tick {end} is of another history than what is committed, up to tick {committed}, whose ticks were \
-         made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again"
+         made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again, from a new stream \
+         if that ends so too"
     )]
     Forked { start: u64, end: u64, committed: u64 },
     #[error(

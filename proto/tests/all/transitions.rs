@@ -525,7 +525,7 @@ fn committed_ticks_made_anew_are_a_violation() {
         expect![[r#"
         A0 begin 1-3   begin 1-3
         A1 commit      commit
-        A2 begin 2-4   violation: the batch from tick 2 to tick 4 overlaps what is committed, up to tick 3: the ticks of the queue were made anew; bootstrap again
+        A2 begin 2-4   violation: the batch from tick 2 to tick 4 overlaps what is committed, up to tick 3: the ticks of the queue were made anew, as after a failover to a replica that was behind; bootstrap again, from a new stream if that ends so too
     "#]],
     );
 }
@@ -907,7 +907,7 @@ fn committed_ticks_of_another_history_are_a_violation() {
         &mut restarted(&reader),
         &[b.begin_elsewhere((5, 51), (6, 60))],
         expect![[r#"
-        B0 begin 5-6   violation: the batch from tick 5 to tick 6 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+        B0 begin 5-6   violation: the batch from tick 5 to tick 6 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again, from a new stream if that ends so too
     "#]],
     );
     // What was committed before ends with it, or before it was made.
@@ -916,7 +916,7 @@ fn committed_ticks_of_another_history_are_a_violation() {
         &mut restarted(&reader),
         &[b.begin_elsewhere((4, 40), (5, 51))],
         expect![[r#"
-        B0 begin 4-5   violation: the batch from tick 4 to tick 5 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+        B0 begin 4-5   violation: the batch from tick 4 to tick 5 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again, from a new stream if that ends so too
     "#]],
     );
     let mut b = Sender::new('B', 2);
@@ -924,7 +924,7 @@ fn committed_ticks_of_another_history_are_a_violation() {
         &mut restarted(&reader),
         &[b.begin_elsewhere((1, 10), (2, 60))],
         expect![[r#"
-        B0 begin 1-2   violation: the batch from tick 1 to tick 2 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+        B0 begin 1-2   violation: the batch from tick 1 to tick 2 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again, from a new stream if that ends so too
     "#]],
     );
     let mut b = Sender::new('B', 2);
@@ -954,7 +954,7 @@ fn committed_ticks_of_another_history_are_a_violation() {
         &mut restarted(&reader),
         &[c.begin_elsewhere((5, 51), (6, 60))],
         expect![[r#"
-        C0 begin 5-6   violation: the batch from tick 5 to tick 6 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again
+        C0 begin 5-6   violation: the batch from tick 5 to tick 6 is of another history than what is committed, up to tick 5, whose ticks were made at other times: the database was restored, or failed over to a replica that was behind; bootstrap again, from a new stream if that ends so too
     "#]],
     );
     trace(
