@@ -35,6 +35,8 @@ pub struct Column {
     /// What `=` of its unique indexes is: found by name since the search path has
     /// only `pg_catalog`, and the type may be of an extension.
     pub equality: String,
+    /// `ARRAY[value]` is an array of the type: no array of arrays is.
+    pub has_array: bool,
     pub is_generated: bool,
     /// `GENERATED ALWAYS AS IDENTITY`.
     pub is_identity: bool,
@@ -60,7 +62,7 @@ SELECT a.attname::text, format_type(base.oid, -1), \
     JOIN pg_amop m ON m.amopfamily = k.opcfamily AND m.amopstrategy = 3 AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype \
     JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace \
     WHERE k.opcintype = base.oid AND k.opcdefault AND k.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree')), 'pg_catalog.='), \
-  a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod), format_type(base.oid, base.modifier), \
+  (SELECT t.typarray <> 0 FROM pg_type t WHERE t.oid = base.oid), a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod), format_type(base.oid, base.modifier), \
   (SELECT i.oid::regproc || '(pg_catalog.textout(%s)' || CASE i.pronargs WHEN 1 THEN '' ELSE ', ' || coalesce(nullif(own.typelem, 0), own.oid) || ', -1' END || ')' \
      FROM pg_type own JOIN pg_proc i ON i.oid = own.typinput \
     WHERE own.oid = base.oid AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = 25 AND k.casttarget = own.oid AND k.castmethod = 'f')) \
@@ -114,11 +116,12 @@ impl Column {
 }
 
 fn column(row: Row) -> Option<Column> {
-    match <[Value; 8]>::try_from(row).ok()? {
+    match <[Value; 9]>::try_from(row).ok()? {
         [
             Value::Text(name),
             Value::Text(type_name),
             Value::Text(equality),
+            Value::Boolean(has_array),
             Value::Boolean(is_generated),
             Value::Boolean(is_identity),
             Value::Text(declared),
@@ -126,7 +129,7 @@ fn column(row: Row) -> Option<Column> {
             input @ (Value::Text(_) | Value::Null),
         ] => {
             let input = if let Value::Text(input) = input { Some(input) } else { None };
-            Some(Column { name, type_name, declared, base, input, equality, is_generated, is_identity })
+            Some(Column { name, type_name, declared, base, input, equality, has_array, is_generated, is_identity })
         }
         _ => None,
     }

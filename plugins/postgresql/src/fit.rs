@@ -93,6 +93,7 @@ mod tests {
             base: base.to_owned(),
             input: None,
             equality: String::new(),
+            has_array: true,
             is_generated: false,
             is_identity: false,
         };

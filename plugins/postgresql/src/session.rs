@@ -14,7 +14,7 @@ use crate::plan::{Plan, quote};
 use crate::settings::{Empty, Settings, Triggers, Types};
 
 /// Sessions apply by key: a plan made while a table was small must not scan it once it
-/// has grown. Row security would hide rows without a word.
+/// has grown; see also `plan::Names::matches`. Row security would hide rows without a word.
 const SETTINGS: &str = "SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
     set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false), set_config('row_security', 'off', false)";
 

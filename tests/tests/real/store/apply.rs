@@ -294,6 +294,62 @@ async fn a_table_of_1600_columns_is_written() {
     assert_eq!(database.value("SELECT string_agg(c0 || ':' || c1599, ' ' ORDER BY c0) FROM wide").await.as_deref(), Some("1:3 3:3"));
 }
 
+/// Autovacuum may look at a table whose bootstrap is not committed yet: statistics then
+/// say that it is empty. Each row is to be found by its key nonetheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_taken_for_empty_is_read_by_key() {
+    const ROWS: usize = 3000;
+    let (_world, database) = target(
+        "CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TYPE pair AS (a int, b text); CREATE TYPE answer AS ENUM ('yes', 'no')",
+    )
+    .await;
+    let keys = [
+        ("whole", "bigint", "#"),
+        ("exact", "numeric", "#.50"),
+        ("words", "text", "key #"),
+        ("fixed", "char(9)", "k#"),
+        ("named", "uuid", "00000000-0000-0000-0000-00000000#"),
+        ("bounded", "positive", "#"),
+        ("ranged", "int4range", "[#,9999)"),
+        ("composed", "pair", "(#,b)"),
+    ];
+    for (table, r#type, key) in keys {
+        database.execute(&format!("CREATE TABLE {table} (id {type}, also answer, v text, PRIMARY KEY (id, also))")).await;
+        let id = |row: usize| key.replace('#', &(1000 + row).to_string());
+        let relation = relation(table, &["id", "also", "v"], &[0, 1]);
+        let mut session = open(&database).await;
+        session.load_state().unwrap();
+        for rows in [0..ROWS / 2, ROWS / 2..ROWS] {
+            session.load(&relation, rows.map(|row| texts([Some(&id(row)), Some("no"), Some("old")])).collect()).unwrap();
+        }
+        database.execute(&format!("ANALYZE {table}")).await;
+        session.commit(None, b"s".to_vec()).unwrap();
+        let of = format!("FROM pg_class WHERE oid = '{table}'::regclass");
+        assert_eq!(database.value(&format!("SELECT relpages > 5 AND reltuples = 0 {of}")).await.as_deref(), Some("t"));
+        let row = |row: usize, value: &str| texts([Some(&id(row)), Some("no"), Some(value)]);
+        let updates = (0..ROWS).map(|at| update(row(at, "old"), row(at, "new"))).collect();
+        run(&mut session, &relation, updates, Some("s"), "t").unwrap();
+        let deletes = (1..ROWS).map(|at| Change::Delete(row(at, "new"))).collect();
+        run(&mut session, &relation, deletes, Some("t"), "u").unwrap();
+        drop(session);
+        assert_eq!(database.value(&format!("SELECT string_agg(v, ' ') FROM {table}")).await.as_deref(), Some("new"));
+        // A session's figures are there when it has ended.
+        eventually("the index's figures", Duration::from_secs(60), || async {
+            let sql = format!("SELECT idx_scan || ' ' || idx_tup_read FROM pg_stat_user_indexes WHERE relname = '{table}'");
+            let figures = database.value(&sql).await.unwrap();
+            let (scans, read) = figures.split_once(' ').unwrap();
+            let (scans, read) = (scans.parse::<usize>().unwrap(), read.parse::<usize>().unwrap());
+            if read < 2 * ROWS - 1 {
+                return Err(figures);
+            }
+            assert!(scans >= 2 * ROWS - 1 && read < 4 * ROWS, "{table}: {scans} scans read {read} entries");
+            Ok(())
+        })
+        .await;
+        database.execute("DELETE FROM pgshovel.state").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_leaves_the_last_commit() {
     let (_world, database) = target("CREATE TABLE t (id int PRIMARY KEY, v text)").await;
