@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::Level;
 use wasmtime::component::ResourceTable;
@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 /// Connections, cursors, files and streams of one plugin.
 const RESOURCES_MAX: usize = 1024;
 
+/// How long its statements may wait for one lock, at most.
+const LOCK_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
 pub(super) struct State {
     pub wasi: WasiCtx,
     pub table: ResourceTable,
@@ -28,6 +31,9 @@ pub(super) struct State {
     pub log: Log,
     /// Shows in the servers that the plugin uses.
     pub application: String,
+    /// How long its statements may wait for one lock: so that the server says what holds
+    /// it up before the time of the call is up, and it is waited out.
+    pub lock_timeout: Duration,
     /// Where the section stands, for messages: ``section `target` of app.yaml``.
     pub place: String,
     /// When the call that is under way has to be over.
@@ -53,6 +59,7 @@ impl State {
             origin,
             log,
             application,
+            lock_timeout: LOCK_TIMEOUT_MAX.min(section.limits.call / 2),
             place: place(section),
             deadline: Instant::now(),
         })

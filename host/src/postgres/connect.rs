@@ -22,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names of tables and types are compared as text, so they have to be written in one way.
 const SETTINGS: &str = "SET quote_all_identifiers = off";
 
+/// What to do when `lock_timeout` has passed.
+const LOCK_REMEDY: &str = "; another session holds the lock: pg_locks and pg_stat_activity say which";
+
 /// How long a server may take for what takes it a moment.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -180,7 +183,8 @@ pub fn describe(config: &Config) -> String {
 pub fn explain(error: &tokio_postgres::Error) -> Error {
     if let Some(refusal) = error.as_db_error() {
         let code = refusal.code().code();
-        let text = format!("{} (SQLSTATE {code})", refusal.message());
+        let remedy = if code == "55P03" { LOCK_REMEDY } else { "" };
+        let text = format!("{} (SQLSTATE {code}){remedy}", refusal.message());
         return Error { next: next(code), message: text };
     }
     // Without an answer of the server: the connection broke, or was never made.

@@ -77,7 +77,7 @@ pub fn await_relayed(id: i32) -> String {
   patience constant timestamptz := clock_timestamp() + interval '{RELAYED_TIMEOUT_MS} ms';
 BEGIN
   WHILE EXISTS (SELECT FROM pgq.subscription s JOIN pgq.tick t ON t.tick_queue = s.sub_queue AND t.tick_id = s.sub_last_tick,
-      LATERAL (SELECT FROM pgq.event_{id} e WHERE e.ev_txid >= txid_snapshot_xmin(t.tick_snapshot) AND NOT txid_visible_in_snapshot(e.ev_txid, t.tick_snapshot) LIMIT 1) unread
+      LATERAL (SELECT FROM pgq.event_{id} e WHERE e.ev_txid >= txid_snapshot_xmin(t.tick_snapshot) AND NOT txid_visible_in_snapshot(e.ev_txid, t.tick_snapshot) ORDER BY e.ev_txid LIMIT 1) unread
       WHERE s.sub_queue = {id}) LOOP
     IF clock_timestamp() > patience THEN
       RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = 'the queue holds changes that are not relayed yet, and would be lost; see that a relay of the set runs, and keeps up';

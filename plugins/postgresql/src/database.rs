@@ -44,6 +44,9 @@ pub fn describe(error: &DatabaseError) -> String {
     let class = error.sqlstate.get(..2).unwrap_or_default();
     match class {
         "22" => format!("{} (SQLSTATE {})", unquoted(&error.message), error.sqlstate),
+        _ if error.sqlstate == "55P03" => {
+            format!("{} (SQLSTATE 55P03); another session holds the lock: pg_locks and pg_stat_activity say which", error.message)
+        }
         "P0" => format!("a function or trigger of the target raised an error (SQLSTATE {})", error.sqlstate),
         _ => format!("{} (SQLSTATE {})", error.message, error.sqlstate),
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use proto::row::Row;
@@ -42,11 +43,11 @@ impl fmt::Debug for Cursor {
 }
 
 impl Cursor {
-    pub(super) fn start(source: Arc<Source>, table: Table, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn start(source: Arc<Source>, table: Table, lock_timeout: Duration, permit: OwnedSemaphorePermit) -> Self {
         let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD_MAX);
         let reader = tokio::spawn(async move {
             let relation = &table.relation;
-            let end = read(&source, &table, &sender).await.map(|()| Block::End);
+            let end = read(&source, &table, lock_timeout, &sender).await.map(|()| Block::End);
             let end = end.map_err(|error| error.context(format!("cannot read the table {}.{}", relation.schema, relation.table)));
             // Nobody listens when the cursor was dropped.
             let _ = sender.send(end).await;
@@ -81,10 +82,10 @@ impl Drop for Cursor {
 /// Keeps the table as it is from here on. One that was rewritten (ALTER TABLE, TRUNCATE)
 /// since the snapshot was taken would show no rows to it, without a word: `Retry`, for
 /// another snapshot.
-async fn hold(client: &Client, table: &Table) -> Result<()> {
+async fn hold(client: &Client, table: &Table, lock_timeout: Duration) -> Result<()> {
     let relation = &table.relation;
     let name = format!("{}.{}", quote(&relation.schema), quote(&relation.table));
-    let lock = format!("LOCK TABLE {name} IN ACCESS SHARE MODE");
+    let lock = format!("SET lock_timeout = {}; LOCK TABLE {name} IN ACCESS SHARE MODE", lock_timeout.as_millis());
     client.batch_execute(&lock).await.map_err(|error| altered(&error))?;
     // The catalog's row is as of the snapshot, what the function says as of now.
     let rewritten = "SELECT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1::text::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
@@ -104,11 +105,11 @@ fn altered(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-async fn read(source: &Source, table: &Table, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
+async fn read(source: &Source, table: &Table, lock_timeout: Duration, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
     let explain = |error: tokio_postgres::Error| connect::explain(&error);
     let client = connect::connect(&source.dsn, &source.application).await?;
     enter(&client, Some(&source.snapshot)).await?;
-    hold(&client, table).await?;
+    hold(&client, table, lock_timeout).await?;
     let types: Vec<u32> = table.relation.columns.iter().map(|column| column.type_oid).collect();
     let mut lines = std::pin::pin!(client.copy_out(&*table.sql).await.map_err(|error| altered(&error))?);
     let (mut block, mut bytes) = (Vec::new(), 0);

@@ -7,6 +7,7 @@ mod cursor;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use proto::row::Relation;
@@ -99,13 +100,13 @@ impl Snapshot {
 
     /// Starts to read a table; errors of the server show in `fetch`. `Stop` if the table
     /// is not one of the set's, or if [`CURSORS_MAX`] are open already. Dropping the
-    /// cursor ends its connection.
-    pub fn cursor(&self, schema: &str, table: &str) -> Result<Cursor> {
+    /// cursor ends its connection. A lock that is held for longer than `lock_timeout` is `Retry`.
+    pub fn cursor(&self, schema: &str, table: &str, lock_timeout: Duration) -> Result<Cursor> {
         let found = self.tables.iter().find(|found| found.relation.schema == schema && found.relation.table == table);
         let found = found.ok_or_else(|| Error::stop(format!("the table {schema}.{table} is not in the set")))?;
         let permit = Arc::clone(&self.cursors).try_acquire_owned();
         let permit = permit.map_err(|_| Error::stop(format!("{CURSORS_MAX} cursors are open, which is the most there can be")))?;
-        Ok(Cursor::start(Arc::clone(&self.source), found.clone(), permit))
+        Ok(Cursor::start(Arc::clone(&self.source), found.clone(), lock_timeout, permit))
     }
 }
 

@@ -100,11 +100,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects and pins the session's settings. `application` shows in `pg_stat_activity`.
-    pub async fn open(dsn: &str, application: &str) -> Result<Self, Failure> {
+    /// Connects and pins the session's settings. `application` shows in `pg_stat_activity`;
+    /// a statement that waits for one lock for longer than `lock_timeout` is refused.
+    pub async fn open(dsn: &str, application: &str, lock_timeout: Duration) -> Result<Self, Failure> {
         let client = connect::connect(dsn, application).await.map_err(of)?;
         let connection = Self { client: Arc::new(client), statements: Statements::default(), pipeline: Pipeline::default() };
-        answered(connection.client.batch_execute(&settings())).await?;
+        answered(connection.client.batch_execute(&settings(lock_timeout))).await?;
         Ok(connection)
     }
 
@@ -197,14 +198,15 @@ impl Connection {
 /// its values, and planning again costs more than the statement. The keepalives are the
 /// server's: with the check of the connection (PostgreSQL 14), they end a session, and
 /// its locks, whose host vanished.
-fn settings() -> String {
+fn settings(lock_timeout: Duration) -> String {
     format!(
         "SET search_path = pg_catalog, pg_temp; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; \
          SET extra_float_digits = 1; SET bytea_output = hex; SET lc_monetary = 'C'; SET xmloption = content; SET array_nulls = on; SET standard_conforming_strings = on; SET client_encoding = 'UTF8'; \
-         SET plan_cache_mode = force_generic_plan; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 0; \
+         SET plan_cache_mode = force_generic_plan; SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 0; \
          SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'; \
          SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000",
-        STATEMENT_TIMEOUT.as_millis()
+        STATEMENT_TIMEOUT.as_millis(),
+        lock_timeout.as_millis()
     )
 }
 

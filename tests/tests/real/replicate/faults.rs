@@ -1,6 +1,6 @@
 //! Workers that die, are doubled, lose their target, or are asked to stop.
 
-use tests::harness::eventually;
+use tests::harness::{Running, eventually};
 
 use super::proxy::Proxy;
 use super::setup::{App, SOON, configuration};
@@ -100,6 +100,44 @@ async fn a_target_that_is_away_is_waited_for() {
     assert!(worker.runs());
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+/// Whoever holds a lock for longer than a call of a plugin may take is waited out: here
+/// in the source and the target while they are read and loaded, and in a batch.
+#[tokio::test]
+async fn locks_that_are_held_for_long_are_waited_out() {
+    let app = App::new().await;
+    app.fill(100).await;
+    let quick = configuration(&app.target.uri(), "  limits: { call: 2s }\n").replace("loader: { ", "loader: { limits: { call: 2s }, ");
+    app.world.write("replicate.yaml", &quick);
+    let relay = app.relay().await;
+    let from = app.source.connect().await;
+    from.batch_execute("BEGIN; LOCK TABLE accounts").await.unwrap();
+    let mut worker = app.worker(&[]).allow("waiting to try again").start().await;
+    held_for_long(&worker, "cannot read the table public.accounts: canceling statement due to lock timeout").await;
+    let to = app.target.connect().await;
+    to.batch_execute("BEGIN; LOCK TABLE accounts").await.unwrap();
+    from.batch_execute("ROLLBACK").await.unwrap();
+    held_for_long(&worker, "accounts\\\" of the target: canceling statement due to lock timeout").await;
+    to.batch_execute("ROLLBACK").await.unwrap();
+    worker.logs("\"phase\":\"catching-up\"").await;
+    to.batch_execute("BEGIN; SELECT FROM accounts WHERE id = 7 FOR UPDATE").await.unwrap();
+    app.source.execute("UPDATE accounts SET name = 'held'").await;
+    held_for_long(&worker, "cannot apply a batch to the target: canceling statement due to lock timeout").await;
+    to.batch_execute("ROLLBACK").await.unwrap();
+    app.equal().await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+/// Waits until the worker has met the lock three times.
+async fn held_for_long(worker: &Running, what: &str) {
+    let line = format!("{what} (SQLSTATE 55P03); another session holds the lock");
+    eventually(what, SOON, || async {
+        let log = worker.log();
+        if log.matches(&line).count() >= 3 { Ok(()) } else { Err(log) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,10 +4,12 @@ use pgshovel::capabilities::postgres::{Connection, Failure};
 use proto::row::Value;
 use tests::harness::{Database, World};
 
+use super::native::LOCK_TIMEOUT;
+
 async fn connection() -> (World, Database, Connection) {
     let world = World::without_servers();
     let database = world.target("connection").await;
-    let connection = Connection::open(&database.dsn(), "connection test").await.unwrap();
+    let connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT).await.unwrap();
     (world, database, connection)
 }
 
@@ -97,7 +99,7 @@ async fn a_wrong_call_is_misuse_and_a_wrong_statement_is_refused() {
     // None of it ends the session.
     assert_eq!(connection.query("SELECT 1", &[]).await.unwrap(), [[Value::Integer(1)]]);
     let dsn = "host=127.0.0.1 port=1 user=u password=secret";
-    let away = Connection::open(dsn, "test").await.unwrap_err();
+    let away = Connection::open(dsn, "test", LOCK_TIMEOUT).await.unwrap_err();
     assert!(matches!(&away, Failure::Unavailable(text) if !text.contains("secret") && text.contains("127.0.0.1:1")), "{away:?}");
 }
 
@@ -144,7 +146,7 @@ async fn sessions_run_with_pinned_settings() {
     let (_world, database, _) = connection().await;
     database.execute(&format!("ALTER DATABASE \"{}\" SET DateStyle = 'SQL, DMY'", database.name())).await;
     database.execute(&format!("ALTER DATABASE \"{}\" SET search_path = public", database.name())).await;
-    let mut connection = Connection::open(&database.dsn(), "connection test").await.unwrap();
+    let mut connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT).await.unwrap();
     let rows =
         connection.query("SELECT current_setting('DateStyle'), current_setting('search_path'), current_setting('TimeZone')", &[]).await;
     assert_eq!(rows.unwrap(), [[text("ISO, YMD"), text("pg_catalog, pg_temp"), text("UTC")]]);

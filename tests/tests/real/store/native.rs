@@ -1,6 +1,7 @@
 //! The plugin's target, run outside of WebAssembly, over the host's capability.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use pgshovel::capabilities::postgres::{self as backend, Connection};
 use pgshovel_plugin_postgresql::database::Database as Port;
@@ -16,6 +17,9 @@ pub struct Native(RefCell<Connection>);
 
 pub type Target = Session<Native>;
 
+/// As a plugin gets it by default.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
 pub const CONFIGURATION: &str = "{}";
 
 pub async fn open(database: &Database) -> Target {
@@ -27,7 +31,7 @@ pub async fn open_with(database: &Database, configuration: &str) -> Result<Targe
 }
 
 pub async fn open_as(dsn: &str, configuration: &str) -> Result<Target, Error> {
-    let connection = Connection::open(dsn, "test").await.unwrap();
+    let connection = Connection::open(dsn, "test", LOCK_TIMEOUT).await.unwrap();
     let context = Context { cluster: "c".to_owned(), set: "s".to_owned(), section: "target".to_owned() };
     Session::open(Native(RefCell::new(connection)), context, configuration, |_| {})
 }
