@@ -37,6 +37,8 @@ pub struct Column {
     pub equality: String,
     /// `ARRAY[value]` is an array of the type: no array of arrays is.
     pub has_array: bool,
+    /// An index of all rows begins with it: they are found by it.
+    pub leads_index: bool,
     pub is_generated: bool,
     /// `GENERATED ALWAYS AS IDENTITY`.
     pub is_identity: bool,
@@ -65,7 +67,9 @@ SELECT a.attname::text, format_type(base.oid, -1), \
   (SELECT t.typarray <> 0 FROM pg_type t WHERE t.oid = base.oid), a.attgenerated <> '', a.attidentity = 'a', format_type(a.atttypid, a.atttypmod), format_type(base.oid, base.modifier), \
   (SELECT i.oid::regproc || '(pg_catalog.textout(%s)' || CASE i.pronargs WHEN 1 THEN '' ELSE ', ' || coalesce(nullif(own.typelem, 0), own.oid) || ', -1' END || ')' \
      FROM pg_type own JOIN pg_proc i ON i.oid = own.typinput \
-    WHERE own.oid = base.oid AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = 25 AND k.casttarget = own.oid AND k.castmethod = 'f')) \
+    WHERE own.oid = base.oid AND EXISTS (SELECT FROM pg_cast k WHERE k.castsource = 25 AND k.casttarget = own.oid AND k.castmethod = 'f')), \
+  EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam \
+    WHERE i.indrelid = a.attrelid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')) \
 FROM pg_attribute a \
 CROSS JOIN LATERAL (WITH RECURSIVE b (oid, base, kind, modifier, given) AS ( \
     SELECT t.oid, t.typbasetype, t.typtype, a.atttypmod, t.typtypmod FROM pg_type t WHERE t.oid = a.atttypid \
@@ -116,7 +120,7 @@ impl Column {
 }
 
 fn column(row: Row) -> Option<Column> {
-    match <[Value; 9]>::try_from(row).ok()? {
+    match <[Value; 10]>::try_from(row).ok()? {
         [
             Value::Text(name),
             Value::Text(type_name),
@@ -127,9 +131,10 @@ fn column(row: Row) -> Option<Column> {
             Value::Text(declared),
             Value::Text(base),
             input @ (Value::Text(_) | Value::Null),
+            Value::Boolean(leads_index),
         ] => {
             let input = if let Value::Text(input) = input { Some(input) } else { None };
-            Some(Column { name, type_name, declared, base, input, equality, has_array, is_generated, is_identity })
+            Some(Column { name, type_name, declared, base, input, equality, has_array, leads_index, is_generated, is_identity })
         }
         _ => None,
     }

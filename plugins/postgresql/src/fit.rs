@@ -94,6 +94,7 @@ mod tests {
             input: None,
             equality: String::new(),
             has_array: true,
+            leads_index: true,
             is_generated: false,
             is_identity: false,
         };

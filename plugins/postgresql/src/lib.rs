@@ -30,7 +30,7 @@ pub use bindings::pgshovel;
 
 use bindings::exports::pgshovel::plugin::{loader, target};
 use database::Database;
-use pgshovel::plugin::log::{Level, emit};
+use pgshovel::plugin::log::emit;
 use pgshovel::plugin::postgres::{Connection, DatabaseError, Failure};
 use pgshovel::plugin::types::{Batch, Context, Error, Mutation, Relation, Row, Value};
 
@@ -100,7 +100,7 @@ impl target::GuestSession for Target {
     fn open(context: Context, configuration: String) -> Result<target::Session, Error> {
         let doing = format!("cannot open the database of the section {}", context.section);
         let connection = Connection::open(None).map_err(|failure| database::failed(&doing, failure))?;
-        let session = session::Session::open(Granted(connection), context, &configuration, |message| emit(Level::Info, message))?;
+        let session = session::Session::open(Granted(connection), context, &configuration, emit)?;
         Ok(target::Session::new(Self(RefCell::new(session))))
     }
 

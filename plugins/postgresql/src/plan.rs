@@ -36,6 +36,8 @@ pub struct Plan {
     key_names: Vec<String>,
     /// Columns whose type is not the source's, for a person.
     differing: Vec<String>,
+    /// A row is found by reading the whole table.
+    is_scanned: bool,
 }
 
 /// A statement over a set of rows: `$n` is the n-th of its columns as `text[]`.
@@ -135,11 +137,25 @@ impl Plan {
             empty: format!("DELETE FROM {}{target}", names.only),
             truncate: format!("{}{target}", names.only),
             key_names: identity.iter().filter_map(|index| columns.get(*index)).map(|column| column.name.clone()).collect(),
-            identity,
             inserted,
             fixed,
+            is_scanned: !identity.iter().filter_map(|index| columns.get(*index)).any(|column| column.leads_index),
+            identity,
             target,
             differing,
+        })
+    }
+
+    /// What to tell the operator of a table whose rows no index finds.
+    #[must_use]
+    pub fn lacks_index(&self) -> Option<String> {
+        let key = self.key_names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        self.is_scanned.then(|| {
+            format!(
+                "the table {target} of the target has no index that begins with a column of its key: every changed row is looked for in the \
+                 whole table; let its owner run: CREATE UNIQUE INDEX ON {target} ({key})",
+                target = self.target
+            )
         })
     }
 
@@ -303,6 +319,7 @@ mod tests {
             input: None,
             equality: "pg_catalog.=".to_owned(),
             has_array: true,
+            leads_index: true,
             is_generated: false,
             is_identity: false,
         }
@@ -310,6 +327,15 @@ mod tests {
 
     fn table(columns: Vec<Column>) -> Table {
         Table { partitioned: false, is_guarded: false, has_triggers: false, is_linked: false, is_cascaded: false, columns }
+    }
+
+    #[test]
+    fn a_key_that_no_index_begins_with_is_told_of() {
+        let unindexed = |name| Column { leads_index: false, ..column(name) };
+        let told = |columns| Plan::new(&relation(&["a", "b"], &[0, 1]), "t", &table(columns), Types::Same).unwrap().lacks_index();
+        assert_eq!(told(vec![unindexed("a"), column("b")]), None);
+        let warning = told(vec![unindexed("a"), unindexed("b")]).unwrap();
+        assert!(warning.ends_with("CREATE UNIQUE INDEX ON \"t\".\"a\"\"b\" (\"a\", \"b\")"), "{warning}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::catalog;
 use crate::copy;
 use crate::database::{Database, failed, is_passing, refused};
 use crate::part::Planned;
+use crate::pgshovel::plugin::log::Level;
 use crate::pgshovel::plugin::postgres::Failure;
 use crate::pgshovel::plugin::types::{Change, Context, Error, Mutation, Relation, Row, Value};
 use crate::plan::{Plan, quote};
@@ -39,11 +40,15 @@ pub struct Session<D> {
     apply: Apply,
     emptied: HashSet<String>,
     loading: Option<(Rc<Plan>, Vec<Row>)>,
+    log: Log,
 }
+
+/// Where messages for the operator go.
+pub type Log = fn(Level, &str);
 
 impl<D: Database> Session<D> {
     /// Makes the state table where there is none.
-    pub fn open(database: D, context: Context, configuration: &str, log: impl Fn(&str)) -> Result<Self, Error> {
+    pub fn open(database: D, context: Context, configuration: &str, log: Log) -> Result<Self, Error> {
         let settings = Settings::parse(configuration).map_err(|error| Error::Stop(format!("{}: {error}", context.section)))?;
         let state_table = format!("{}.{}", quote(&settings.state.0), quote(&settings.state.1));
         let session = Self {
@@ -57,9 +62,10 @@ impl<D: Database> Session<D> {
             apply: Apply::default(),
             emptied: HashSet::new(),
             loading: None,
+            log,
         };
         session.database.query(SETTINGS, &[]).map_err(|failure| failed("cannot prepare a session of the target", failure))?;
-        session.take_role(log)?;
+        session.take_role()?;
         session.make_state_table()?;
         Ok(session)
     }
@@ -158,7 +164,7 @@ impl<D: Database> Session<D> {
 
     /// Skips foreign keys and ordinary triggers, as native logical replication does,
     /// where the settings want it and the role may.
-    fn take_role(&self, log: impl Fn(&str)) -> Result<(), Error> {
+    fn take_role(&self) -> Result<(), Error> {
         if self.settings.triggers == Triggers::Fire {
             return Ok(());
         }
@@ -166,9 +172,8 @@ impl<D: Database> Session<D> {
         match self.database.execute("SET session_replication_role = replica", &[]) {
             Ok(_) => Ok(()),
             Err(Failure::Refused(error)) if error.sqlstate == "42501" && self.settings.triggers == Triggers::Auto => {
-                log(&format!(
-                    "foreign keys and triggers of the target take part, and tables that have them are written row by row; to skip them: {remedy}"
-                ));
+                let effect = "foreign keys and triggers of the target take part, and tables that have them are written row by row";
+                (self.log)(Level::Info, &format!("{effect}; to skip them: {remedy}"));
                 Ok(())
             }
             Err(Failure::Refused(error)) if error.sqlstate == "42501" => {
@@ -384,6 +389,9 @@ impl<D: Database> Session<D> {
         let schema = self.settings.schema(&relation.schema);
         let table = catalog::read(&self.database, schema, &relation.table)?;
         let plan = Rc::new(Plan::new(relation, schema, &table, types).map_err(Error::Blocked)?);
+        if let Some(warning) = plan.lacks_index() {
+            (self.log)(Level::Warn, &warning);
+        }
         self.plans.insert(place, (relation.clone(), Rc::clone(&plan)));
         Ok(plan)
     }

@@ -50,11 +50,19 @@ async fn a_bootstrap_under_load_hands_over_to_the_stream() {
 async fn empty_tables_and_an_idle_source_are_followed_from_the_first_row() {
     let app = App::new().await;
     app.target.execute("INSERT INTO accounts (id, name) VALUES (1, 'left over')").await;
+    app.target.execute("ALTER TABLE \"Line items\" DROP CONSTRAINT \"Line items_pkey\"").await;
     let relay = app.relay().await;
-    let worker = app.worker(&["--bootstrap"]).start().await;
+    let unindexed = "has no index that begins with a column of its key";
+    let worker = app.worker(&["--bootstrap"]).allow(unindexed).start().await;
     app.equal().await;
-    app.source.execute("INSERT INTO accounts VALUES (1, 'first', 1.00, true)").await;
+    app.source.execute("INSERT INTO accounts VALUES (1, 'first', 1.00, true); INSERT INTO \"Line items\" VALUES (1, 2)").await;
     app.equal().await;
+    app.source.execute("UPDATE \"Line items\" SET price = 3").await;
+    app.equal().await;
+    // Slow, and said once.
+    let log = worker.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains(unindexed)).collect();
+    assert!(matches!(warnings.as_slice(), [line] if line.contains("WARN") && line.contains("Line items")), "{log}");
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
 }

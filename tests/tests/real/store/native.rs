@@ -33,7 +33,7 @@ pub async fn open_with(database: &Database, configuration: &str) -> Result<Targe
 pub async fn open_as(dsn: &str, configuration: &str) -> Result<Target, Error> {
     let connection = Connection::open(dsn, "test", LOCK_TIMEOUT).await.unwrap();
     let context = Context { cluster: "c".to_owned(), set: "s".to_owned(), section: "target".to_owned() };
-    Session::open(Native(RefCell::new(connection)), context, configuration, |_| {})
+    Session::open(Native(RefCell::new(connection)), context, configuration, |_, _| {})
 }
 
 impl Native {
