@@ -67,7 +67,8 @@ async fn run(screen: &mut Screen) -> Result<()> {
     screen.say(tally.show().trim_end());
     screen.say("");
     screen.verdict(&format!(
-        "{} faults in {:.0} minutes under {} transactions, {} rows equal after each; the stream sound, nothing applied twice, no prepared transaction left; SEED={seed}",
+        "{} faults in {} rounds and {:.0} minutes under {} transactions, {} rows equal after each; the stream sound, nothing applied twice, no prepared transaction left; SEED={seed}",
+        tally.faults,
         tally.rounds,
         started.elapsed().as_secs_f64() / 60.0,
         grouped(tally.transactions),

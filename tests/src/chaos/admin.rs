@@ -18,7 +18,8 @@ use crate::stage::Stage;
 
 /// A set that nobody relays, and that moves from database to database.
 const ANNEX: &str = "annex";
-const NAME: &str = "admin";
+/// What the network knows it by.
+pub const NAME: &str = "admin";
 /// How long a command may take, and all that is done until it succeeds.
 const SUCCEEDS_WITHIN: Duration = Duration::from_secs(240);
 
@@ -185,7 +186,7 @@ pub async fn strike(cast: &mut Cast, task: Task, fault: Fault) -> Result<bool> {
             sleep(fault.time).await;
             command.signal("CONT")?;
         }
-        Means::Cut | Means::Silence => fault.disturb(cast, Some(vec![NAME])).await?,
+        Means::Cut | Means::Silence => fault.disturb(cast).await?,
     }
     for process in std::iter::once(command).chain(rival) {
         end(process).await?;

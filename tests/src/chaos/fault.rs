@@ -7,7 +7,7 @@ use pgshovel::error::{Error, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::admin::{self, Task};
 use super::cast::{Cast, Role, server_pid, signal_all, start_server};
@@ -88,6 +88,10 @@ impl Victim {
         }
     }
 
+    fn is_admin(self) -> bool {
+        matches!(self, Self::Admin(_))
+    }
+
     /// The servers that it talks to.
     fn servers(self, stream: Stream) -> Vec<Server> {
         use Server::{Broker, Source, Target, ZooKeeper};
@@ -106,6 +110,14 @@ impl Victim {
 
 impl Means {
     const ALL: [Self; 4] = [Self::Kill, Self::Pause, Self::Cut, Self::Silence];
+
+    fn damage(self) -> Result<Damage> {
+        match self {
+            Self::Cut => Ok(Damage::Cut),
+            Self::Silence => Ok(Damage::Silence),
+            Self::Kill | Self::Pause => Err(Error::bug("that is no fault of a network")),
+        }
+    }
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -144,77 +156,132 @@ impl Fault {
         Self { victim, means, time, whom, from, course: admin::Course::draw(random) }
     }
 
-    /// Injects it, and ends it when its time is over. False if the victim had ended
-    /// before it could suffer.
-    pub async fn inject(self, cast: &mut Cast) -> Result<bool> {
-        match self.victim {
-            Victim::Relay => self.strike_members(cast, Role::Relay).await?,
-            Victim::Worker => self.strike_members(cast, Role::Worker).await?,
-            Victim::Server(server) => self.strike_server(cast, server).await?,
-            Victim::Admin(task) => return admin::strike(cast, task, self).await,
-        }
-        Ok(true)
-    }
-
-    async fn strike_members(self, cast: &mut Cast, role: Role) -> Result<()> {
+    /// Who suffers, found while all is well: indexes of members.
+    async fn aim(self, cast: &mut Cast) -> Result<Vec<usize>> {
+        let role = match self.victim {
+            Victim::Relay => Role::Relay,
+            Victim::Worker => Role::Worker,
+            Victim::Server(_) | Victim::Admin(_) => return Ok(Vec::new()),
+        };
         let (leader, standby) = cast.leader_and_standby(role).await?;
-        let whom = match self.whom {
+        Ok(match self.whom {
             Whom::Leader => vec![leader],
             Whom::Standby => vec![standby],
             Whom::Both => vec![leader, standby],
-        };
-        match self.means {
-            Means::Kill => {
-                cast.kill(&whom)?;
-                sleep(self.time).await;
-                whom.iter().try_for_each(|index| cast.restart(*index))
-            }
-            Means::Pause => {
-                for index in &whom {
-                    cast.member(*index)?.process.signal("STOP")?;
-                }
-                sleep(self.time).await;
-                whom.iter().try_for_each(|index| cast.member(*index)?.process.signal("CONT"))
-            }
-            Means::Cut | Means::Silence => {
-                let names = cast.members.iter().enumerate().filter(|(index, _)| whom.contains(index)).map(|(_, member)| member.name);
-                let names = names.collect();
-                self.disturb(cast, Some(names)).await
+        })
+    }
+
+    fn begin(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
+        match (self.means, self.victim) {
+            (Means::Kill, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "KILL"),
+            (Means::Kill, _) => cast.kill(whom),
+            (Means::Pause, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "STOP"),
+            (Means::Pause, _) => whom.iter().try_for_each(|index| cast.member(*index)?.process.signal("STOP")),
+            (Means::Cut | Means::Silence, _) => {
+                cast.network.damage(self.damage(cast, whom)?);
+                Ok(())
             }
         }
     }
 
-    async fn strike_server(self, cast: &mut Cast, server: Server) -> Result<()> {
-        match self.means {
-            Means::Kill => {
-                signal_all(server_pid(&cast.stage, server)?, "KILL")?;
-                sleep(self.time).await;
-                start_server(&mut cast.stage, server)
+    fn end(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
+        match (self.means, self.victim) {
+            (Means::Kill, Victim::Server(server)) => start_server(&mut cast.stage, server),
+            (Means::Kill, _) => whom.iter().try_for_each(|index| cast.restart(*index)),
+            (Means::Pause, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "CONT"),
+            (Means::Pause, _) => whom.iter().try_for_each(|index| cast.member(*index)?.process.signal("CONT")),
+            (Means::Cut | Means::Silence, _) => {
+                cast.network.mend(&self.damage(cast, whom)?);
+                Ok(())
             }
-            Means::Pause => {
-                let pid = server_pid(&cast.stage, server)?;
-                signal_all(pid, "STOP")?;
-                sleep(self.time).await;
-                signal_all(pid, "CONT")
-            }
-            Means::Cut | Means::Silence => self.disturb(cast, None).await,
         }
     }
 
-    /// Damages the network of `whom`, or of all, for the time.
-    pub async fn disturb(self, cast: &Cast, whom: Option<Vec<&'static str>>) -> Result<()> {
-        let damage = match self.means {
-            Means::Cut => Damage::Cut,
-            Means::Silence => Damage::Silence,
-            Means::Kill | Means::Pause => return Err(Error::bug("that is no fault of a network")),
+    /// What it does to the network.
+    fn damage(self, cast: &Cast, whom: &[usize]) -> Result<network::Fault> {
+        let damage = self.means.damage()?;
+        let names = || cast.members.iter().enumerate().filter(|(index, _)| whom.contains(index)).map(|(_, member)| member.name).collect();
+        let whom = match self.victim {
+            Victim::Server(_) => None,
+            Victim::Relay | Victim::Worker => Some(names()),
+            Victim::Admin(_) => Some(vec![admin::NAME]),
         };
         let servers = match (self.victim, self.from) {
             (Victim::Server(server), _) | (_, Some(server)) => vec![server],
             (victim, None) => victim.servers(cast.stream),
         };
-        cast.network.damage(network::Fault { damage, servers, whom });
+        Ok(network::Fault { damage, servers, whom })
+    }
+
+    /// Damages the network of a command for the time.
+    pub async fn disturb(self, cast: &Cast) -> Result<()> {
+        let damage = self.damage(cast, &[])?;
+        cast.network.damage(damage.clone());
         sleep(self.time).await;
-        cast.network.mend();
+        cast.network.mend(&damage);
         Ok(())
     }
+}
+
+/// One fault, and perhaps another that comes while the first one lasts.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    pub first: Fault,
+    /// How long after the first one it comes.
+    pub second: Option<(Duration, Fault)>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.second.map_or(Ok(()), |(delay, fault)| write!(f, ", and {:.1} s into it {fault}", delay.as_secs_f64()))
+    }
+}
+
+impl Faults {
+    /// Draws from `bag` what it takes out of it. Half of the time two meet, unless one is
+    /// a command's: that is over when the command succeeds, which the other could prevent.
+    pub fn draw(bag: &mut Vec<(Victim, Means)>, stream: Stream, longest: Duration, random: &mut StdRng) -> Result<Self> {
+        let kind = *bag.choose(random).ok_or_else(|| Error::bug("there is no fault"))?;
+        bag.retain(|other| *other != kind);
+        let first = Fault::draw(kind, stream, longest, random);
+        let others: Vec<_> = bag.iter().copied().filter(|(victim, _)| *victim != kind.0 && !victim.is_admin()).collect();
+        let second = match others.choose(random) {
+            Some(other) if !kind.0.is_admin() && random.random() => {
+                bag.retain(|left| left != other);
+                Some((first.time.mul_f64(random.random()), Fault::draw(*other, stream, longest, random)))
+            }
+            _ => None,
+        };
+        Ok(Self { first, second })
+    }
+
+    /// Injects them, each until its time is over. False if the victim had ended before
+    /// it could suffer.
+    pub async fn inject(self, cast: &mut Cast) -> Result<bool> {
+        if let Victim::Admin(task) = self.first.victim {
+            return admin::strike(cast, task, self.first).await;
+        }
+        let mut steps = Vec::new();
+        for (delay, fault) in std::iter::once((Duration::ZERO, self.first)).chain(self.second) {
+            let whom = fault.aim(cast).await?;
+            steps.push((delay, Step::Begin, fault, whom.clone()));
+            steps.push((delay + fault.time, Step::End, fault, whom));
+        }
+        steps.sort_by_key(|(when, ..)| *when);
+        let started = Instant::now();
+        for (when, step, fault, whom) in steps {
+            sleep_until(started + when).await;
+            match step {
+                Step::Begin => fault.begin(cast, &whom)?,
+                Step::End => fault.end(cast, &whom)?,
+            }
+        }
+        Ok(true)
+    }
+}
+
+enum Step {
+    Begin,
+    End,
 }

@@ -13,9 +13,8 @@ mod things;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::Result;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
@@ -25,7 +24,7 @@ use crate::stage::Stream;
 use cast::Cast;
 pub use cast::signal_all;
 use check::Checker;
-use fault::Fault;
+use fault::Faults;
 use load::Load;
 pub use tally::Tally;
 
@@ -45,7 +44,7 @@ pub enum Length {
     Time(Duration),
 }
 
-/// Injects faults, one a round, each kind before any comes again.
+/// Injects faults, one or two a round, each kind before any comes again.
 pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, options: Options) -> Result<Tally> {
     let mut random = StdRng::seed_from_u64(options.seed);
     let mut cast = Cast::gather(screen, fleet, options.stream).await?;
@@ -57,14 +56,12 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, options: Options) -> R
         if bag.is_empty() {
             bag = fault::every(options.stream);
         }
-        let kind = *bag.choose(&mut random).ok_or_else(|| Error::bug("there is no fault"))?;
-        bag.retain(|other| *other != kind);
-        let fault = Fault::draw(kind, options.stream, options.longest, &mut random);
-        let shown = format!("round {}: {fault}", tally.rounds + 1);
+        let faults = Faults::draw(&mut bag, options.stream, options.longest, &mut random)?;
+        let shown = format!("round {}: {faults}", tally.rounds + 1);
         screen.begin(&shown);
-        let round = round(&mut cast, &mut checker, fault, &mut random).await;
+        let round = round(&mut cast, &mut checker, faults, &mut random).await;
         let Round { hit, after, rows, transactions } = round.map_err(|error| error.context(&shown))?;
-        tally.add(kind, hit, after);
+        tally.add(faults, hit, after);
         tally.rows = rows;
         tally.transactions += transactions;
         let missed = if hit { "" } else { " (it had ended before)" };
@@ -90,12 +87,12 @@ struct Round {
     transactions: u64,
 }
 
-async fn round(cast: &mut Cast, checker: &mut Checker, fault: Fault, random: &mut StdRng) -> Result<Round> {
+async fn round(cast: &mut Cast, checker: &mut Checker, faults: Faults, random: &mut StdRng) -> Result<Round> {
     check::clear_ledger(cast).await?;
     let mut load = Load::start(&cast.stage, random.random()).await?;
     load.writes(&cast.stage).await?;
     sleep(Duration::from_millis(random.random_range(0..1500))).await;
-    let hit = fault.inject(cast).await?;
+    let hit = faults.inject(cast).await?;
     let over = Instant::now();
     load.writes(&cast.stage).await?;
     let transactions = load.stop(&cast.stage).await?;

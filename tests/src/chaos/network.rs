@@ -33,7 +33,7 @@ pub enum Damage {
 }
 
 /// Damage of the ways to some servers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub damage: Damage,
     pub servers: Vec<Server>,
@@ -57,13 +57,13 @@ pub struct Network {
 
 #[derive(Debug)]
 struct Shared {
-    fault: watch::Sender<Option<Fault>>,
+    faults: watch::Sender<Vec<Fault>>,
     names: Mutex<BTreeMap<u32, &'static str>>,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        let shared = Shared { fault: watch::Sender::new(None), names: Mutex::default() };
+        let shared = Shared { faults: watch::Sender::new(Vec::new()), names: Mutex::default() };
         Self { shared: Arc::new(shared), links: JoinSet::new() }
     }
 }
@@ -84,13 +84,13 @@ impl Network {
         names.insert(pid, name);
     }
 
-    /// In place of the fault before.
+    /// Beside what is damaged already.
     pub fn damage(&self, fault: Fault) {
-        self.shared.fault.send_replace(Some(fault));
+        self.shared.faults.send_modify(|faults| faults.push(fault));
     }
 
-    pub fn mend(&self) {
-        self.shared.fault.send_replace(None);
+    pub fn mend(&self, fault: &Fault) {
+        self.shared.faults.send_modify(|faults| faults.retain(|other| other != fault));
     }
 }
 
@@ -108,7 +108,7 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener, link: Link) {
             accepted = listener.accept() => {
                 if let Ok((client, address)) = accepted {
                     let name = shared.name(address, link.port);
-                    let way = Way { fault: shared.fault.subscribe(), server: link.server, name };
+                    let way = Way { faults: shared.faults.subscribe(), server: link.server, name };
                     connections.spawn(carry(client, way, link.to));
                 }
             }
@@ -147,25 +147,27 @@ fn holds(pid: u32, inode: &str) -> bool {
 /// What a connection sees of the network.
 #[derive(Clone)]
 struct Way {
-    fault: watch::Receiver<Option<Fault>>,
+    faults: watch::Receiver<Vec<Fault>>,
     server: Server,
     name: Option<&'static str>,
 }
 
 impl Way {
-    async fn wait_for(&mut self, wanted: impl Fn(Option<Damage>) -> bool) {
+    async fn wait_for(&mut self, wanted: impl Fn(&[Damage]) -> bool) {
         let (server, name) = (self.server, self.name);
-        let damage = |fault: &Option<Fault>| fault.as_ref().filter(|fault| fault.hits(server, name)).map(|fault| fault.damage);
+        let suffered = |faults: &Vec<Fault>| -> Vec<Damage> {
+            faults.iter().filter(|fault| fault.hits(server, name)).map(|fault| fault.damage).collect()
+        };
         // Without a sender there is no network, and nobody to care.
-        let _ = self.fault.wait_for(|fault| wanted(damage(fault))).await;
+        let _ = self.faults.wait_for(|faults| wanted(&suffered(faults))).await;
     }
 
     async fn unless_silent(&mut self) {
-        self.wait_for(|damage| damage != Some(Damage::Silence)).await;
+        self.wait_for(|damage| !damage.contains(&Damage::Silence)).await;
     }
 
     async fn cut(&mut self) {
-        self.wait_for(|damage| damage == Some(Damage::Cut)).await;
+        self.wait_for(|damage| damage.contains(&Damage::Cut)).await;
     }
 }
 
