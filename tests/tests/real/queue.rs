@@ -6,9 +6,9 @@ use std::time::Duration;
 use pgshovel::error::{Next, Result};
 use pgshovel::observe::Status;
 use pgshovel::ports::Queue as _;
-use pgshovel::postgres::catalog;
 use pgshovel::postgres::event::value::Encoding;
 use pgshovel::postgres::queue::{Queue, Settings};
+use pgshovel::postgres::{catalog, schema};
 use proto::batch::Batch;
 use proto::interfaces::configurations::{DatabaseConfiguration, ReplicationSetConfiguration, TableConfiguration};
 use proto::row::{Change, Mutation, Value};
@@ -23,18 +23,16 @@ pub const QUEUE: &str = "pgshovel:c:s";
 /// A set without triggers: its events are made by hand.
 pub async fn set(world: &World) -> Database {
     let source = world.source("queue").await;
+    let (schema, queue, view) = (schema::create("c"), schema::create_queue("c", "s"), schema::create_view("c", "s"));
     source
         .execute(&format!(
-            "SELECT pgq.create_queue('{QUEUE}'), pgq.register_consumer('{QUEUE}', 'default');
-             CREATE SCHEMA pgshovel_c;
-             CREATE TABLE pgshovel_c.relations (\"set\" text, version text, key text, schema text, \"table\" text, columns jsonb, identity text[],
-                                                PRIMARY KEY (\"set\", version, key));
-             CREATE TABLE pgshovel_c.configuration AS SELECT '07070707-0707-0707-0707-070707070707'::uuid AS node, system_identifier, oid AS database_oid
-               FROM pg_control_system(), pg_database WHERE datname = current_database();
+            "{schema} {queue} {view}
+             {identify}
              CREATE TABLE items (id int PRIMARY KEY, name text);
              INSERT INTO pgshovel_c.relations VALUES ('s', 'v1', 'public.items', 'public', 'items',
                  '[{{\"name\": \"id\", \"type\": \"integer\", \"oid\": 23, \"encoding\": \"json\"}},
-                   {{\"name\": \"name\", \"type\": \"text\", \"oid\": 25, \"encoding\": \"json\"}}]', '{{id}}');"
+                   {{\"name\": \"name\", \"type\": \"text\", \"oid\": 25, \"encoding\": \"json\"}}]', '{{id}}');",
+            identify = schema::identify("c", uuid::Uuid::from_bytes([7; 16]), "id", "0")
         ))
         .await;
     source
@@ -55,7 +53,14 @@ pub fn settings(source: &Database) -> Settings {
 
 /// SQL that makes the event of an INSERT of the row `json`.
 pub fn insert(json: &str) -> String {
-    format!("SELECT pgq.insert_event('{QUEUE}', 'I', $${json}$$, 'public.items', NULL, 'v1', 'j1')")
+    event("'I'", &format!("$${json}$$"), "'v1'")
+}
+
+/// SQL that makes an event of the table `items`, as triggers do.
+fn event(kind: &str, data: &str, version: &str) -> String {
+    format!(
+        "INSERT INTO \"pgshovel:c\".s (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) VALUES (now(), {kind}, {data}, 'public.items', {version}, 'j1')"
+    )
 }
 
 async fn next(queue: &mut Queue) -> Batch {
@@ -283,76 +288,98 @@ async fn values_are_postgresqls_text() {
     }
 }
 
-/// Whether the second step of a rotation is still to come.
-pub async fn is_rotating(source: &Database) -> bool {
-    let sql = format!("SELECT queue_switch_step2 = 9223372036854775807 FROM pgq.queue WHERE queue_name = '{QUEUE}'");
-    source.value(&sql).await.as_deref() == Some("t")
+/// Which of its tables the queue calls the current one.
+pub async fn current_table(source: &Database) -> Option<String> {
+    source.value(&format!("SELECT queue_cur_table FROM pgq.queue WHERE queue_name = '{QUEUE}'")).await
+}
+
+/// A rotation begins once the consumer has left what was before the last one.
+async fn rotated(source: &Database, queue: &mut Queue) {
+    let before = current_table(source).await;
+    while current_table(source).await == before {
+        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
+        mutations(queue).await;
+    }
+}
+
+fn rotating(source: &Database) -> Settings {
+    Settings { rotation_period: Duration::from_millis(100), ..settings(source) }
 }
 
 /// PgQ loses the events of a REPEATABLE READ transaction whose snapshot is older
 /// than a rotation and whose first write follows it (see `pgqd.rs`, which shows it).
-/// A relay that rotates waits.
+/// The view that triggers write through has no snapshot.
 #[tokio::test]
-async fn a_rotation_waits_for_older_snapshots() {
+async fn an_older_snapshot_writes_to_the_current_table() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
-    let table = || source.value("SELECT queue_cur_table FROM pgq.queue");
-    let mut old = source.connect().await;
-    let old = old.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).start().await.unwrap();
-    old.query_one("SELECT count(*) FROM items", &[]).await.unwrap();
-    // A rotation begins once the consumer has left what was before the last one.
-    let before = table().await;
-    while table().await == before {
-        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
-        mutations(&mut queue).await;
-    }
-    // Batches that begin after the rotation, as under load.
-    for id in 0..3 {
-        source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
-        mutations(&mut queue).await;
-    }
-    assert!(is_rotating(&source).await, "the rotation is still open");
-    old.batch_execute(&insert(r#"{"id":9,"name":"old"}"#)).await.unwrap();
-    old.commit().await.unwrap();
-    let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
-    assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("old".to_owned())]));
-    // Nothing older is left, so the rotation ends, and the next one begins.
-    let before = table().await;
-    while table().await == before {
-        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
-        mutations(&mut queue).await;
+    let mut queue = Queue::open(rotating(&source)).await.unwrap();
+    for rotations in 1..=4 {
+        let mut old = source.connect().await;
+        let old = old.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).start().await.unwrap();
+        old.query_one("SELECT count(*) FROM items", &[]).await.unwrap();
+        for _ in 0..rotations {
+            rotated(&source, &mut queue).await;
+        }
+        old.batch_execute(&insert(r#"{"id":9,"name":"old"}"#)).await.unwrap();
+        old.commit().await.unwrap();
+        let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+        assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("old".to_owned())]), "after {rotations} rotations");
     }
 }
 
-/// Who has prepared a transaction wrote all it will: no rotation waits for it, and its
-/// events are not lost.
+/// Who has written to the current table may write to it again, also a transaction that is
+/// prepared: no rotation passes it. Others write meanwhile.
 #[tokio::test]
-async fn a_prepared_transaction_is_delivered_after_a_rotation() {
+async fn a_rotation_waits_for_those_who_have_written() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
-    let table = || source.value("SELECT queue_cur_table FROM pgq.queue");
-    let old = source.connect().await;
-    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
-    let before = table().await;
-    while table().await == before {
-        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
-        mutations(&mut queue).await;
-    }
+    let mut queue = Queue::open(rotating(&source)).await.unwrap();
+    rotated(&source, &mut queue).await;
+    let writer = source.connect().await;
     let gid = format!("prepared {}", source.name());
-    old.batch_execute(&format!("{}; PREPARE TRANSACTION '{gid}'", insert(r#"{"id":9,"name":"prepared"}"#))).await.unwrap();
-    eventually("the rotation's end", BEFORE_THE_IDLE_TICK, || async {
-        if is_rotating(&source).await { Err("it is still open".to_owned()) } else { Ok(()) }
-    })
-    .await;
-    for id in 0..3 {
+    writer.batch_execute(&format!("BEGIN; {}; PREPARE TRANSACTION '{gid}'", insert(r#"{"id":9,"name":"prepared"}"#))).await.unwrap();
+    let before = current_table(&source).await;
+    for id in 0..20 {
         source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
         mutations(&mut queue).await;
     }
+    assert_eq!(current_table(&source).await, before, "rotated past a transaction that may write on");
     source.execute(&format!("COMMIT PREPARED '{gid}'")).await;
     let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
     assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("prepared".to_owned())]));
+    rotated(&source, &mut queue).await;
+}
+
+/// PgQ's own rotation, called by hand, both steps at once and again and again: an event
+/// is read from whatever table it is in, and the relay lets triggers follow.
+#[tokio::test]
+async fn a_rotation_by_hand_loses_nothing() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let writer = source.connect().await;
+    writer.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
+    let mut seen = Vec::new();
+    for id in 0..60 {
+        source
+            .execute(&format!(
+                "UPDATE pgq.queue SET queue_rotation_period = '0', queue_switch_time = '-infinity' WHERE queue_name = '{QUEUE}'"
+            ))
+            .await;
+        source.execute(&format!("SELECT pgq.maint_rotate_tables_step1('{QUEUE}')")).await;
+        source.execute("SELECT pgq.maint_rotate_tables_step2()").await;
+        source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
+        if id == 30 {
+            writer.batch_execute(&format!("{}; COMMIT", insert(r#"{"id":-1,"name":"old"}"#))).await.unwrap();
+        }
+        seen.extend(mutations(&mut queue).await.1.iter().map(identity));
+    }
+    while seen.len() < 61 {
+        seen.extend(tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap().1.iter().map(identity));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (-1..60).collect::<Vec<_>>(), "lost or repeated");
 }
 
 /// A relay whose leadership is over may be paused, and hold the consumer for ever.
@@ -473,6 +500,7 @@ async fn a_queue_that_others_rotate_is_refused() {
         ))
         .await;
     let limited = Settings { dsn: source.dsn().replace("user=postgres", &format!("user={role}")), ..settings(&source) };
+    source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'rotation_period', '2 hours')")).await;
     let error = Queue::open(limited.clone()).await.unwrap_err();
     assert_eq!(error.next, Next::Configure);
     assert!(error.message.contains("GRANT pgq_admin") && error.message.contains("'rotation_period', '100 years'"), "{error}");

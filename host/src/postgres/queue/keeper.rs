@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Row, Statement};
 
-use super::tick::{self, Reading};
 use super::partitions::{self, Late};
+use super::tick::{self, Reading};
 use super::{Abort, Settings, answer, backlog, session, sql};
 use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
@@ -100,7 +100,8 @@ impl<'a> Watch<'a> {
         let rotates = may_own && sees && !settings.rotation_period.is_zero();
         let queue = settings.queue();
         let (unwatched, rows) = (HashSet::new(), HashMap::new());
-        let watch = Self { settings, queue, session, reads, may_own, rotates, surveyed: None, first: false, unwatched, rows, rotated: None };
+        let watch =
+            Self { settings, queue, session, reads, may_own, rotates, surveyed: None, first: false, unwatched, rows, rotated: None };
         watch.announce(sees).await?;
         if may_own {
             answer(watch.session.query(sql::DRAW_FIRST, &[&watch.queue])).await?;
@@ -219,7 +220,8 @@ impl<'a> Watch<'a> {
             partitions::say_departed(set, &table, present, rows.or_else(|| self.rows.get(&table).copied()));
             answer(self.session.execute(&partitions::forget(cluster), &[set, &table])).await?;
         }
-        self.rows = answer(self.session.query(&partitions::sizes(cluster), &[&set])).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+        self.rows =
+            answer(self.session.query(&partitions::sizes(cluster), &[&set])).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
         Ok(())
     }
 
@@ -245,7 +247,7 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         // Writers wait behind each try.
-        if self.rotated.is_some_and(|tried| tried.elapsed() < ROTATION_RETRY) {
+        if self.rotated.is_some_and(|tried| tried.elapsed() < ROTATION_RETRY.min(self.settings.rotation_period)) {
             return Ok(());
         }
         match self.switch(begun_elsewhere).await {
