@@ -92,7 +92,7 @@ impl Snapshot {
         &self.state
     }
 
-    /// The tables of the set, in the order of its configuration.
+    /// The tables of the set; one that others refer to by foreign keys comes before them.
     #[must_use]
     pub fn tables(&self) -> &[Table] {
         &self.tables
