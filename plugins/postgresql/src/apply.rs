@@ -270,9 +270,11 @@ fn unacceptable(planned: &Planned, error: &DatabaseError) -> String {
             "; grant SET ON PARAMETER session_replication_role to the role of the target, make the foreign key DEFERRABLE, or drop it"
         }
         "23502" | "23514" | "23P01" => "; the target is stricter than the source: relax the constraint",
-        "42501" => "; grant the role of the target SELECT, INSERT, UPDATE, DELETE and TRUNCATE on the table",
+        "42501" if !error.message.contains("row-level security") => {
+            "; grant the role of the target SELECT, INSERT, UPDATE, DELETE and TRUNCATE on the table"
+        }
         code if code.starts_with("22") => "; the type of a column differs from the source's: make them the same",
-        code if code.starts_with("42") => "; the table differs from the source's: make them the same",
+        code if code.starts_with("42") && code != "42501" => "; the table differs from the source's: make them the same",
         _ => "",
     };
     let differing =

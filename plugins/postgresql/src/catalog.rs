@@ -84,8 +84,16 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
     let doing = "cannot read the catalog of the target";
     let place = [Value::Text(schema.to_owned()), Value::Text(name.to_owned())];
     let found = database.query(TABLE, &place).map_err(|failure| failed(doing, failure))?;
-    let Some([Value::Text(kind), Value::Boolean(guarded), Value::Boolean(triggers), Value::Boolean(linked), Value::Boolean(cascaded), Value::Integer(oid)]) =
-        found.first().map(Vec::as_slice)
+    let Some(
+        [
+            Value::Text(kind),
+            Value::Boolean(guarded),
+            Value::Boolean(triggers),
+            Value::Boolean(linked),
+            Value::Boolean(cascaded),
+            Value::Integer(oid),
+        ],
+    ) = found.first().map(Vec::as_slice)
     else {
         return Err(Error::Blocked(format!(
             "the target has no table {schema}.{name}: create it there, for example with pg_dump --schema-only --table, \

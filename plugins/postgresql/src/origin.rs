@@ -97,7 +97,8 @@ pub fn check_triggers(database: &impl Database, context: &Context, oid: &Value, 
     let mut schemas: Vec<(String, Belongs)> = Vec::new();
     let (mut statements, mut fires, mut unknown) = (Vec::new(), false, None);
     for row in found {
-        let Ok([Value::Text(schema), Value::Text(trigger), Value::Text(statement), Value::Boolean(is_own)]) = <[Value; 4]>::try_from(row) else {
+        let Ok([Value::Text(schema), Value::Text(trigger), Value::Text(statement), Value::Boolean(is_own)]) = <[Value; 4]>::try_from(row)
+        else {
             return Err(Error::Stop(format!("{doing}: its triggers are described in an unknown way")));
         };
         let known = schemas.iter().find(|(name, _)| *name == schema).map(|(_, belongs)| *belongs);

@@ -190,7 +190,8 @@ impl<D: Database> Session<D> {
 
     fn has_state_table(&mut self) -> Result<bool, Error> {
         let found = self.database.query("SELECT to_regclass($1) IS NOT NULL", &[Value::Text(self.state_table.clone())]);
-        let found = found.map_err(|failure| failed(&format!("cannot look for the state table {} in the target", self.state_table), failure))?;
+        let found =
+            found.map_err(|failure| failed(&format!("cannot look for the state table {} in the target", self.state_table), failure))?;
         self.has_state_table = matches!(found.first().map(Vec::as_slice), Some([Value::Boolean(true)]));
         Ok(self.has_state_table)
     }
