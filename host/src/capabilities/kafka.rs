@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use rdkafka::ClientConfig;
@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 
 /// How long a broker may take to answer a question about a topic.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before the same is asked again.
+const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a message may wait for its acknowledgement.
 const DELIVERY_TIMEOUT_MS: &str = "20000";
 /// What a producer holds back before `push` waits; a larger message goes alone.
@@ -278,10 +280,17 @@ pub async fn ensure_topic(brokers: &Brokers, topic: &str, replicas: Option<u16>,
 /// topic's settings goes on.
 async fn check_cleanup(admin: &AdminClient<Reports>, topic: &str, doing: &str) -> Outcome<()> {
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let Ok(described) = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await else { return Ok(()) };
-    let described = described.into_iter().flatten().next();
-    let policy = described.as_ref().and_then(|topic| topic.get("cleanup.policy")).and_then(|entry| entry.value.as_deref());
-    match policy {
+    let asked = Instant::now();
+    let described = loop {
+        let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+        match described.ok().and_then(|described| described.into_iter().next()) {
+            Some(Ok(described)) => break described,
+            // A topic that was just made is not known at once.
+            Some(Err(Code::UnknownTopicOrPartition)) if asked.elapsed() < REQUEST_TIMEOUT => tokio::time::sleep(REQUEST_PAUSE).await,
+            _ => return Ok(()),
+        }
+    };
+    match described.get("cleanup.policy").and_then(|entry| entry.value.as_deref()) {
         Some(policy) if policy.split(',').any(|word| word.trim() == "compact") => Err(Failure::Refused(format!(
             "{doing} has cleanup.policy={policy}: the broker would drop messages from its middle, and takes none without a key, as these are; \
              set it to delete, as kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete does"

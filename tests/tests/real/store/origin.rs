@@ -111,7 +111,13 @@ async fn a_set_that_does_not_fit_the_database_is_refused() {
     let configuration = ReplicationSetConfiguration { database: DatabaseConfiguration { dsn }, tables: vec![table("t", &[])] };
     let opened = Snapshot::open("c", "s", &configuration).await.unwrap();
     let error = opened.cursor("public", "t", LOCK_TIMEOUT).unwrap().fetch(10).await.unwrap_err();
-    assert!(error.next == Next::Stop && error.message.contains("public.t") && error.message.contains("row-level security"), "{error}");
+    assert!(
+        error.next == Next::Stop
+            && error.message.contains("public.t")
+            && error.message.contains("row-level security")
+            && error.message.contains("BYPASSRLS"),
+        "{error}"
+    );
     drop(opened);
     source.execute("DROP OWNED BY hidden_reader; DROP ROLE hidden_reader").await;
 }
