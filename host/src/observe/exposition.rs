@@ -50,7 +50,7 @@ impl Facts {
         text.metric("failed_attempts", "gauge", "Failed attempts since something became durable.", self.attempts);
         text.metric("failed_attempts_total", "counter", "Failed attempts that were repeated.", self.failures);
         text.metric("batches_total", "counter", "Batches that were relayed, or replicated.", self.batches);
-        text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or to the target.", self.mutations);
+        text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or committed in the target.", self.mutations);
         if self.role == "relay" {
             text.metric("bytes_total", "counter", "Bytes of messages that were handed to the stream.", self.bytes);
         } else {

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::ahead::Ahead;
 use super::progress::{Phase, Progress};
+use super::provenance::Origins;
 use super::reading::{self, Part, Step};
 use crate::error::{Error, Result};
 use crate::ports::{Stream, Target, Transform};
@@ -38,15 +39,17 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// ports are of no more use.
 pub async fn run<S: Stream + 'static>(
     (stream, reader, part): (S, Reader, Part),
-    target: &mut impl Target,
+    (target, origins): (&mut impl Target, Origins),
     transforms: &mut [impl Transform],
     stored: Vec<u8>,
     stop: &mut Stop,
     progress: &mut Progress,
 ) -> Result<()> {
     progress.enter(phase(reader.is_catching_up()));
+    // An attempt that failed left its batch open.
+    progress.forgotten();
     let mut steps = reading::start(stream, reader, part);
-    let mut applying = Applying { target, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
+    let mut applying = Applying { target, origins, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
     while let Some(step) = applying.next(&mut steps, stop).await {
         applying.perform(step?).await?;
     }
@@ -59,6 +62,7 @@ fn phase(catching_up: bool) -> Phase {
 
 struct Applying<'a, T, X> {
     target: &'a mut T,
+    origins: Origins,
     transforms: &'a mut [X],
     progress: &'a mut Progress,
     /// The state that the target has, and since when.
@@ -73,8 +77,6 @@ struct Open {
     batch: Batch,
     /// Whether the target knows of it.
     begun: bool,
-    /// Mutations of it that the target has.
-    mutations: u64,
 }
 
 impl<T: Target, X: Transform> Applying<'_, T, X> {
@@ -99,7 +101,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
                 if discard {
                     self.forget().await?;
                 }
-                self.open = Some(Open { batch: *batch, begun: false, mutations: 0 });
+                self.open = Some(Open { batch: *batch, begun: false });
                 Ok(())
             }
             Step::Apply(mutations) => {
@@ -123,12 +125,12 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
         }
         let open = opened(&mut self.open)?;
         if !open.begun {
+            self.origins.announce(open.batch.source.as_ref(), self.target).await?;
             self.target.begin(&open.batch).await?;
             open.begun = true;
         }
         let count = mutations.len() as u64;
         self.target.apply(mutations).await?;
-        open.mutations += count;
         self.progress.applied(&open.batch, count);
         Ok(())
     }
@@ -152,6 +154,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
 
     /// Stores a state behind which the target has no rows to change.
     async fn store_alone(&mut self, batch: &Batch, state: Vec<u8>) -> Result<()> {
+        self.origins.announce(batch.source.as_ref(), self.target).await?;
         self.target.begin(batch).await?;
         self.store(state).await
     }
@@ -168,7 +171,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
     async fn forget(&mut self) -> Result<()> {
         match self.open.take() {
             Some(open) if open.begun => {
-                self.progress.forgotten(open.mutations);
+                self.progress.forgotten();
                 self.target.rollback().await
             }
             _ => Ok(()),

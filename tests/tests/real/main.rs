@@ -9,6 +9,7 @@ mod languages;
 mod leadership;
 mod pgbench;
 mod pgqd;
+mod pools;
 mod queue;
 mod relay;
 mod replicate;

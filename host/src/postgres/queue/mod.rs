@@ -29,7 +29,7 @@ use crate::error::{Error, Next, Result};
 use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
-use crate::postgres::node;
+use crate::postgres::{node, pool};
 use keeper::Keeper;
 use lane::Lane;
 use reader::{Chunk, Reader};
@@ -153,7 +153,9 @@ impl Queue {
     /// them from it.
     pub async fn open(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
-        let control = Arc::new(session(&settings, "").await?);
+        let control = Session::connect(&settings.dsn, &settings.application("")).await?;
+        pool::refuse_transaction_mode(&control, &settings.dsn, &settings.application("pool")).await?;
+        let control = Arc::new(prepared(control).await?);
         let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
         lock(&control, &settings).await?;
         let queue_id = find(&control, &settings).await?;
@@ -336,7 +338,10 @@ fn pgq_id(batch: u64) -> Result<i64> {
 
 /// A session with the settings that every session of a relay has.
 async fn session(settings: &Settings, role: &str) -> Result<Session> {
-    let session = Session::connect(&settings.dsn, &settings.application(role)).await?;
+    prepared(Session::connect(&settings.dsn, &settings.application(role)).await?).await
+}
+
+async fn prepared(session: Session) -> Result<Session> {
     answer(session.query(sql::SETTINGS, &[])).await?;
     Ok(session)
 }
