@@ -122,7 +122,7 @@ struct Pauses {
 
 impl Pauses {
     const FIRST_NS: u64 = 1_000_000;
-    const LONGEST_NS: u64 = 50_000_000;
+    const LONGEST_NS: u64 = 20_000_000;
 
     fn new(max_wait_ms: u32) -> Self {
         Self { deadline_ns: now() + u64::from(max_wait_ms) * 1_000_000, next_ns: Self::FIRST_NS }

@@ -103,8 +103,17 @@ pub struct Queue {
     /// What the open batch has of events that were delivered before it, which happens
     /// where two tick a queue.
     repeats: Option<Snapshot>,
-    ticked: Arc<Notify>,
+    signals: Arc<Signals>,
     _keeper: Keeper,
+}
+
+/// What the queue and its keeper tell each other.
+#[derive(Debug, Default)]
+struct Signals {
+    /// The consumer has a new batch.
+    ticked: Notify,
+    /// The consumer has finished a batch.
+    finished: Notify,
 }
 
 /// What is asked once per batch, or while there is none.
@@ -161,8 +170,8 @@ impl Queue {
         let queue_id = find(&control, &settings).await?;
         check_rotation(&control, &settings).await?;
         let statements = Statements::prepare(&control).await?;
-        let ticked = Arc::new(Notify::new());
-        let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&ticked));
+        let signals = Arc::new(Signals::default());
+        let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&signals));
         let source = identity.source(&settings.cluster, &settings.set);
         Ok(Self {
             settings,
@@ -175,7 +184,7 @@ impl Queue {
             reading: Reading::Idle(None),
             delivered: None,
             repeats: None,
-            ticked,
+            signals,
             _keeper: keeper,
         })
     }
@@ -282,7 +291,7 @@ impl ports::Queue for Queue {
 
     async fn wait(&mut self, at_most: Duration) -> Result<()> {
         // Whether it was notified or not, the next call of `next` tells.
-        let _ = timeout(at_most, self.ticked.notified()).await;
+        let _ = timeout(at_most, self.signals.ticked.notified()).await;
         Ok(())
     }
 
@@ -316,6 +325,7 @@ impl ports::Queue for Queue {
             Ok(closed) => closed,
         };
         if closed {
+            self.signals.finished.notify_one();
             self.delivered = Some((batch.end.id, batch.end.snapshot.clone()));
             return Ok(());
         }

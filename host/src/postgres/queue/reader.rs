@@ -10,6 +10,7 @@ use proto::interfaces::common::Snapshot;
 use proto::row::Mutation;
 use proto::snapshot::visible;
 use tokio::sync::mpsc;
+use tokio_postgres::Statement;
 
 use super::{Settings, answer, session, sql};
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub enum Chunk {
 pub struct Reader {
     settings: Arc<Settings>,
     session: Session,
+    /// [`sql::BATCH`].
+    batch: Statement,
     /// For the catalogs, since `session` is busy with the events.
     control: Arc<Session>,
     decoder: Decoder,
@@ -45,7 +48,8 @@ pub struct Reader {
 impl Reader {
     pub async fn connect(settings: Arc<Settings>, control: Arc<Session>) -> Result<Self> {
         let session = session(&settings, "reader").await?;
-        Ok(Self { settings, session, control, decoder: Decoder::default() })
+        let batch = answer(session.prepare(sql::BATCH)).await?;
+        Ok(Self { settings, session, batch, control, decoder: Decoder::default() })
     }
 
     /// Reads a batch into `chunks`, as fast as they are taken, without the events that
@@ -59,7 +63,7 @@ impl Reader {
     }
 
     async fn stream(&mut self, batch: i64, delivered: Option<&Snapshot>, chunks: &mpsc::Sender<Chunk>) -> Result<()> {
-        let row = answer(self.session.query_one(sql::BATCH, &[&batch])).await?;
+        let row = answer(self.session.query_one(&self.batch, &[&batch])).await?;
         let events = self.session.copy_out(&sql::copy(row.get(0))).await;
         let mut events = pin!(events.map_err(|error| reading(batch, &error))?);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
