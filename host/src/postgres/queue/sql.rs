@@ -169,7 +169,7 @@ pub const EVENTS: &str = "SELECT queue_data_pfx FROM pgq.queue WHERE queue_name 
 #[must_use]
 pub fn any_event(events: &str) -> String {
     format!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.unnest($1::bigint[], $2::bigint[]) AS ended (first, last),
+        "SELECT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::bigint[])) AS ended (first, last),
                                LATERAL (SELECT FROM {} WHERE ev_txid BETWEEN ended.first AND ended.last LIMIT 1) AS event)",
         table(events)
     )
