@@ -91,8 +91,8 @@ struct Watch<'a> {
     ticked: Option<Instant>,
     /// How the next reading waits for an event.
     wait: (u32, Duration),
-    /// When ticks were removed, and up to which they were looked at.
-    thinned: (Instant, i64),
+    /// When old ticks were removed, and up to which they were looked at.
+    thinned: (Option<Instant>, i64),
     /// Partitions that cannot be captured, and were told of.
     unwatched: HashSet<String>,
 }
@@ -125,7 +125,6 @@ impl<'a> Watch<'a> {
         let queue = settings.queue();
         let statements = Statements::prepare(&session, &queue).await?;
         let rotates = may_own && sees && !settings.rotation_period.is_zero();
-        let now = Instant::now();
         let watch = Self {
             settings,
             queue,
@@ -135,10 +134,10 @@ impl<'a> Watch<'a> {
             rotates,
             surveyed: None,
             drawn: 0,
-            drawn_at: now,
+            drawn_at: Instant::now(),
             ticked: None,
             wait: (0, Duration::ZERO),
-            thinned: (now, 0),
+            thinned: (None, 0),
             unwatched: HashSet::new(),
         };
         watch.announce(sees).await?;
@@ -255,9 +254,9 @@ impl<'a> Watch<'a> {
     /// See [`sql::THIN`].
     async fn thin(&mut self) -> Result<()> {
         let (at, last) = self.thinned;
-        if self.may_own && at.elapsed() >= THIN {
+        if self.may_own && at.is_none_or(|at| at.elapsed() >= THIN) {
             let row = answer(self.session.query_one(sql::THIN, &[&self.queue, &last])).await?;
-            self.thinned = (Instant::now(), row.get::<_, Option<i64>>(0).unwrap_or(last));
+            self.thinned = (Some(Instant::now()), row.get::<_, Option<i64>>(0).unwrap_or(last));
         }
         Ok(())
     }
