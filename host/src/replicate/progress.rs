@@ -123,9 +123,10 @@ impl Progress {
         self.status.update(|facts| facts.mutations -= mutations);
     }
 
-    pub(super) fn committed(&mut self, batch: &Batch) {
+    /// `batch` ends, which is `batches` of the stream.
+    pub(super) fn committed(&mut self, batch: &Batch, batches: u64) {
         self.status.update(|facts| {
-            facts.batches += 1;
+            facts.batches += batches;
             facts.last = Some(Last::now(batch));
         });
         self.say(batch);
