@@ -31,7 +31,7 @@ const LOOK_MIN: Duration = Duration::from_millis(2);
 
 /// The longest. The server waits for an event to be drawn meanwhile, in a statement that
 /// holds a lock on the sequence: no longer than whoever drops it is willing to wait.
-const LOOK_MAX: Duration = Duration::from_millis(320);
+const LOOK_MAX: Duration = Duration::from_millis(400);
 
 /// How often the server looks at the sequence while it waits, at least and at most.
 const STEP_MIN: Duration = Duration::from_millis(4);
