@@ -25,8 +25,8 @@ pub trait Queue: Send {
     /// empty at its end. The first call after `next` starts from the beginning.
     fn read(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<Mutation>>> + Send;
 
-    /// Ends the batch: the next call of `next` opens the one after it. Durable
-    /// on return. An error that is not `Retry` says that somebody else ended it.
+    /// Ends the batch: the next call of `next` opens the one after it, and makes this
+    /// durable; until then a crash of the server opens the batch again. An error that is not `Retry` says that somebody else ended it.
     fn finish(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
 }
 

@@ -62,13 +62,15 @@ const PINNED: [(&str, &str); 9] = [
 ];
 
 /// A grant may set these otherwise.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 12] = [
     ("client.id", "pgshovel"),
     // Manual assignment needs a name, although no member ever joins the group.
     ("group.id", "pgshovel"),
     ("isolation.level", "read_committed"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
+    // A small message must not wait until the broker has acknowledged the one before.
+    ("socket.nagle.disable", "true"),
     ("message.timeout.ms", DELIVERY_TIMEOUT_MS),
     ("message.max.bytes", MESSAGE_BYTES_MAX),
     ("receive.message.max.bytes", "2147483647"),

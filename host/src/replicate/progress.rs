@@ -125,10 +125,11 @@ impl Progress {
         self.open = 0;
     }
 
-    pub(super) fn committed(&mut self, batch: &Batch) {
+    /// `batch` ends, which is `batches` of the stream.
+    pub(super) fn committed(&mut self, batch: &Batch, batches: u64) {
         let mutations = std::mem::take(&mut self.open);
         self.status.update(|facts| {
-            facts.batches += 1;
+            facts.batches += batches;
             facts.mutations += mutations;
             facts.last = Some(Last::now(batch));
         });

@@ -1,6 +1,7 @@
 //! The loop: the stream's batches, one after the other, into the target.
 //!
-//! A batch and the state behind it become visible by one `commit` of the target.
+//! A batch and the state behind it become visible by one `commit` of the target, or
+//! several small batches that have gathered meanwhile, and the state behind the last.
 //! Whatever dies before leaves the target at the batch before, and the next
 //! attempt reads on from the state that the target then has.
 //!
@@ -21,7 +22,7 @@ use super::progress::{Phase, Progress};
 use super::provenance::Origins;
 use super::reading::{self, Part, Step};
 use crate::error::{Error, Result};
-use crate::ports::{Stream, Target, Transform};
+use crate::ports::{Guarantee, Stream, Target, Transform};
 use crate::stop::Stop;
 
 /// How old the target's state may become for want of a batch that changes rows.
@@ -48,7 +49,11 @@ pub async fn run<S: Stream + 'static>(
     progress.enter(phase(reader.is_catching_up()));
     // An attempt that failed left its batch open.
     progress.forgotten();
-    let mut steps = reading::start(stream, reader, part);
+    let transactional = target.guarantee().await? == Guarantee::Transactional;
+    let status = progress.status().clone();
+    // What failed is tried alone, so that as much as possible of what is before it is stored.
+    let may_join = move || transactional && status.update(|facts| facts.attempts) == 0;
+    let mut steps = reading::start(stream, reader, part, may_join);
     let mut applying = Applying { target, origins, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
     while let Some(step) = applying.next(&mut steps, stop).await {
         applying.perform(step?).await?;
@@ -97,10 +102,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
 
     async fn perform(&mut self, step: Step) -> Result<()> {
         match step {
-            Step::Begin { batch, discard } => {
-                if discard {
-                    self.forget().await?;
-                }
+            Step::Begin(batch) => {
                 self.open = Some(Open { batch: *batch, begun: false });
                 Ok(())
             }
@@ -108,8 +110,8 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
                 let result = self.apply(mutations).await;
                 result.map_err(|error| self.explain(error))
             }
-            Step::Commit { state, catching_up } => {
-                let result = self.commit(state, catching_up).await;
+            Step::Commit { state, catching_up, batches } => {
+                let result = self.commit(state, catching_up, batches).await;
                 result.map_err(|error| self.explain(error))
             }
             Step::Rollback => self.forget().await,
@@ -135,7 +137,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
         Ok(())
     }
 
-    async fn commit(&mut self, state: Vec<u8>, catching_up: bool) -> Result<()> {
+    async fn commit(&mut self, state: Vec<u8>, catching_up: bool, batches: u64) -> Result<()> {
         let open = opened(&mut self.open)?;
         let batch = open.batch.clone();
         let due = self.progress.phase() != phase(catching_up) || self.stored_at.elapsed() >= STATE_AGE_MAX;
@@ -148,7 +150,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
         }
         self.open = None;
         self.progress.enter(phase(catching_up));
-        self.progress.committed(&batch);
+        self.progress.committed(&batch, batches);
         Ok(())
     }
 

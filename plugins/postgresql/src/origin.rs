@@ -59,18 +59,19 @@ impl Captured {
     }
 }
 
-/// Triggers that call a function of a cluster's schema, be it in their condition, and
+/// Triggers that call a function of a cluster's schemas, be it in their condition (those of
+/// the cluster C lie in `pgshovel:C`, its configuration in `pgshovel_C`), and
 /// whether the table with the OID $1 fires one, or has partitions that do. A partition has
 /// clones, which go with the trigger that they are of.
 const TRIGGERS: &str = "\
 WITH RECURSIVE tree (oid) AS (SELECT $1::int8::oid UNION ALL \
   SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition), \
-called (trigger, schema) AS (SELECT k.trigger, s.nspname FROM (SELECT oid, tgfoid FROM pg_trigger WHERE NOT tgisinternal UNION \
+called (trigger, schema) AS (SELECT k.trigger, 'pgshovel_' || substr(s.nspname, 10) FROM (SELECT oid, tgfoid FROM pg_trigger WHERE NOT tgisinternal UNION \
     SELECT objid, refobjid FROM pg_depend WHERE classid = 'pg_trigger'::regclass AND refclassid = 'pg_proc'::regclass) k (trigger, function) \
-  JOIN pg_proc f ON f.oid = k.function JOIN pg_namespace s ON s.oid = f.pronamespace WHERE s.nspname LIKE 'pgshovel\\_%'), \
+  JOIN pg_proc f ON f.oid = k.function JOIN pg_namespace s ON s.oid = f.pronamespace WHERE s.nspname ~ '^pgshovel[:_]'), \
 family (root, schema, member) AS (SELECT t.oid, k.schema, t.oid FROM called k JOIN pg_trigger t ON t.oid = k.trigger WHERE t.tgparentid = 0 UNION \
   SELECT f.root, f.schema, t.oid FROM family f JOIN pg_trigger t ON t.tgparentid = f.member) \
-SELECT f.schema::text, t.tgname::text, format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname), bool_or(m.tgrelid IN (SELECT oid FROM tree)) \
+SELECT f.schema, t.tgname::text, format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname), bool_or(m.tgrelid IN (SELECT oid FROM tree)) \
 FROM family f JOIN pg_trigger t ON t.oid = f.root JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
 JOIN pg_trigger m ON m.oid = f.member AND m.tgenabled <> 'D' GROUP BY 1, 2, 3 ORDER BY 3";
 

@@ -1,7 +1,7 @@
 //! The set's queue, read by `pgshovel::postgres::queue` from the real PgQ.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgshovel::error::{Next, Result};
 use pgshovel::observe::Status;
@@ -158,14 +158,133 @@ async fn an_event_that_commits_after_a_tick_gets_one_too() {
     let mut late = source.connect().await;
     let late = late.transaction().await.unwrap();
     late.batch_execute(&insert(r#"{"id":1,"name":"late"}"#)).await.unwrap();
-    // Its event id is drawn, so the first tick covers it, without its event.
-    let batch = next(&mut queue).await;
-    assert_eq!(all(&mut queue, &batch).await.unwrap(), []);
-    queue.finish(&batch).await.unwrap();
+    // The tick's sequence has passed the late one.
+    source.execute(&insert(r#"{"id":2,"name":"early"}"#)).await;
+    let (first, found) = mutations(&mut queue).await;
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [2]);
     late.commit().await.unwrap();
-    let (batch, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
-    assert_eq!(found.len(), 1);
-    assert!(batch.start.id > 1);
+    let (second, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [1]);
+    assert!(second.start.id >= first.end.id);
+}
+
+/// The first id that PgQ draws looks as if it was not drawn.
+#[tokio::test]
+async fn the_first_event_of_all_may_be_under_way_when_the_relay_starts() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut late = source.connect().await;
+    let late = late.transaction().await.unwrap();
+    late.batch_execute(&insert(r#"{"id":1,"name":"first"}"#)).await.unwrap();
+    source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'external_ticker', 'true')")).await;
+    source.execute(&format!("SELECT pgq.ticker('{QUEUE}', 2, now(), 1)")).await;
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    eventually("the relay's ticker", BEFORE_THE_IDLE_TICK, || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%ticker' AND query LIKE '%drawn%'";
+        if source.value(sql).await.as_deref() != Some("0") { Ok(()) } else { Err("it has not looked yet".to_owned()) }
+    })
+    .await;
+    late.commit().await.unwrap();
+    let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [1]);
+}
+
+/// How many batches of a queue may be empty, that was made after `since`: those of the idle tick.
+fn idle_ticks(since: Instant) -> u64 {
+    since.elapsed().as_secs() / 60
+}
+
+/// Transactions elsewhere, a long one among them, and one of this database that writes
+/// something else, make no tick.
+#[tokio::test]
+async fn an_idle_queue_beside_a_busy_database_is_not_ticked() {
+    const TRANSACTIONS: i32 = 3000;
+    let world = World::start().await;
+    let since = Instant::now();
+    let (source, other) = (set(&world).await, world.source("other").await);
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let (mut here, mut there) = (source.connect().await, other.connect().await);
+    let (here, there) = (here.transaction().await.unwrap(), there.transaction().await.unwrap());
+    here.batch_execute("INSERT INTO items VALUES (1, 'not captured')").await.unwrap();
+    there.batch_execute("CREATE TABLE long_one (a int)").await.unwrap();
+    // Both are under way at its tick.
+    source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
+    let (first, _) = mutations(&mut queue).await;
+    other.execute("CREATE TABLE busy (a int)").await;
+    let busy = format!(
+        "DO $$ BEGIN FOR i IN 1..{TRANSACTIONS} LOOP INSERT INTO busy VALUES (i); COMMIT; PERFORM pg_sleep(0.001); END LOOP; END $$"
+    );
+    other.execute(&busy).await;
+    here.commit().await.unwrap();
+    there.commit().await.unwrap();
+    other.execute(&busy).await;
+    source.execute(&insert(r#"{"id":2,"name":"b"}"#)).await;
+    let (last, found) = mutations(&mut queue).await;
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [2]);
+    let empty = last.end.id - first.end.id - 1;
+    assert!(empty <= idle_ticks(since), "{empty} empty batches");
+}
+
+/// Events are drawn long before they are committed, or are rolled back, while other
+/// transactions come and go: each batch has an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_batch_of_a_changing_queue_is_empty() {
+    const EVENTS: i64 = 200;
+    let world = World::start().await;
+    let since = Instant::now();
+    let (source, other) = (set(&world).await, world.source("other").await);
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    other.execute("CREATE TABLE busy (a int)").await;
+    let elsewhere = tokio::spawn(async move {
+        loop {
+            other.execute("INSERT INTO busy VALUES (1)").await;
+        }
+    });
+    let writers: Vec<_> = futures_util::future::join_all((0..4).map(|_| source.connect())).await;
+    for (writer, client) in (0..).zip(writers) {
+        tokio::spawn(async move {
+            for id in (0..EVENTS).filter(|id| id % 4 == writer) {
+                let event = insert(&format!(r#"{{"id":{id},"name":"n"}}"#));
+                client.batch_execute(&format!("BEGIN; {event}; SELECT pg_sleep(random() * 0.03); COMMIT")).await.unwrap();
+                client.batch_execute(&format!("BEGIN; {event}; SELECT pg_sleep(random() * 0.03); ROLLBACK")).await.unwrap();
+            }
+        });
+    }
+    let (mut ids, mut empty) = (Vec::new(), 0);
+    while i64::try_from(ids.len()).unwrap() < EVENTS {
+        let batch = next(&mut queue).await;
+        let found = all(&mut queue, &batch).await.unwrap();
+        queue.finish(&batch).await.unwrap();
+        empty += u64::from(found.is_empty());
+        ids.extend(found.iter().map(identity));
+    }
+    elsewhere.abort();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..EVENTS).collect::<Vec<_>>());
+    assert!(empty <= idle_ticks(since), "{empty} empty batches");
+}
+
+/// Of old ticks that all have passed one a second is kept.
+#[tokio::test]
+async fn old_ticks_are_thinned_out() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    source.execute(&format!("SELECT pgq.register_consumer('{QUEUE}', 'slow')")).await;
+    source
+        .execute(&format!(
+            "INSERT INTO pgq.tick (tick_queue, tick_id, tick_time, tick_event_seq)
+               SELECT queue_id, i, date_trunc('second', now()) - interval '1 hour' + i * interval '100 milliseconds', 1
+                 FROM pgq.queue, generate_series(10, 99) i WHERE queue_name = '{QUEUE}';
+             UPDATE pgq.subscription SET sub_last_tick = CASE WHEN co_name = 'slow' THEN 80 ELSE 99 END FROM pgq.consumer WHERE co_id = sub_consumer"
+        ))
+        .await;
+    let _queue = Queue::open(settings(&source)).await.unwrap();
+    let expected: Vec<String> = (19..=69).step_by(10).chain(79..=99).map(|id: i64| id.to_string()).collect();
+    eventually("the ticks that are kept", BEFORE_THE_IDLE_TICK, || async {
+        let ids = source.value("SELECT string_agg(tick_id::text, ' ' ORDER BY tick_id) FROM pgq.tick WHERE tick_id BETWEEN 2 AND 99").await;
+        if ids == Some(expected.join(" ")) { Ok(()) } else { Err(format!("{ids:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]

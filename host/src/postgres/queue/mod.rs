@@ -101,8 +101,17 @@ pub struct Queue {
     reading: Reading,
     /// The last tick that a batch was finished at, and what was delivered by then.
     delivered: Option<(u64, Snapshot)>,
-    ticked: Arc<Notify>,
+    signals: Arc<Signals>,
     _keeper: Keeper,
+}
+
+/// What the queue and its keeper tell each other.
+#[derive(Debug, Default)]
+struct Signals {
+    /// The consumer has a new batch.
+    ticked: Notify,
+    /// The consumer has finished a batch.
+    finished: Notify,
 }
 
 /// What is asked once per batch, or while there is none.
@@ -161,8 +170,8 @@ impl Queue {
         let queue_id = find(&control, &settings).await?;
         check_rotation(&control, &settings).await?;
         let statements = Statements::prepare(&control).await?;
-        let ticked = Arc::new(Notify::new());
-        let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&ticked));
+        let signals = Arc::new(Signals::default());
+        let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&signals));
         let source = identity.source(&settings.cluster, &settings.set);
         Ok(Self {
             settings,
@@ -174,7 +183,7 @@ impl Queue {
             lane: Lane::open("queue reader")?,
             reading: Reading::Idle(None),
             delivered: None,
-            ticked,
+            signals,
             _keeper: keeper,
         })
     }
@@ -280,7 +289,7 @@ impl ports::Queue for Queue {
 
     async fn wait(&mut self, at_most: Duration) -> Result<()> {
         // Whether it was notified or not, the next call of `next` tells.
-        let _ = timeout(at_most, self.ticked.notified()).await;
+        let _ = timeout(at_most, self.signals.ticked.notified()).await;
         Ok(())
     }
 
@@ -314,6 +323,7 @@ impl ports::Queue for Queue {
             Ok(closed) => closed,
         };
         if closed {
+            self.signals.finished.notify_one();
             self.delivered = Some((batch.end.id, batch.end.snapshot.clone()));
             return Ok(());
         }
