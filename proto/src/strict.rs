@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::batch::Id;
 use crate::batch::step::Action;
-use crate::row::{Change, Column, Mutation, Relation, Value};
+use crate::row::{Change, Mutation, Relation, Value};
 
 /// How many keys are known at most, if nothing else is said. Each takes less than
 /// 150 bytes.
@@ -108,6 +108,10 @@ enum Known {
 #[derive(Debug)]
 struct Table {
     relation: Arc<Relation>,
+    /// Where the identity and the compared values are in a row, by the columns' names: a
+    /// partition may have them in another order.
+    identity: Vec<usize>,
+    values: Vec<usize>,
     /// How often its columns changed: digests of another shape say nothing of the values.
     shape: u32,
     /// A key that is not among the known ones is not in the table. While this holds,
@@ -120,7 +124,8 @@ struct Table {
 
 impl Table {
     fn new(relation: Arc<Relation>, whole: bool) -> Self {
-        Self { relation, shape: 0, whole, young: HashMap::new(), old: HashMap::new() }
+        let (identity, values) = order(&relation);
+        Self { relation, identity, values, shape: 0, whole, young: HashMap::new(), old: HashMap::new() }
     }
 
     fn get(&self, key: &Digest) -> Option<Known> {
@@ -220,13 +225,13 @@ impl Checker {
                 true
             }
             Change::Insert(row) => {
-                let key = key(relation, row);
+                let key = self.key(table, row);
                 let Some(free) = self.is_free(table, &key) else { return fail(Problem::Taken, key) };
                 self.left(table, key, row);
                 free
             }
             Change::Delete(row) => {
-                let key = key(relation, row);
+                let key = self.key(table, row);
                 match self.was(table, &key, row) {
                     Was::Missing => return fail(Problem::Missing(Verb::Deletes), key),
                     Was::Other => return fail(Problem::Differs(Verb::Deletes), key),
@@ -237,7 +242,7 @@ impl Checker {
                 }
             }
             Change::Update { before, after } => {
-                let (from, to) = (key(relation, before), key(relation, after));
+                let (from, to) = (self.key(table, before), self.key(table, after));
                 let was = match self.was(table, &from, before) {
                     Was::Missing => return fail(Problem::Missing(Verb::Updates), from),
                     Was::Other => return fail(Problem::Differs(Verb::Updates), from),
@@ -272,18 +277,30 @@ impl Checker {
         if Arc::ptr_eq(&table.relation, relation) {
             return index;
         }
+        let (identity, values) = order(relation);
+        let same = |before: &[usize], after: &[usize]| {
+            let columns = |relation: &Relation, indexes: &[usize]| {
+                indexes.iter().map(|index| relation.columns.get(*index).cloned()).collect::<Vec<_>>()
+            };
+            columns(&table.relation, before) == columns(relation, after)
+        };
         // Between two versions of the set the table may not have been captured.
-        if table.relation.version != relation.version || !identity(&table.relation).eq(identity(relation)) {
+        if table.relation.version != relation.version || !same(&table.identity, &identity) {
             self.replace(index, Table::new(Arc::clone(relation), false));
             return index;
         }
-        let before = std::mem::replace(&mut table.relation, Arc::clone(relation));
-        if before.columns != relation.columns {
-            let shape = table.shape;
-            table.shape = shape.wrapping_add(1);
-            self.note(Undo::Columns(index, before, shape), 1);
+        let shape = if same(&table.values, &values) { table.shape } else { table.shape.wrapping_add(1) };
+        let before = std::mem::replace(&mut table.shape, shape);
+        let relation = std::mem::replace(&mut table.relation, Arc::clone(relation));
+        (table.identity, table.values) = (identity, values);
+        if shape != before {
+            self.note(Undo::Columns(index, relation, before), 1);
         }
         index
+    }
+
+    fn key(&self, table: usize, row: &[Value]) -> Digest {
+        digest(&self.tables[table].identity, row)
     }
 
     /// Whether the key is known to be free; `None`: it is known to be taken.
@@ -300,7 +317,7 @@ impl Checker {
         match table.get(key) {
             Some(Known::Absent) => Was::Missing,
             Some(Known::Row { values, shape }) if shape == table.shape => {
-                if values == digest_of_values(&table.relation, row) {
+                if values == digest(&table.values, row) {
                     Was::Same
                 } else {
                     Was::Other
@@ -311,8 +328,8 @@ impl Checker {
     }
 
     fn left(&mut self, table: usize, key: Digest, row: &[Value]) {
-        let Table { relation, shape, .. } = &self.tables[table];
-        let known = Known::Row { values: digest_of_values(relation, row), shape: *shape };
+        let Table { values, shape, .. } = &self.tables[table];
+        let known = Known::Row { values: digest(values, row), shape: *shape };
         self.set(table, key, Some(known));
     }
 
@@ -375,8 +392,9 @@ impl Checker {
                     match undo {
                         Undo::Key(table, key, known) => drop(self.put(table, key, known)),
                         Undo::Columns(table, relation, shape) => {
-                            self.tables[table].relation = relation;
-                            self.tables[table].shape = shape;
+                            let table = &mut self.tables[table];
+                            (table.identity, table.values) = order(&relation);
+                            (table.relation, table.shape) = (relation, shape);
                         }
                         Undo::Table(index, table) => drop(self.swap(index, table)),
                     }
@@ -418,16 +436,15 @@ enum Was {
     Unknown,
 }
 
-fn identity(relation: &Relation) -> impl Iterator<Item = &Column> {
-    relation.identity.iter().filter_map(|index| relation.columns.get(*index as usize))
-}
-
-fn key(relation: &Relation, row: &[Value]) -> Digest {
-    digest(relation.identity.iter().filter_map(|index| row.get(*index as usize)))
-}
-
-fn digest_of_values(relation: &Relation, row: &[Value]) -> Digest {
-    digest(relation.columns.iter().zip(row).filter(|(column, _)| !follows_the_catalog(column.type_oid)).map(|(_, value)| value))
+/// Where the identity and the values to compare are, in the order of the columns' names.
+fn order(relation: &Relation) -> (Vec<usize>, Vec<usize>) {
+    let name = |index: &usize| relation.columns.get(*index).map(|column| &column.name);
+    let mut identity: Vec<usize> = relation.identity.iter().map(|index| *index as usize).collect();
+    identity.sort_by_key(name);
+    let compared = relation.columns.iter().enumerate().filter(|(_, column)| !follows_the_catalog(column.type_oid));
+    let mut values: Vec<usize> = compared.map(|(index, _)| index).collect();
+    values.sort_by_key(name);
+    (identity, values)
 }
 
 /// Whether the text of a value may change where no event says so, since it names what may
@@ -444,14 +461,15 @@ fn follows_the_catalog(type_oid: u32) -> bool {
     type_oid >= OWN || NAMES.contains(&type_oid)
 }
 
-fn digest<'a>(values: impl Iterator<Item = &'a Value>) -> Digest {
+/// Of the values of the row that are at `indexes`.
+fn digest(indexes: &[usize], row: &[Value]) -> Digest {
     let mut hash = Sha256::new();
     let mut add = |kind: u8, bytes: &[u8]| {
         hash.update([kind]);
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    for value in values {
+    for value in indexes.iter().filter_map(|index| row.get(*index)) {
         match value {
             Value::Null => add(0, &[]),
             Value::Boolean(boolean) => add(1, &[u8::from(*boolean)]),

@@ -88,19 +88,24 @@ fn apply(world: Content, event: Event) -> Option<Content> {
     }
 }
 
-/// A table as its rows were captured: `columns` and `version` count its changes.
-fn relation(table: usize, columns: usize, version: usize) -> Arc<Relation> {
+/// A table as its rows were captured: `columns` and `version` count its changes. In a
+/// partition the columns come in another order.
+fn relation(table: usize, columns: usize, version: usize, partition: bool) -> Arc<Relation> {
     let column = |name: &str, type_name: &str, type_oid| Column { name: name.into(), type_name: type_name.into(), type_oid };
+    let mut columns = vec![
+        column("value", &format!("numeric({})", columns + 1), 1700),
+        column("a", "text", oid::TEXT),
+        column("label", "color", 16_400),
+        column("b", "bigint", oid::INT8),
+    ];
+    if partition {
+        columns.reverse();
+    }
     Arc::new(Relation {
         schema: "public".into(),
         table: format!("t{table}"),
-        columns: vec![
-            column("value", &format!("numeric({})", columns + 1), 1700),
-            column("a", "text", oid::TEXT),
-            column("label", "color", 16_400),
-            column("b", "bigint", oid::INT8),
-        ],
-        identity: vec![1, 3],
+        columns,
+        identity: if partition { vec![2, 0] } else { vec![1, 3] },
         version: format!("v{version}"),
     })
 }
@@ -109,6 +114,11 @@ fn relation(table: usize, columns: usize, version: usize) -> Arc<Relation> {
 fn row(key: usize, value: u8, label: u64) -> Row {
     let value = if value == 0 { Value::Null } else { Value::Text(String::new()) };
     vec![value, Value::Text(format!("k{}", key % 2)), Value::Text(format!("label {label}")), Value::Integer(key as i64 / 2)]
+}
+
+fn reverse(mut row: Row) -> Row {
+    row.reverse();
+    row
 }
 
 /// Events as the actions of a worker, each batch with its end.
@@ -140,7 +150,14 @@ impl Stream {
                 return None;
             }
         };
-        let relation = relation(table, self.changes[table].0, self.changes[table].1);
+        let partition = id % 3 == 0;
+        let change = match change {
+            Change::Insert(row) if partition => Change::Insert(reverse(row)),
+            Change::Update { before, after } if partition => Change::Update { before: reverse(before), after: reverse(after) },
+            Change::Delete(row) if partition => Change::Delete(reverse(row)),
+            change => change,
+        };
+        let relation = relation(table, self.changes[table].0, self.changes[table].1, partition);
         Some(Action::Apply(Mutation { id, relation, change, transaction: 1, timestamp_us: 0 }))
     }
 }
