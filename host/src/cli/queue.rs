@@ -11,6 +11,7 @@ use super::set::{ListFormat, print_json, print_table};
 use crate::cluster::{Cluster, StoredSet, name};
 use crate::error::{Error, Result};
 use crate::observe::backlog::{Backlog, Bounds, size};
+use crate::observe::fault;
 use crate::postgres::queue::backlog;
 
 /// What a queue may take on disk unless the operator says otherwise: 10 GiB.
@@ -67,7 +68,7 @@ impl Seen {
 
     fn problem(&self, cluster: &Cluster, bounds: Bounds) -> Option<String> {
         let said: Vec<String> = match &self.queue {
-            Ok(queue) => queue.loss().into_iter().chain(queue.excess(&name::queue(cluster.name(), &self.set.name), bounds)).collect(),
+            Ok(queue) => fault::report(&queue.faults).into_iter().chain(queue.excess(&name::queue(cluster.name(), &self.set.name), bounds)).collect(),
             Err(error) => vec![format!("its queue cannot be looked at: {error}")],
         };
         (!said.is_empty()).then(|| said.iter().map(|said| format!("set {:?}: {said}", self.set.name)).collect::<Vec<_>>().join("\n"))

@@ -10,6 +10,7 @@ use super::pending::WHOLE_CLUSTER;
 use super::plan::{self, Scope, Step};
 use super::{Cluster, StoredSet, name, set, validate};
 use crate::error::{Error, Result};
+use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, Stamp};
@@ -45,17 +46,27 @@ impl Ready {
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         let (before, after) = (&self.before.as_ref()?.configuration, self.after.as_ref()?);
+        let mut advice = Vec::new();
+        if let Place::Move(..) = &self.place {
+            advice.push("The set is in another database: its workers stop, and say how to start them again, with --allow-node if it is a copy of the old one, or --bootstrap.".to_owned());
+        }
         let additions = set::additions(before, after);
-        match (&self.place, additions.is_empty()) {
-            (Place::Move(..), _) => Some(
-                "The set is in another database: its workers stop, and say how to start them again, with --allow-node if it is a copy of the old one, or --bootstrap.".to_owned(),
-            ),
-            (_, true) => None,
-            (_, false) => Some(format!(
+        if !additions.is_empty() && advice.is_empty() {
+            advice.push(format!(
                 "Added: {}. Changes are captured from now on; rows from before come into a target only when its worker is started again with --bootstrap.",
                 additions.join(", ")
-            )),
+            ));
         }
+        if let Place::One(site) = &self.place {
+            let tables = fault::tables(&site.facts.faults);
+            if !tables.is_empty() {
+                advice.push(format!(
+                    "Triggers were not as they had to be, and are again. Which changes of {} are missing from the stream meanwhile is unknown: start the workers again with --bootstrap.",
+                    tables.join(", ")
+                ));
+            }
+        }
+        (!advice.is_empty()).then(|| advice.join("\n"))
     }
 }
 
@@ -224,7 +235,7 @@ impl Changer<'_> {
 
 fn capture_steps(scope: &Scope<'_>, after: &ReplicationSetConfiguration, facts: &Facts) -> Result<Vec<Step>> {
     let mut steps = plan::prepare(scope, facts, Uuid::nil());
-    steps.extend(plan::capture(scope, after, facts, facts.queue.as_ref().map(|queue| queue.id))?);
+    steps.extend(plan::capture(scope, after, facts)?);
     Ok(steps)
 }
 
@@ -320,7 +331,8 @@ pub async fn upgrade_script(changer: &Changer<'_>, version: &str, databases: &[D
             let scope = Scope { cluster: cluster.name(), cluster_id: changer.cluster_id(), version, set, stamp };
             let session = &database.session;
             let facts = session.answered(catalog::read(session, cluster.name(), set, Some(configuration))).await?;
-            steps.extend(plan::refresh(&scope, configuration, &facts)?);
+            steps.extend(plan::refresh(&scope, &facts)?);
+            steps.extend(plan::capture(&scope, configuration, &facts)?);
         }
         let end = if databases.len() == 1 {
             "COMMIT".to_owned()

@@ -127,7 +127,9 @@ async fn inside(changer: &Changer<'_>, session: &Session, change: &InFlight, tas
         Task::Refresh(sets) => {
             for (set, wanted) in sets {
                 let facts = read(session, &scope(set), Some(wanted)).await?;
-                run(session, &plan::refresh(&scope(set), wanted, &facts)?).await?;
+                run(session, &plan::refresh(&scope(set), &facts)?).await?;
+                let facts = read(session, &scope(set), Some(wanted)).await?;
+                run(session, &plan::capture(&scope(set), wanted, &facts)?).await?;
             }
         }
     }
@@ -172,11 +174,10 @@ async fn capture(session: &Session, scope: &Scope<'_>, wanted: &ReplicationSetCo
         run(session, &prepared).await?;
         facts = read(session, scope, Some(wanted)).await?;
     }
-    let queue = facts.queue.as_ref().map(|queue| queue.id);
-    if queue.is_none() {
+    if facts.queue.as_ref().is_none_or(|queue| queue.view.is_none()) {
         return Err(Error::stop("PgQ did not create the queue"));
     }
-    run(session, &plan::capture(scope, wanted, &facts, queue)?).await
+    run(session, &plan::capture(scope, wanted, &facts)?).await
 }
 
 async fn run(session: &Session, steps: &[Step]) -> Result<()> {

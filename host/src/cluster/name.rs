@@ -8,10 +8,19 @@ pub const IDENTIFIER_BYTES_MAX: usize = 63;
 
 const SCHEMA_PREFIX: &str = "pgshovel_";
 
+/// As long as [`SCHEMA_PREFIX`], and no cluster's name holds a colon.
+const CAPTURE_SCHEMA_PREFIX: &str = "pgshovel:";
+
 /// The schema of a cluster's own tables and functions, in each of its databases.
 #[must_use]
 pub fn schema(cluster: &str) -> String {
     format!("{SCHEMA_PREFIX}{cluster}")
+}
+
+/// The schema of what captures changes, in each of a cluster's databases.
+#[must_use]
+pub fn capture_schema(cluster: &str) -> String {
+    format!("{CAPTURE_SCHEMA_PREFIX}{cluster}")
 }
 
 /// The PgQ queue of a set.

@@ -8,11 +8,11 @@ use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfig
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::postgres::catalog::{Column, Facts, Table};
+use crate::postgres::catalog::{Column, Facts};
 use crate::postgres::event::relation::Described;
 use crate::postgres::quote;
 use crate::postgres::schema::{self, Description, Stamp, TableLock};
-use crate::postgres::trigger::{self, Capture, Columns, Context, Event, Mode};
+use crate::postgres::trigger::{self, Capture, Columns, Context, Event, shared};
 
 use super::set;
 
@@ -50,6 +50,8 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
     let known = facts.managed.as_ref().and_then(|managed| managed.node.as_ref());
     if known.is_none() {
         steps.push(Step::new("create the cluster's schema", schema::create(scope.cluster)));
+    } else if !facts.faults.is_empty() {
+        steps.push(Step::new("create what captures changes again", shared::create(scope.cluster)));
     }
     if known.is_none_or(|(_, _, version)| version != scope.version) {
         let node = known.map_or(node, |(node, _, _)| *node);
@@ -65,17 +67,24 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
             schema::create_queue(scope.cluster, scope.set),
         ));
     }
+    if facts.queue.as_ref().is_none_or(|queue| queue.view.is_none()) {
+        steps.push(create_view(scope));
+    }
     steps
 }
 
-/// Captures `configuration`, and nothing else of the set. `queue` is the id of
-/// the set's queue, if it exists. The configuration must have no problems.
-/// Tables are locked last, all of them together.
-pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, facts: &Facts, queue: Option<i32>) -> Result<Vec<Step>> {
+fn create_view(scope: &Scope<'_>) -> Step {
+    Step::new("create the view through which triggers write to the queue", schema::create_view(scope.cluster, scope.set))
+}
+
+/// Captures `configuration`, and nothing else of the set. The configuration must have no
+/// problems. Tables are locked last, all of them together.
+pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, facts: &Facts) -> Result<Vec<Step>> {
     let mut captures = configuration.tables.iter().map(|wanted| describe(wanted, facts)).collect::<Result<Vec<_>>>()?;
     captures.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
     let version = free_version(&set::version(configuration), facts, &captures);
-    let context = Context { cluster: scope.cluster, set: scope.set, version: &version, queue };
+    let view = facts.queue.as_ref().and_then(|queue| queue.view);
+    let context = Context { cluster: scope.cluster, set: scope.set, version: &version, view };
     let mut steps = vec![Step::new(
         format!("record version {version} of the set {:?}", scope.set),
         schema::record_set(scope.cluster, scope.set, &version, scope.stamp),
@@ -85,13 +94,18 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
         let key = &capture.key;
         steps.push(Step::new(format!("describe {key}"), schema::describe(scope.cluster, scope.set, &version, description)));
         for event in capture.events() {
-            wanted_functions.insert(trigger::function_path(&context, capture, *event));
-            steps.push(Step::new(format!("create the function for {event} of {key}"), trigger::create_function(&context, capture, *event)));
+            if wanted_functions.insert(trigger::function_signature(&context, capture, *event)) {
+                steps.push(Step::new(
+                    format!("create the function for {event} of {key}"),
+                    trigger::create_function(&context, capture, *event),
+                ));
+            }
         }
     }
     steps.extend(triggers(&context, facts, &captures));
     let unwanted = facts.functions.iter().filter(|function| !wanted_functions.contains(*function));
     steps.extend(unwanted.map(|function| drop_function(function)));
+    steps.push(Step::new("record how the triggers have to be", shared::record(scope.cluster, scope.set)));
     Ok(steps)
 }
 
@@ -179,7 +193,7 @@ fn drop_trigger(key: &str, name: &str) -> Step {
 }
 
 fn drop_function(function: &str) -> Step {
-    Step::new(format!("drop the function {function}"), format!("DROP FUNCTION {function}();"))
+    Step::new(format!("drop the function {function}"), format!("DROP FUNCTION {function};"))
 }
 
 /// How a table is captured, and what its rows will be.
@@ -209,20 +223,21 @@ fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Desc
     };
     let number = |name: &String| table.columns.iter().find(|column| column.described.name == *name).map(|column| column.number);
     let columns = Columns {
-        table: table.oid,
         list: columns.iter().map(column).collect(),
         identity: wanted.primary_keys.iter().filter_map(number).collect(),
         every,
     };
-    let partitions = (table.kind == 'p').then(|| table.partitions.iter().map(|(key, _)| key.clone()).collect());
-    let capture =
-        Capture { schema: table.schema.clone(), table: table.name.clone(), key: table.key.clone(), mode: mode(table), columns, partitions };
+    let partitions = (table.kind == 'p').then(|| table.partitions.iter().map(|partition| partition.key.clone()).collect());
+    let capture = Capture {
+        table_oid: table.oid,
+        schema: table.schema.clone(),
+        table: table.name.clone(),
+        key: table.key.clone(),
+        columns,
+        is_partition: table.is_partition,
+        partitions,
+    };
     Ok((capture, description))
-}
-
-/// See `postgres::trigger`.
-const fn mode(table: &Table) -> Mode {
-    if table.kind == 'p' || table.is_child || table.subscribed { Mode::Row } else { Mode::Statement }
 }
 
 /// Events under one version must all be read alike. The version is that of the
@@ -253,16 +268,14 @@ impl std::fmt::Display for Event {
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
             Self::Truncate => "TRUNCATE",
-            Self::Row => "changes of rows",
             Self::Begin => "the start of TRUNCATE",
             Self::Partition => "TRUNCATE of a partition",
         })
     }
 }
 
-/// Brings what belongs to a set to the version of `scope`: as `prepare` and
-/// `capture` would leave it.
-pub fn refresh(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, facts: &Facts) -> Result<Vec<Step>> {
+/// Makes ready what belongs to a set for [`capture`] in the version of `scope`.
+pub fn refresh(scope: &Scope<'_>, facts: &Facts) -> Result<Vec<Step>> {
     let Some((node, owner, _)) = facts.managed.as_ref().and_then(|managed| managed.node.as_ref()) else {
         return Err(Error::stop(format!("the database does not know the set {:?}; drop it with --force and create it again", scope.set)));
     };
@@ -280,6 +293,8 @@ pub fn refresh(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
     if facts.queue.is_none() {
         steps.push(Step::new("create the queue, which is gone", schema::create_queue(scope.cluster, scope.set)));
     }
-    steps.extend(capture(scope, configuration, facts, facts.queue.as_ref().map(|queue| queue.id))?);
+    if facts.queue.as_ref().is_none_or(|queue| queue.view.is_none()) {
+        steps.push(create_view(scope));
+    }
     Ok(steps)
 }

@@ -179,11 +179,23 @@ fn table(
             ),
         );
     }
-    for (partition, _) in found.partitions.iter().filter(|(_, owned)| !owned) {
-        problems.add(
-            format!("{field}.name"),
-            format!("the role {:?} does not own {partition}, a partition of {name}, which triggers need", facts.role),
-        );
+    for partition in &found.partitions {
+        let key = &partition.key;
+        if !partition.owned {
+            problems.add(
+                format!("{field}.name"),
+                format!("the role {:?} does not own {key}, a partition of {name}, which triggers need", facts.role),
+            );
+        }
+        if partition.hides_rows {
+            problems.add(
+                format!("{field}.name"),
+                format!(
+                    "row-level security hides rows of {key}, a partition of {name}, from the role {role:?}, so TRUNCATE of it could not be captured; run `ALTER TABLE {key} NO FORCE ROW LEVEL SECURITY` or `ALTER ROLE {role:?} BYPASSRLS`",
+                    role = facts.role
+                ),
+            );
+        }
     }
     for (schema, table) in &found.ancestors {
         if configuration.tables.iter().any(|other| other.schema() == schema && other.name == *table) {
@@ -218,9 +230,6 @@ fn unsupported(table: &Table) -> Option<&'static str> {
         {
             Some("belongs to the system, or to the queue itself")
         }
-        ('r', _) if table.has_children => Some(
-            "has tables that inherit from it: a write to one of them does not fire its triggers; capture those tables, each by its own name",
-        ),
         ('r' | 'p', _) => None,
         _ => Some("is of a kind that has no rows"),
     }
@@ -306,9 +315,6 @@ mod tests {
             kind: 'r',
             persistence: 'p',
             is_partition: false,
-            is_child: false,
-            has_children: false,
-            subscribed: false,
             owned: true,
             ancestors: Vec::new(),
             partitions: Vec::new(),
@@ -351,12 +357,10 @@ mod tests {
     fn all_problems_of_tables_are_found_at_once() {
         let mut view = table("view");
         view.kind = 'v';
-        let mut parent = table("parent");
-        parent.has_children = true;
         let mut leaf = table("leaf");
         leaf.ancestors = vec![("public".to_owned(), "accounts".to_owned())];
         leaf.owned = false;
-        let facts = facts(vec![table("accounts"), view, parent, leaf]);
+        let facts = facts(vec![table("accounts"), view, leaf]);
         expect![[r#"
             tables[0].primary_keys[0]: public.accounts has no column "ID"; did you mean "id"?
             tables[0].columns[1]: the column "note" is given twice
@@ -364,11 +368,10 @@ mod tests {
             tables[1].name: the table public.acounts does not exist; did you mean "accounts"?
             tables[2]: the table public.accounts is given twice
             tables[3].name: public.view is a view: its rows belong to other tables, capture those
-            tables[4].name: public.parent has tables that inherit from it: a write to one of them does not fire its triggers; capture those tables, each by its own name
-            tables[5].name: the role "app" does not own public.leaf, which triggers need; connect as its owner, or run `GRANT` of the owner's role to it
-            tables[5].name: public.leaf is a partition of public.accounts, which the set has already
-            tables[5].primary_keys: nothing keeps two rows of public.leaf from having the same other; unique are: id
-            tables[6].name: the table pubic.accounts does not exist, nor is there any table in its schema; did you mean "public"?
+            tables[4].name: the role "app" does not own public.leaf, which triggers need; connect as its owner, or run `GRANT` of the owner's role to it
+            tables[4].name: public.leaf is a partition of public.accounts, which the set has already
+            tables[4].primary_keys: nothing keeps two rows of public.leaf from having the same other; unique are: id
+            tables[5].name: the table pubic.accounts does not exist, nor is there any table in its schema; did you mean "public"?
         "#]]
         .assert_eq(&found(
             vec![
@@ -376,7 +379,6 @@ mod tests {
                 wanted("acounts", &["id"], &[]),
                 wanted("accounts", &["id"], &[]),
                 wanted("view", &["id"], &[]),
-                wanted("parent", &["id"], &[]),
                 wanted("leaf", &["other"], &[]),
                 TableConfiguration { schema: Some("pubic".to_owned()), ..wanted("accounts", &["id"], &[]) },
             ],
@@ -419,7 +421,7 @@ mod tests {
         .assert_eq(&found(tables(), &bare));
         let mut copied = facts(vec![table("a")]);
         copied.pgq = Some(Pgq { may_use: false });
-        copied.queue = Some(Queue { id: 1, tables: 3, consumers: Vec::new() });
+        copied.queue = Some(Queue { id: 1, tables: 3, consumers: Vec::new(), view: None });
         let node = uuid::Uuid::nil();
         copied.managed = Some(Managed { may_use: true, node: Some((node, "id".to_owned(), "0.1.0".to_owned())), ..Managed::default() });
         expect![[r#"

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::fault::Fault;
+
 /// A queue as it is at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Backlog {
     /// Of its tables on disk, with their indexes, read events that are still there too.
     pub bytes: u64,
     pub consumers: Vec<Consumer>,
-    /// The set's tables that have lost their triggers, as SQL names them.
-    pub uncaptured: Vec<String>,
+    /// What is wrong with the set's triggers.
+    pub faults: Vec<Fault>,
 }
 
 /// Who reads the queue, and what it has before it.
@@ -68,17 +70,6 @@ impl Backlog {
         (join != " ").then(|| format!("{text}: {}", self.remedy(queue)))
     }
 
-    /// Which tables are not captured, and what to do.
-    #[must_use]
-    pub fn loss(&self) -> Option<String> {
-        let tables = self.uncaptured.join(", ");
-        (!tables.is_empty()).then(|| {
-            format!(
-                "changes of {tables} are not captured: no table of that name has all of the set's triggers, since it was dropped, renamed or replaced by another, or the triggers were disabled; run `set update`, with the same configuration unless it has to change, and bootstrap the targets again, since they miss what was changed before"
-            )
-        })
-    }
-
     fn remedy(&self, queue: &str) -> String {
         let Some(Consumer { name, unread_events, lag_seconds, relay }) = self.slowest() else {
             return "it has no consumer, so its events are lost with the next rotation: drop the set and create it again".to_owned();
@@ -120,7 +111,7 @@ mod tests {
     #[test]
     fn too_much_is_said_with_the_slowest_consumer() {
         let mut backlog =
-            Backlog { bytes: 3 << 30, consumers: vec![consumer("default", 5, 2.0), consumer("other", 7, 3600.0)], uncaptured: Vec::new() };
+            Backlog { bytes: 3 << 30, consumers: vec![consumer("default", 5, 2.0), consumer("other", 7, 3600.0)], faults: Vec::new() };
         let bounds = |bytes_max, lag_max| Bounds { bytes_max, lag_max };
         assert_eq!(backlog.excess("q", Bounds::default()), None);
         assert_eq!(backlog.excess("q", bounds(Some(3 << 30), Some(Duration::from_secs(3600)))), None);

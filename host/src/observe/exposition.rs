@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use serde_json::{Value, json};
 
 use super::{Facts, State};
+use super::fault;
 
 /// Nobody reads more of an error.
 const ERROR_CHARACTERS_MAX: usize = 1000;
@@ -68,7 +69,7 @@ impl Facts {
         }
         if let Some(queue) = &self.queue {
             text.metric("queue_bytes", "gauge", "What the queue's tables take on disk.", queue.bytes);
-            text.metric("tables_uncaptured", "gauge", "How many of the set's tables have lost their triggers.", queue.uncaptured.len());
+            text.metric("tables_uncaptured", "gauge", "How many of the set's tables have triggers that are not as they have to be, or none.", fault::tables(&queue.faults).len());
             text.family("queue_unread_events", "gauge", "About how many events the consumer has not read.");
             for consumer in &queue.consumers {
                 text.labelled("queue_unread_events", "consumer", &consumer.name, consumer.unread_events);
@@ -140,7 +141,7 @@ mod tests {
             (facts.batches, facts.mutations, facts.bytes) = (3, 40, 500);
             facts.last = Some(Last { tick: 7, ready_us: 1_500_000, lag_seconds: 0.25 });
             let consumer = Consumer { name: "a\"\\\nb".to_owned(), unread_events: 9, lag_seconds: 1.5, relay: None };
-            facts.queue = Some(Backlog { bytes: 8192, consumers: vec![consumer], uncaptured: vec!["public.a".to_owned()] });
+            facts.queue = Some(Backlog { bytes: 8192, consumers: vec![consumer], faults: vec![fault::Fault::read("public.a", "t", "disabled")] });
         });
         let text = status.facts().metrics();
         for line in [

@@ -3,6 +3,7 @@
 
 pub mod backlog;
 mod exposition;
+pub mod fault;
 pub mod server;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! What a database says of itself, for plans and validation: one reading, a few
 //! queries, whatever the number of tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use tokio_postgres::error::SqlState;
@@ -16,6 +16,7 @@ use super::quote;
 use super::trigger;
 use crate::cluster::name;
 use crate::error::{Error, Result};
+use crate::observe::fault::Fault;
 
 /// How many tables are read for "did you mean".
 const KNOWN_MAX: i64 = 10_000;
@@ -39,12 +40,14 @@ pub struct Facts {
     pub queue: Option<Queue>,
     /// Tables that have triggers of the set, by their key.
     pub captured: BTreeMap<String, Captured>,
-    /// The functions of the set, as `trigger::function_path` names them.
+    /// The functions of the set, as `trigger::function_signature` names them.
     pub functions: Vec<String>,
     /// The tables that were asked for and exist.
     pub tables: Vec<Table>,
     /// Schema and name of every table, for advice.
     pub known: Vec<(String, String)>,
+    /// What is wrong with the set's triggers.
+    pub faults: Vec<Fault>,
     /// Of transactions that are prepared at a time; 0: none may be.
     pub prepared_max: i32,
 }
@@ -59,6 +62,8 @@ pub struct Pgq {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Managed {
     pub may_use: bool,
+    /// The schema has records of the triggers of sets, as those of this version have.
+    pub records: bool,
     /// Node, cluster id and version; `None`: the schema is there, but empty.
     pub node: Option<(Uuid, String, String)>,
     /// The stored system identifier and database are those of this server.
@@ -76,12 +81,14 @@ pub struct Queue {
     pub id: i32,
     pub tables: i32,
     pub consumers: Vec<String>,
+    /// `pg_class.oid` of the view that the set's triggers write through.
+    pub view: Option<Oid>,
 }
 
 /// A table with triggers of the set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captured {
-    /// Name, and the name of the function if the trigger fires always; those
+    /// Name, and the name of the function if the trigger is as it has to be; those
     /// on clones in partitions are not listed.
     pub triggers: BTreeMap<String, Option<String>>,
 }
@@ -97,19 +104,21 @@ pub struct Table {
     pub kind: char,
     pub persistence: char,
     pub is_partition: bool,
-    /// Inherits from other tables: partitions do too.
-    pub is_child: bool,
-    pub has_children: bool,
-    /// A subscription writes to it.
-    pub subscribed: bool,
     pub owned: bool,
     /// The partitioned tables above it: schema and name.
     pub ancestors: Vec<(String, String)>,
-    /// The tables below a partitioned table that hold its rows, by their keys, and
-    /// whether the role owns them.
-    pub partitions: Vec<(String, bool)>,
+    /// The tables below a partitioned table that hold its rows.
+    pub partitions: Vec<Partition>,
     pub columns: Vec<Column>,
     pub unique: Vec<Unique>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    pub key: String,
+    pub owned: bool,
+    /// Row-level security hides rows of it from the role.
+    pub hides_rows: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,9 +162,13 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
             id: row.get(0),
             tables: row.get(1),
             consumers: row.get(2),
+            view: None,
         });
     }
-    let schema = name::schema(cluster);
+    let (schema, capture_schema) = (name::schema(cluster), name::capture_schema(cluster));
+    if let Some(queue) = &mut facts.queue {
+        queue.view = client.query_one(VIEW, &[&capture_schema, &set]).await.map_err(reading)?.get(0);
+    }
     let exists: bool = client
         .query_one("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL", &[&schema])
         .await
@@ -165,21 +178,35 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         facts.managed = Some(managed(client, &schema, set).await?);
     }
     let comment = trigger::comment(set);
-    for row in client.query(CAPTURED, &[&schema, &comment]).await.map_err(reading)? {
-        facts.captured.entry(row.get(0)).or_default().triggers.insert(row.get(1), row.get(2));
+    let schemas = [&schema, &capture_schema];
+    let (records, faults) = match facts.managed.as_ref().is_some_and(|managed| managed.records) {
+        true => faults(client, cluster, set).await.map_err(|error| explain(&error).context("cannot look at the set's triggers"))?,
+        false => (BTreeSet::new(), Vec::new()),
+    };
+    facts.faults = faults;
+    for row in client.query(CAPTURED, &[&schemas.as_slice(), &comment]).await.map_err(reading)? {
+        let (oid, function): (Oid, String) = (row.get(2), row.get(3));
+        facts.captured.entry(row.get(0)).or_default().triggers.insert(row.get(1), records.contains(&oid).then_some(function));
     }
     facts.functions = client
-        .query(FUNCTIONS, &[&schema, &comment])
+        .query(FUNCTIONS, &[&schemas.as_slice(), &comment])
         .await
         .map_err(reading)?
         .iter()
-        .map(|row| format!("{}.{}", quote(row.get(0)), quote(row.get(1))))
+        .map(|row| format!("{}.{}({})", quote(row.get(0)), quote(row.get(1)), row.get::<_, &str>(2)))
         .collect();
     if let Some(configuration) = configuration {
         facts.tables = tables(client, configuration).await?;
         facts.known = client.query(KNOWN, &[&KNOWN_MAX]).await.map_err(reading)?.iter().map(|row| (row.get(0), row.get(1))).collect();
     }
     Ok(facts)
+}
+
+/// The set's triggers that are as they have to be, and what is wrong with the others.
+async fn faults(client: &Client, cluster: &str, set: &str) -> std::result::Result<(BTreeSet<Oid>, Vec<Fault>), tokio_postgres::Error> {
+    let records = client.query(&trigger::shared::intact(cluster), &[&set]).await?.iter().map(|row| row.get(0)).collect();
+    let faults = client.query(&trigger::shared::faults(cluster), &[&set]).await?;
+    Ok((records, faults.iter().map(|row| Fault::read(row.get(0), row.get(1), row.get(2))).collect()))
 }
 
 async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
@@ -204,6 +231,11 @@ async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
             )));
         }
     }
+    managed.records = client
+        .query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL AND pg_catalog.to_regclass($2) IS NOT NULL", &[&format!("{quoted}.captured"), &format!("{quoted}.capturing")])
+        .await
+        .map_err(reading)?
+        .get(0);
     let node = format!(
         "SELECT c.node, c.cluster, c.version, c.system_identifier = s.system_identifier AND c.database_oid = d.oid
          FROM {quoted}.configuration c, pg_catalog.pg_control_system() s, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"
@@ -261,7 +293,7 @@ async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) ->
     }
     for row in client.query(PARTITIONS, &[&oids]).await.map_err(reading)? {
         if let Some(table) = tables.get_mut(&row.get(0)) {
-            table.partitions.push((row.get(1), row.get(2)));
+            table.partitions.push(Partition { key: row.get(1), owned: row.get(2), hides_rows: row.get(3) });
         }
     }
     Ok(tables.into_values().collect())
@@ -277,10 +309,7 @@ fn table(row: &Row) -> Table {
         kind: letter(4),
         persistence: letter(5),
         is_partition: row.get(6),
-        is_child: row.get(7),
-        has_children: row.get(8),
-        subscribed: row.get(9),
-        owned: row.get(10),
+        owned: row.get(7),
         ancestors: Vec::new(),
         partitions: Vec::new(),
         columns: Vec::new(),
@@ -316,45 +345,45 @@ SELECT q.queue_id, q.queue_ntables,
        ARRAY(SELECT c.co_name FROM pgq.subscription s JOIN pgq.consumer c ON c.co_id = s.sub_consumer WHERE s.sub_queue = q.queue_id ORDER BY 1)
 FROM pgq.queue q WHERE q.queue_name = $1";
 
-/// A clone of a trigger on a partition goes with the trigger it was cloned from.
+/// A clone of a trigger on a partition goes with the trigger it was cloned from. A
+/// trigger depends on the function that it executes, and on those in its condition.
 const CAPTURED: &str = "\
-SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), t.tgname::text,
-       CASE WHEN t.tgenabled = 'A' THEN p.proname::text END
-FROM pg_catalog.pg_trigger t
-JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), t.tgname::text, t.oid, p.proname::text
+FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+JOIN pg_catalog.pg_trigger t ON t.oid = d.objid
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE pn.nspname = $1 AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 AND NOT t.tgisinternal AND t.tgparentid = 0
+WHERE pn.nspname = ANY ($1) AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 AND NOT t.tgisinternal AND t.tgparentid = 0
 ORDER BY 1, 2";
 
 const FUNCTIONS: &str = "\
-SELECT n.nspname::text, p.proname::text
+SELECT n.nspname::text, p.proname::text, pg_catalog.oidvectortypes(p.proargtypes)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = $1 AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 ORDER BY 2";
+WHERE n.nspname = ANY ($1) AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 ORDER BY 2";
+
+const VIEW: &str = "\
+SELECT (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'v')";
 
 const KNOWN: &str = "\
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname <> 'pgq' AND n.nspname !~ '^(pg_|pgshovel_)'
+WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname <> 'pgq' AND n.nspname !~ '^(pg_|pgshovel[_:])'
 ORDER BY 1, 2 LIMIT $1";
 
 const TABLES: &str = "\
 SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
        c.relkind, c.relpersistence, c.relispartition,
-       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
-       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
-       EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = c.oid),
        pg_catalog.pg_has_role(c.relowner, 'USAGE')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind NOT IN ('i', 'I', 'S', 't')
   AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))";
 
 /// Of a type `t`: `row_to_json` prints it as its own text output, or in a way that is
-/// turned back exactly: built-in scalars, and enums that have no cast to json of
-/// their own. The trigger functions ask the same where a table was altered.
-pub const JSON_IS_EXACT: &str = "t.typtype = 'b' AND t.oid < 16384 AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) \
-    OR t.typtype IN ('r', 'm') AND t.oid < 16384 \
-    OR t.typtype = 'e' AND NOT EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = 114)";
+/// turned back exactly: built-in scalars. Of a type of the user it would look for a cast
+/// to json, and call its function. `trigger::shared` asks the same where a table was altered.
+pub const JSON_IS_EXACT: &str = "t.oid < 16384 AND (t.typtype = 'b' AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm'))";
 
 /// Before and behind [`JSON_IS_EXACT`].
 const COLUMNS: [&str; 2] = [
@@ -387,7 +416,8 @@ JOIN pg_catalog.pg_class c ON c.oid = above.parent JOIN pg_catalog.pg_namespace 
 WHERE c.relkind = 'p' ORDER BY 1, 2, 3";
 
 const PARTITIONS: &str = "\
-SELECT p.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE')
+SELECT p.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+       pg_catalog.row_security_active(c.oid)
 FROM pg_catalog.pg_class p, pg_catalog.pg_partition_tree(p.oid) t
 JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE p.oid = ANY ($1) AND p.relkind = 'p' AND c.relkind = 'r' ORDER BY 1, 2";

@@ -1,6 +1,7 @@
 //! The cluster's own schema in each of its databases, and its PgQ queues, as
 //! SQL. Pure.
 
+use super::trigger::shared;
 use super::{literal, quote};
 use crate::cluster::name;
 
@@ -96,11 +97,11 @@ pub fn lock(cluster: &str) -> String {
     format!("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({}, 0));", literal(&format!("pgshovel:{cluster}")))
 }
 
-/// The schema, its tables and its function, as far as they are missing.
+/// The schema, its tables, and what capturing functions share, as far as they are missing.
 #[must_use]
 pub fn create(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
-    let columns = create_columns(cluster);
+    let shared = shared::create(cluster);
     format!(
         "CREATE SCHEMA IF NOT EXISTS {schema};
 COMMENT ON SCHEMA {schema} IS 'pgshovel: what the cluster manages in this database';
@@ -131,68 +132,14 @@ CREATE TABLE IF NOT EXISTS {schema}.relations (
 COMMENT ON TABLE {schema}.configuration IS 'Which node this database is, and what tells it from a clone.';
 COMMENT ON TABLE {schema}.sets IS 'The sets captured here: version of the configuration, and the change that made them so.';
 COMMENT ON TABLE {schema}.relations IS 'What the events of each version of a set mean. Old versions stay, since events may refer to them.';
-{columns}"
-    )
-}
-
-/// The function that the capturing functions ask for a table's columns, with their
-/// role: number, name, `pg_type.oid` and type as `format_type` writes it. Locks no table.
-#[must_use]
-pub fn columns(cluster: &str) -> String {
-    format!("{}.columns", quote(&name::schema(cluster)))
-}
-
-/// Whether the transaction that changed a row has rolled back, by the row's `xmax`, which
-/// is not zero: 32 bits of an id that may be younger than the snapshot.
-#[must_use]
-pub fn unchanged(xmax: &str) -> String {
-    let ahead = format!("(({xmax}::text::bigint - txid_snapshot_xmax(txid_current_snapshot()) + 2147483648) & 4294967295) - 2147483648");
-    format!("pg_xact_status((txid_snapshot_xmax(txid_current_snapshot()) + {ahead})::text::xid8) IS NOT DISTINCT FROM 'aborted'")
-}
-
-/// In REPEATABLE READ a query sees the catalog as it was when the transaction began,
-/// and ALTER TABLE may have come in between. So the function asks what needs no
-/// snapshot: names by their number, and the planner for the row type of the table, whose
-/// constants it prints with their types, modifiers and all.
-fn create_columns(cluster: &str) -> String {
-    let function = columns(cluster);
-    format!(
-        "CREATE OR REPLACE FUNCTION {function}(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, type text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
-DECLARE
-  names text[];
-  plan json;
-  i int := 1;
-BEGIN
-  IF current_setting('transaction_isolation') = 'read committed' THEN
-    RETURN QUERY SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
-      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
-    RETURN;
-  END IF;
-  EXECUTE format('SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (NULL::%s).*) r)', relation::regclass) INTO names;
-  EXECUTE format('EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (NULL::%s).*', relation::regclass) INTO plan;
-  FOR number IN 1 .. 1600 LOOP
-    EXIT WHEN i > cardinality(names);
-    attname := (pg_identify_object_as_address('pg_class'::regclass, relation, number)).object_names[3];
-    -- One that was dropped has a name too.
-    CONTINUE WHEN attname IS DISTINCT FROM names[i];
-    attnum := number;
-    EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
-    type := substring(plan #>> ARRAY['0', 'Plan', 'Output', (i - 1)::text] FROM '^NULL::(.*?)( COLLATE ((\"([^\"]|\"\")*\"|[a-z0-9_]+)\\.?)+)?$');
-    type := coalesce(type, format_type(atttypid, -1));
-    i := i + 1;
-    RETURN NEXT;
-  END LOOP;
-END
-$function$;
-COMMENT ON FUNCTION {function}(oid) IS 'The columns of a table as they are, whatever snapshot the transaction has.';"
+{shared}"
     )
 }
 
 /// Removes all of it.
 #[must_use]
 pub fn drop(cluster: &str) -> String {
-    format!("DROP SCHEMA {} CASCADE;", quote(&name::schema(cluster)))
+    format!("{}\nDROP SCHEMA {} CASCADE;", shared::drop(cluster), quote(&name::schema(cluster)))
 }
 
 /// Who the database is, and the version that its objects are of. Replaces what
@@ -235,7 +182,7 @@ ON CONFLICT (name) DO UPDATE SET version = excluded.version, change = excluded.c
 #[must_use]
 pub fn forget_set(cluster: &str, set: &str) -> String {
     let (schema, set) = (quote(&name::schema(cluster)), literal(set));
-    format!("DELETE FROM {schema}.relations WHERE set = {set};\nDELETE FROM {schema}.sets WHERE name = {set};")
+    format!("DELETE FROM {schema}.captured WHERE set = {set};\nDELETE FROM {schema}.relations WHERE set = {set};\nDELETE FROM {schema}.sets WHERE name = {set};")
 }
 
 /// Creates the queue with its consumer. Ticks are the relay's to make; these
@@ -257,10 +204,17 @@ SELECT pgq.register_consumer({queue}, {consumer});",
     )
 }
 
-/// Drops the queue with all its consumers.
+/// Creates the view that the set's triggers insert events through: see `queue::keeper`.
+#[must_use]
+pub fn create_view(cluster: &str, set: &str) -> String {
+    format!("SELECT {}({});", shared::switch(cluster), literal(set))
+}
+
+/// Drops the queue with all its consumers, and the view, which keeps others from that.
 #[must_use]
 pub fn drop_queue(cluster: &str, set: &str) -> String {
-    format!("SELECT pgq.drop_queue({}, true);", literal(&name::queue(cluster, set)))
+    let view = format!("{}.{}", quote(&name::capture_schema(cluster)), quote(set));
+    format!("DROP VIEW IF EXISTS {view};\nSELECT pgq.drop_queue({}, true);", literal(&name::queue(cluster, set)))
 }
 
 /// A table's rows under a version, for `relations`.

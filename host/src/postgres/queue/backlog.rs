@@ -10,8 +10,9 @@ use tokio_postgres::Client;
 use super::{Settings, answer, session, sql};
 use crate::error::{Error, Next, Result};
 use crate::observe::backlog::{Backlog, Bounds, Consumer};
+use crate::observe::fault::{self, Fault};
 use crate::postgres::connect::Session;
-use crate::postgres::trigger::{Event, trigger_name};
+use crate::postgres::trigger::shared;
 
 /// How often a standby looks at the queue that another relay should read.
 pub const STANDBY_EVERY: Duration = Duration::from_secs(60);
@@ -48,17 +49,9 @@ pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> 
         let relay = answer(client.query_opt(sql::LOCKED_BY, &[&key])).await?.map(|row| row.get(1));
         consumers.push(Consumer { name, unread_events, lag_seconds: oldest.unwrap_or(0.0), relay });
     }
-    let uncaptured = uncaptured(client, cluster, set).await?;
-    Ok(Backlog { bytes: u64::try_from(bytes).unwrap_or(0), consumers, uncaptured })
-}
-
-/// Of a table that is captured statement by statement, or row by row.
-async fn uncaptured(client: &Client, cluster: &str, set: &str) -> Result<Vec<String>> {
-    let names = |events: &[Event]| events.iter().map(|event| trigger_name(cluster, set, *event)).collect::<Vec<_>>();
-    let statement = names(&[Event::Insert, Event::Update, Event::Delete, Event::Truncate]);
-    let row = names(&[Event::Row, Event::Truncate]);
-    let rows = answer(client.query(&sql::uncaptured(cluster), &[&set, &statement, &row])).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let faults = answer(client.query(&shared::faults(cluster), &[&set])).await?;
+    let faults = faults.iter().map(|row| Fault::read(row.get(0), row.get(1), row.get(2))).collect();
+    Ok(Backlog { bytes: u64::try_from(bytes).unwrap_or(0), consumers, faults })
 }
 
 /// How many seconds old the first event is that `snapshot` does not see, in the table
@@ -74,7 +67,7 @@ async fn oldest(client: &Client, events: &str, snapshot: &str, tick_age: f64) ->
 /// Looks at the queue again and again, tells the relay's status, and warns of a queue
 /// that takes too much. What fails is told by whatever else needs the database.
 pub async fn follow(settings: Arc<Settings>, every: Duration) -> Infallible {
-    let mut reporter = Reporter { settings, session: None, warned: None, lost: None };
+    let mut reporter = Reporter { settings, session: None, warned: None, faults: None };
     loop {
         if let Err(error) = reporter.report().await {
             tracing::debug!(set = %reporter.settings.set, %error, "the queue cannot be looked at");
@@ -88,8 +81,8 @@ struct Reporter {
     settings: Arc<Settings>,
     session: Option<Session>,
     warned: Option<Instant>,
-    /// When it was said that tables are not captured, and which.
-    lost: Option<(Instant, Vec<String>)>,
+    /// When it was said what is wrong with the triggers, and what.
+    faults: Option<(Instant, Vec<Fault>)>,
 }
 
 impl Reporter {
@@ -113,14 +106,15 @@ impl Reporter {
             Some(_) => {}
             None => self.warned = None,
         }
-        let is_said = |tables: &Vec<String>, said: &Instant| *tables == backlog.uncaptured && said.elapsed() < WARN_EVERY;
-        match backlog.loss() {
-            Some(loss) if self.lost.as_ref().is_none_or(|(said, tables)| !is_said(tables, said)) => {
-                tracing::error!(%set, "{loss}");
-                self.lost = Some((Instant::now(), backlog.uncaptured.clone()));
+        let is_said = |(at, faults): &(Instant, Vec<Fault>)| *faults == backlog.faults && at.elapsed() < WARN_EVERY;
+        match fault::report(&backlog.faults) {
+            Some(report) if !self.faults.as_ref().is_some_and(is_said) => {
+                tracing::error!(%set, "{report}");
+                self.faults = Some((Instant::now(), backlog.faults.clone()));
             }
             Some(_) => {}
-            None => self.lost = None,
+            None if self.faults.take().is_some() => tracing::info!(%set, "all triggers of the set are as they have to be again"),
+            None => {}
         }
         status.update(|facts| facts.queue = Some(backlog));
         Ok(())

@@ -4,7 +4,7 @@
 //! Never in the way of the loop: what fails here is logged and tried again, and
 //! a relay whose role may do neither still relays what others tick.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,21 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Row, Statement};
 
 use super::tick::{self, Reading};
+use super::partitions::{self, Late};
 use super::{Abort, Settings, answer, backlog, session, sql};
 use crate::backoff::Backoff;
-use crate::cluster::name;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;
-use crate::postgres::trigger::{Event, LATE_PARTITIONS, trigger_name, watch_partition};
+use crate::postgres::trigger::{Event, shared, trigger_name, watch_partition};
 
 /// How often the queue is looked at: the most that a tick comes late.
 const POLL: Duration = Duration::from_millis(80);
 
 /// How often to look whether the queue is still the relays' own, and a rotation due.
 const SURVEY: Duration = Duration::from_secs(10);
+
+/// How long after a rotation that had to give way to writers the next try comes.
+const ROTATION_RETRY: Duration = Duration::from_secs(30);
 
 /// The tasks; they end with this.
 #[derive(Debug)]
@@ -82,6 +85,10 @@ struct Watch<'a> {
     first: bool,
     /// Partitions that cannot be captured, and were told of.
     unwatched: HashSet<String>,
+    /// About how many rows the partitions have, by their names.
+    rows: HashMap<String, f64>,
+    /// When a rotation that is due had to wait.
+    rotated: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
@@ -91,8 +98,9 @@ impl<'a> Watch<'a> {
         let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
         let reads = answer(session.prepare(sql::READING)).await?;
         let rotates = may_own && sees && !settings.rotation_period.is_zero();
-        let (queue, unwatched) = (settings.queue(), HashSet::new());
-        let watch = Self { settings, queue, session, reads, may_own, rotates, surveyed: None, first: false, unwatched };
+        let queue = settings.queue();
+        let (unwatched, rows) = (HashSet::new(), HashMap::new());
+        let watch = Self { settings, queue, session, reads, may_own, rotates, surveyed: None, first: false, unwatched, rows, rotated: None };
         watch.announce(sees).await?;
         if may_own {
             answer(watch.session.query(sql::DRAW_FIRST, &[&watch.queue])).await?;
@@ -189,14 +197,14 @@ impl<'a> Watch<'a> {
         if self.rotates { self.rotate().await } else { Ok(()) }
     }
 
-    /// See [`LATE_PARTITIONS`]. Until then TRUNCATE of such a partition alone is missed.
+    /// Looks which partitions come and go. Until one is watched, TRUNCATE of it alone is missed.
     async fn watch_partitions(&mut self) -> Result<()> {
         let Settings { cluster, set, .. } = self.settings;
-        let [begin, partition] = [Event::Begin, Event::Partition].map(|event| trigger_name(cluster, set, event));
-        for row in answer(self.session.query(LATE_PARTITIONS, &[&begin, &partition, &name::schema(cluster)])).await? {
-            let (table, function): (String, String) = (row.get(0), row.get(1));
-            match self.watch_partition(&table, &function).await {
-                Ok(()) => tracing::info!(%set, table, "a partition that was attached is captured"),
+        for row in answer(self.session.query(&partitions::late(cluster), &[&set])).await? {
+            let late = Late { table: row.get(0), function: row.get(1), whole: row.get(2), rows: row.get(3) };
+            let table = &late.table;
+            match self.watch_partition(&late).await {
+                Ok(()) => partitions::say_attached(set, &late),
                 Err(error) if self.session.is_closed() => return Err(error),
                 // It is locked: at the next time.
                 Err(error) if error.next == Next::Retry => tracing::debug!(%set, table, %error, "a partition is not captured yet"),
@@ -206,36 +214,74 @@ impl<'a> Watch<'a> {
                 Err(_) => {}
             }
         }
+        for row in answer(self.session.query(&partitions::departed(cluster), &[&set])).await? {
+            let (table, present, rows): (String, bool, Option<f64>) = (row.get(0), row.get(1), row.get(2));
+            partitions::say_departed(set, &table, present, rows.or_else(|| self.rows.get(&table).copied()));
+            answer(self.session.execute(&partitions::forget(cluster), &[set, &table])).await?;
+        }
+        self.rows = answer(self.session.query(&partitions::sizes(cluster), &[&set])).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
         Ok(())
     }
 
     /// Waits for no lock, since ticks wait meanwhile.
-    async fn watch_partition(&mut self, table: &str, function: &str) -> Result<()> {
+    async fn watch_partition(&mut self, late: &Late) -> Result<()> {
         let Settings { cluster, set, .. } = self.settings;
         let transaction = answer(self.session.transaction()).await?;
-        answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {table} IN SHARE ROW EXCLUSIVE MODE NOWAIT"))).await?;
-        answer(transaction.batch_execute(&watch_partition(cluster, set, table, function))).await?;
+        answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE NOWAIT", late.table))).await?;
+        let trigger = trigger_name(cluster, set, Event::Partition);
+        answer(transaction.batch_execute(&watch_partition(&trigger, &late.table, &late.function))).await?;
+        answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &trigger])).await?;
         answer(transaction.commit()).await
     }
 
-    /// The rotation's first step, or its second.
+    /// Empties the oldest of the queue's tables, and lets triggers write to it from now on,
+    /// when that is due. All in one transaction: the view that triggers write through is
+    /// replaced, for which PostgreSQL waits until every transaction is over that has
+    /// written to the table before. Ends what somebody else began by PgQ's own functions.
     async fn rotate(&mut self) -> Result<()> {
         let row = answer(self.session.query_one(sql::ROTATION, &[&self.queue])).await?;
-        let (half_done, age): (bool, f64) = (row.get(0), row.get(1));
-        if half_done {
-            if answer(self.session.execute(sql::ROTATED, &[&self.queue])).await? > 0 {
-                tracing::info!(set = %self.settings.set, "the queue's tables are rotated");
+        let (begun_elsewhere, age): (bool, f64) = (row.get(0), row.get(1));
+        if !begun_elsewhere && age < self.settings.rotation_period.as_secs_f64() {
+            return Ok(());
+        }
+        // Writers wait behind each try.
+        if self.rotated.is_some_and(|tried| tried.elapsed() < ROTATION_RETRY) {
+            return Ok(());
+        }
+        match self.switch(begun_elsewhere).await {
+            Ok(switched) => {
+                self.rotated = None;
+                if switched {
+                    tracing::info!(set = %self.settings.set, "the queue's tables are rotated");
+                }
+                Ok(())
             }
-            return Ok(());
+            // A transaction that has written to a table of the set is still open.
+            Err(error) if error.next == Next::Retry && !self.session.is_closed() => {
+                self.rotated = Some(Instant::now());
+                tracing::debug!(set = %self.settings.set, %error, "the queue's tables are not rotated yet");
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
-        if age < self.settings.rotation_period.as_secs_f64() {
-            return Ok(());
-        }
+    }
+
+    /// Whether triggers write to another table from now on.
+    async fn switch(&mut self, begun_elsewhere: bool) -> Result<bool> {
+        let Settings { cluster, set, .. } = self.settings;
         let transaction = answer(self.session.transaction()).await?;
-        answer(transaction.execute(sql::ROTATION_DUE, &[&self.queue])).await?;
-        answer(transaction.query_one(sql::ROTATE, &[&self.queue])).await?;
+        if !begun_elsewhere {
+            answer(transaction.execute(sql::ROTATION_DUE, &[&self.queue])).await?;
+            answer(transaction.query_one(sql::ROTATE, &[&self.queue])).await?;
+        }
+        let row = answer(transaction.query_one(&format!("SELECT {}($1)", shared::switch(cluster)), &[set])).await?;
+        let switched: bool = row.get(0);
+        if switched || begun_elsewhere {
+            answer(transaction.execute(sql::ROTATED, &[&self.queue])).await?;
+        }
         answer(transaction.execute(sql::OWN, &[&self.queue])).await?;
-        answer(transaction.commit()).await
+        answer(transaction.commit()).await?;
+        Ok(switched)
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod backlog;
 mod keeper;
 mod lane;
+mod partitions;
 mod reader;
 mod sql;
 mod tick;
@@ -100,9 +101,6 @@ pub struct Queue {
     reading: Reading,
     /// The last tick that a batch was finished at, and what was delivered by then.
     delivered: Option<(u64, Snapshot)>,
-    /// What the open batch has of events that were delivered before it, which happens
-    /// where two tick a queue.
-    repeats: Option<Snapshot>,
     ticked: Arc<Notify>,
     _keeper: Keeper,
 }
@@ -174,7 +172,6 @@ impl Queue {
             lane: Lane::open("queue reader")?,
             reading: Reading::Idle(None),
             delivered: None,
-            repeats: None,
             ticked,
             _keeper: keeper,
         })
@@ -193,7 +190,7 @@ impl Queue {
             }
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let task = Abort(self.lane.spawn(reader.read(pgq_id(batch.id)?, self.repeats.clone(), sender)));
+        let task = Abort(self.lane.spawn(reader.read(self.queue_id, batch.clone(), sender)));
         self.reading = Reading::Busy { batch: batch.id, chunks, task };
         Ok(())
     }
@@ -235,7 +232,6 @@ impl Queue {
         };
         let (mut start, mut end) = (self.tick(start_row)?, self.tick(end_row)?);
         let before = self.delivered_before(&start).await?;
-        self.repeats = (before != start.snapshot).then(|| before.clone());
         if !snapshot::contains(&end.snapshot, &before) {
             tracing::warn!(%queue, tick = end.id, "the tick sees less than the one before it, since two tick this queue: no event is relayed twice");
             end.snapshot = before.clone();

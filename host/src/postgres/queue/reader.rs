@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use proto::interfaces::common::Snapshot;
+use proto::batch::Batch;
 use proto::row::Mutation;
-use proto::snapshot::visible;
 use tokio::sync::mpsc;
 
 use super::{Settings, answer, session, sql};
@@ -48,27 +47,23 @@ impl Reader {
         Ok(Self { settings, session, control, decoder: Decoder::default() })
     }
 
-    /// Reads a batch into `chunks`, as fast as they are taken, without the events that
-    /// `delivered` sees. To be dropped after a failure.
-    pub async fn read(mut self: Box<Self>, batch: i64, delivered: Option<Snapshot>, chunks: mpsc::Sender<Chunk>) -> Box<Self> {
-        if let Err(error) = self.stream(batch, delivered.as_ref(), &chunks).await {
+    /// Reads a batch into `chunks`, as fast as they are taken. To be dropped after a failure.
+    pub async fn read(mut self: Box<Self>, queue: i32, batch: Batch, chunks: mpsc::Sender<Chunk>) -> Box<Self> {
+        if let Err(error) = self.stream(queue, &batch, &chunks).await {
             // Nobody listens: the batch was given up.
             let _ = chunks.send(Chunk::Failed(error)).await;
         }
         self
     }
 
-    async fn stream(&mut self, batch: i64, delivered: Option<&Snapshot>, chunks: &mpsc::Sender<Chunk>) -> Result<()> {
-        let row = answer(self.session.query_one(sql::BATCH, &[&batch])).await?;
-        let events = self.session.copy_out(&sql::copy(row.get(0))).await;
+    async fn stream(&mut self, queue: i32, batch: &Batch, chunks: &mpsc::Sender<Chunk>) -> Result<()> {
+        let events = self.session.copy_out(&sql::copy(queue, &batch.start.snapshot, &batch.end.snapshot)).await;
+        let batch = batch.id;
         let mut events = pin!(events.map_err(|error| reading(batch, &error))?);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while let Some(row) = events.next().await {
             let row: Bytes = row.map_err(|error| reading(batch, &error))?;
             let Some(event) = Event::parse(&row).map_err(stop)? else { break };
-            if delivered.is_some_and(|delivered| visible(delivered, event.transaction)) {
-                continue;
-            }
             chunk.push(self.decode(&event).await?);
             bytes += row.len();
             if bytes >= CHUNK_BYTES {
@@ -171,7 +166,7 @@ fn chunk_rows(last: usize) -> usize {
     last + last / 8
 }
 
-fn reading(batch: i64, error: &tokio_postgres::Error) -> Error {
+fn reading(batch: u64, error: &tokio_postgres::Error) -> Error {
     connect::explain(error).context(format!("cannot read batch {batch}"))
 }
 

@@ -1,5 +1,8 @@
 //! The statements that a relay sends to PgQ and PostgreSQL. Pure.
 
+use proto::interfaces::common::Snapshot;
+use proto::snapshot::{print, visible};
+
 use crate::cluster::name;
 use crate::postgres::{event, quote};
 
@@ -65,15 +68,29 @@ SELECT tick_snapshot::text FROM pgq.tick WHERE tick_queue = $1 AND tick_id <= $2
 /// $1 batch. 1: ended; 0: it was not open.
 pub const FINISH: &str = "SELECT pgq.finish_batch($1)";
 
-/// $1 batch.
-pub const BATCH: &str = "SELECT pgq.batch_event_sql($1)";
-
-/// Streams the events of a batch: `events` is what `pgq.batch_event_sql` says.
-/// Reading the function `pgq.get_batch_events` instead would take the server
-/// twice the time, and the first row would come when the last is read.
+/// Streams the events of a batch: those of transactions that `end` sees and `start` does
+/// not. `queue` is the queue's id.
+///
+/// All of the queue's tables are read, whichever of them PgQ calls the current one: an
+/// event is found in whatever table it is. As `pgq.batch_event_sql` does, transactions that
+/// were in progress at the start are looked for one by one, so that a long one does not make
+/// each batch read again what was delivered meanwhile.
 #[must_use]
-pub fn copy(events: &str) -> String {
-    format!("COPY (SELECT {} FROM ({events}) AS events ORDER BY ev_id) TO STDOUT (FORMAT binary)", event::COLUMNS)
+pub fn copy(queue: i32, start: &Snapshot, end: &Snapshot) -> String {
+    let columns = event::COLUMNS;
+    let since = |transaction: &u64| visible(end, *transaction);
+    let late: Vec<String> = start.active.iter().filter(|transaction| since(transaction)).map(u64::to_string).collect();
+    let late = match late.is_empty() {
+        true => String::new(),
+        false => format!("UNION ALL SELECT {columns} FROM pgq.event_{queue} WHERE ev_txid = ANY ('{{{}}}') ", late.join(",")),
+    };
+    format!(
+        "COPY (SELECT {columns} FROM pgq.event_{queue} WHERE ev_txid >= {from} AND ev_txid < {to} \
+         AND txid_visible_in_snapshot(ev_txid, '{end}') {late}ORDER BY ev_id) TO STDOUT (FORMAT binary)",
+        from = start.max,
+        to = end.max,
+        end = print(end),
+    )
 }
 
 /// What the rows of a table look like: $1 set, $2 version, $3 table.
@@ -154,18 +171,6 @@ SELECT c.co_name, t.tick_event_seq, t.tick_snapshot::text, extract(epoch FROM pg
   LEFT JOIN pgq.tick t ON t.tick_queue = q.queue_id AND t.tick_id = s.sub_last_tick
  WHERE q.queue_name = $1 ORDER BY c.co_name";
 
-/// The tables of the set $1 that have neither the triggers $2 nor the triggers $3, by name.
-#[must_use]
-pub fn uncaptured(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
-    format!(
-        "SELECT r.key FROM {schema}.sets s JOIN {schema}.relations r ON r.\"set\" = s.name AND r.version = s.version
-          CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(t.tgname::text) AS names FROM pg_catalog.pg_trigger t
-                               WHERE t.tgrelid = pg_catalog.to_regclass(r.key) AND t.tgenabled IN ('A', 'O')) t
-          WHERE s.name = $1 AND (t.names @> $2 OR t.names @> $3) IS NOT TRUE ORDER BY r.key"
-    )
-}
-
 /// How many seconds ago the oldest event was made that the snapshot $1 does not see:
 /// the first by transaction, for which there is an index. `events` is as [`SIZE`] says.
 #[must_use]
@@ -188,10 +193,9 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
 /// Makes the ticks and rotations of the queue $1 the relays' alone, whoever else
 /// calls PgQ's functions, its daemon too. `pgq.ticker()` passes over a queue with an
 /// external ticker, and `pgq.ticker(text)` refuses it. The rotation that
-/// `pgq.maint_operations` would begin is due in a century; the one that is under way
-/// is ended by `pgq.maint_rotate_tables_step2`, for all queues whose second step is
-/// NULL and too early: here a number stands for "not yet" (see [`ROTATED`]), with
-/// which PgQ reads both tables, and begins no other rotation, as with NULL.
+/// `pgq.maint_operations` would begin is due in a century; one that somebody began is
+/// ended by `pgq.maint_rotate_tables_step2`, for all queues whose second step is NULL:
+/// here a number stands for that, see [`ROTATION`].
 /// Changes what differs only.
 pub const OWN: &str = "
 UPDATE pgq.queue
@@ -214,8 +218,8 @@ pub const LEFT_ALONE: &str = "SELECT coalesce(queue_rotation_period > '1 year', 
 /// Whether other sessions' `backend_xmin` can be seen.
 pub const SEES_SNAPSHOTS: &str = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
 
-/// The queue's rotation: whether its second step is to come, and how many
-/// seconds ago its first step was. $1 queue, for which [`OWN`] was done.
+/// The queue's rotation: whether somebody began one by PgQ's own functions, and how many
+/// seconds ago the last one was. $1 queue, for which [`OWN`] was done.
 pub const ROTATION: &str = "
 SELECT queue_switch_step2 = 9223372036854775807, extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8
   FROM pgq.queue WHERE queue_name = $1";
@@ -223,27 +227,16 @@ SELECT queue_switch_step2 = 9223372036854775807, extract(epoch FROM pg_catalog.c
 /// Makes a rotation of the queue $1 due, for [`ROTATE`] in the same transaction.
 pub const ROTATION_DUE: &str = "UPDATE pgq.queue SET queue_rotation_period = '0' WHERE queue_name = $1";
 
-/// PgQ's first step: empties the oldest of the queue's tables and writes to it
-/// from now on, unless a consumer has not read it all. [`OWN`] has to follow in the
+/// PgQ's first step: empties the oldest of the queue's tables, and makes it the current
+/// one, unless a consumer has not read it all. [`ROTATED`] and [`OWN`] have to follow in the
 /// same transaction.
 pub const ROTATE: &str = "SELECT pgq.maint_rotate_tables_step1($1)";
 
-/// PgQ's second step, for the queue $1, and not before every snapshot is gone
-/// that the first step is invisible to: its transaction would still write to the
-/// table before, where nobody looks for it after this step.
-///
-/// `backend_xmin` has 32 bits of a transaction id: at or before the first step are
-/// the half of them that end with it. A prepared transaction has no snapshot, and has
-/// written all it will under an id from before this step, so both tables are read for it.
-/// What standbys and replication slots hold back is of no database's session: they write
-/// nothing, and are not waited for.
+/// PgQ's second step, for the queue $1. It says that no transaction with a later id
+/// writes to the table before: the view that triggers write through is replaced in this one.
 pub const ROTATED: &str = "
-UPDATE pgq.queue q SET queue_switch_step2 = pg_catalog.txid_current()
- WHERE q.queue_name = $1 AND q.queue_switch_step2 = 9223372036854775807
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
-                    WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
-                      AND a.backend_xmin IS NOT NULL
-                      AND ((q.queue_switch_step1 - a.backend_xmin::text::bigint) & 4294967295) < 2147483648)";
+UPDATE pgq.queue SET queue_switch_step2 = pg_catalog.txid_current()
+ WHERE queue_name = $1 AND coalesce(queue_switch_step2, 9223372036854775807) = 9223372036854775807";
 
 #[cfg(test)]
 mod tests {

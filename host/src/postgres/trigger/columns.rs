@@ -1,23 +1,19 @@
 //! Which columns a trigger writes into an event, and how.
 //!
 //! A version of a set's configuration says which columns a table has, of which
-//! types, and so what its events look like. Every function first looks whether
-//! that is still so. If not, it builds its statement anew from the columns that
-//! there are, and describes them in the event: whatever ALTER TABLE did, no write
-//! fails, and every event can be read as what it was when it was captured.
+//! types, and so what its events look like. Every function first asks whether
+//! that is still so. If not, `altered` in `shared.sql` builds a statement anew from the
+//! columns that there are, and describes them in the event: whatever ALTER TABLE did, no
+//! write fails, and every event can be read as what it was when it was captured.
 //!
-//! `row_to_json` of the whole row is exact for built-in scalars and enums only;
-//! where a table has other types, columns are named.
+//! `row_to_json` of the whole row is exact for built-in scalars only; where a table has
+//! other types, columns are named. It would look for a cast to json of a type of the user,
+//! and call a function of its owner, with the rights of ours.
 
-use crate::postgres::catalog::JSON_IS_EXACT;
 use crate::postgres::event::value::Encoding;
-use crate::postgres::{literal, quote, schema};
+use crate::postgres::{literal, quote};
 
-use super::Context;
-
-/// How a row is called inside the functions: no column of a table is called
-/// so, so that the name means the row.
-pub(super) const ROW: &str = "\"pgshovel:row\"";
+use super::settings::Setting;
 
 /// One captured column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +30,6 @@ pub struct Column {
 /// What of a row is captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
-    /// `pg_class.oid` of the configured table.
-    pub table: u32,
     /// In the table's order.
     pub list: Vec<Column>,
     /// The numbers of those that identify a row, in their order.
@@ -45,65 +39,37 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Whether `row_to_json` of the whole row gives the same.
-    #[must_use]
-    pub fn whole_row(&self) -> bool {
-        self.every && self.list.iter().all(|column| column.encoding == Encoding::Json)
-    }
-
-    /// The columns, taken from a row that is called `row`.
-    pub(super) fn select(&self, row: &str) -> String {
+    /// The text of the row in the variable `row`, as an event holds it, and what it is
+    /// selected from: a subquery called `name`, or nothing.
+    pub(super) fn row(&self, row: &str, name: &str) -> (String, Option<String>) {
+        if self.every && self.list.iter().all(|column| column.encoding == Encoding::Json) {
+            return (format!("pg_catalog.row_to_json({row})::pg_catalog.text"), None);
+        }
         let columns: Vec<String> = self.list.iter().map(|column| column.select(row)).collect();
-        columns.join(", ")
+        // With the asterisk it is the row, whatever its columns are called.
+        (format!("pg_catalog.row_to_json({name}.*)::pg_catalog.text"), Some(format!("(SELECT {}) AS {name}", columns.join(", "))))
     }
 
-    /// True if the table has the columns that the function was written for. Their
-    /// order does not matter: that of a partition may be another. Where the snapshot may
-    /// be older than the columns, only rows of the catalog count that were not changed
-    /// since: see `postgres::schema::columns`.
-    pub(super) fn check(&self) -> String {
+    /// What the text of a row depends on.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        Setting::of_all(self.list.iter().map(|column| column.type_oid))
+    }
+
+    /// The columns for `as_known` in `shared.sql`. Their order does not matter.
+    pub(super) fn known(&self) -> String {
         let columns: Vec<String> =
             self.list.iter().map(|column| literal(&format!("{} {} {}", column.name, column.type_oid, column.type_modifier))).collect();
-        let count = self.list.len();
-        let current = |row: &str| {
-            let unchanged = schema::unchanged(&format!("{row}.xmax"));
-            format!("({row}.xmax = 0 OR current_setting('transaction_isolation') = 'read committed' OR {unchanged})")
-        };
-        // A column that comes changes the table's row of the catalog.
-        let others = if self.every { format!(" AND count(*) = {count} AND bool_and({})", current("c")) } else { String::new() };
-        format!(
-            "(SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid || ' ' || a.atttypmod = ANY (ARRAY[{}]) AND {}) = {count}{others} FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped)",
-            columns.join(", "),
-            current("a")
-        )
+        format!("ARRAY[{}]::pg_catalog.text[]", columns.join(", "))
     }
 
-    /// A statement that puts `select` of the columns that there are now into
-    /// `pgshovel_columns`, and what they are into `pgshovel_format`: see
-    /// `postgres::event::Layout`. Captured columns that were renamed are found by
-    /// their number in the configured table, since a partition has its own. A type that
-    /// is newer than the snapshot is written as its text.
-    pub(super) fn look_up(&self, context: &Context<'_>) -> String {
-        let source = schema::columns(context.cluster);
-        let numbers = |numbers: &mut dyn Iterator<Item = i16>| numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
-        let name_of = |numbers: &str| format!("FROM {source}({}) c WHERE c.attnum = ANY (ARRAY[{numbers}]::int2[])", self.table);
-        let captured = numbers(&mut self.list.iter().map(|column| column.number));
-        let identity = numbers(&mut self.identity.iter().copied());
-        let only = if self.every { String::new() } else { format!("\n    WHERE a.attname IN (SELECT c.attname {})", name_of(&captured)) };
-        format!(
-            "SELECT coalesce(string_agg(format(CASE WHEN e.json THEN '%1$s.%2$I' ELSE {text} END, {row}, a.attname), ', ' ORDER BY a.attnum), ''),
-    {format} || ' ' || json_build_object(
-      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
-      'identity', (SELECT json_agg(c.attname ORDER BY array_position(ARRAY[{identity}]::int2[], c.attnum)) {of_identity}))
-    INTO pgshovel_columns, pgshovel_format
-    FROM {source}(TG_RELID) a LEFT JOIN pg_type t ON t.oid = a.atttypid CROSS JOIN LATERAL (SELECT coalesce({exact}, false) AS json) e{only};
-",
-            text = literal(&text_output("%1$s", "%2$I").replace("'%s'", "'%%s'")),
-            row = literal(ROW),
-            format = literal(super::FORMAT),
-            of_identity = name_of(&identity),
-            exact = JSON_IS_EXACT,
-        )
+    /// The arguments `captured` and `identity` of functions in `shared.sql`.
+    pub(super) fn numbers(&self) -> String {
+        let array = |numbers: &mut dyn Iterator<Item = i16>| {
+            let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+            format!("'{{{}}}'", numbers.join(","))
+        };
+        let captured = if self.every { "NULL".to_owned() } else { array(&mut self.list.iter().map(|column| column.number)) };
+        format!("{captured}, {}", array(&mut self.identity.iter().copied()))
     }
 }
 
@@ -118,6 +84,7 @@ impl Column {
 }
 
 /// The output of the type's own function, which a cast to text need not be; or NULL.
-fn text_output(row: &str, name: &str) -> String {
-    format!("CASE WHEN {row}.{name} IS DISTINCT FROM NULL THEN format('%s', {row}.{name}) END AS {name}")
+/// PostgreSQL reads `IS DISTINCT FROM NULL` as a test for NULL, without an operator.
+pub(super) fn text_output(row: &str, name: &str) -> String {
+    format!("CASE WHEN {row}.{name} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {row}.{name}) END AS {name}")
 }

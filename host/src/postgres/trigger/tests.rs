@@ -7,73 +7,61 @@ fn column(name: &str, encoding: Encoding) -> Column {
     Column { name: name.to_owned(), number: 1, type_oid: 23, type_modifier: -1, encoding }
 }
 
-fn capture(mode: Mode, columns: Columns) -> Capture {
+fn capture(columns: Columns) -> Capture {
     Capture {
+        table_oid: 16_400,
         schema: "public".to_owned(),
         table: "accounts".to_owned(),
         key: "public.accounts".to_owned(),
-        mode,
         columns,
+        is_partition: false,
         partitions: None,
     }
 }
 
-const CONTEXT: Context<'static> = Context { cluster: "default", set: "bank", version: "0123456789abcdef", queue: Some(7) };
+fn partitioned(columns: Columns) -> Capture {
+    Capture { partitions: Some(vec!["public.accounts_1".to_owned()]), ..capture(columns) }
+}
+
+const CONTEXT: Context<'static> = Context { cluster: "default", set: "bank", version: "0123456789abcdef", view: Some(16_999) };
 
 fn scalars() -> Columns {
-    Columns { table: 16_400, list: vec![column("id", Encoding::Json), column("balance", Encoding::Json)], identity: vec![1], every: true }
+    Columns { list: vec![column("id", Encoding::Json), column("balance", Encoding::Json)], identity: vec![1], every: true }
 }
 
 fn odd() -> Columns {
     let tags = Column { number: 3, type_oid: 1009, ..column("tags", Encoding::Text) };
-    Columns { table: 16_400, list: vec![column("id", Encoding::Json), tags], identity: vec![1], every: false }
+    let at = Column { number: 4, type_oid: 1184, ..column("at", Encoding::Json) };
+    Columns { list: vec![column("id", Encoding::Json), tags, at], identity: vec![1], every: false }
+}
+
+fn functions(capture: &Capture, events: &[Event]) -> String {
+    let functions: Vec<String> = events.iter().map(|event| create_function(&CONTEXT, capture, *event)).collect();
+    functions.join("\n\n") + "\n"
 }
 
 #[test]
-fn update_of_a_table_of_scalars() {
-    expect_test::expect_file!["snapshots/update_whole.sql"].assert_eq(&create_function(
-        &CONTEXT,
-        &capture(Mode::Statement, scalars()),
-        Event::Update,
-    ));
+fn rows_of_a_table_of_scalars() {
+    let text = functions(&capture(scalars()), &[Event::Insert, Event::Update, Event::Delete]);
+    expect_test::expect_file!["snapshots/rows_whole.sql"].assert_eq(&text);
 }
 
 #[test]
-fn update_of_named_columns() {
-    expect_test::expect_file!["snapshots/update_named.sql"].assert_eq(&create_function(
-        &CONTEXT,
-        &capture(Mode::Statement, odd()),
-        Event::Update,
-    ));
+fn rows_of_named_columns() {
+    let text = functions(&capture(odd()), &[Event::Insert, Event::Update, Event::Delete]);
+    expect_test::expect_file!["snapshots/rows_named.sql"].assert_eq(&text);
 }
 
 #[test]
-fn rows_of_a_partitioned_table() {
-    let text = format!(
-        "{}\n\n{}\n",
-        create_function(&CONTEXT, &capture(Mode::Row, scalars()), Event::Row),
-        create_function(&CONTEXT, &capture(Mode::Row, odd()), Event::Row)
-    );
-    expect_test::expect_file!["snapshots/rows.sql"].assert_eq(&text);
-}
-
-#[test]
-fn truncation_of_partitions() {
-    let partitioned = |columns| Capture { partitions: Some(vec!["public.accounts_1".to_owned()]), ..capture(Mode::Row, columns) };
-    let text = format!(
-        "{}\n\n{}\n\n{}\n",
-        create_function(&CONTEXT, &partitioned(scalars()), Event::Begin),
-        create_function(&CONTEXT, &partitioned(scalars()), Event::Partition),
-        create_function(&CONTEXT, &partitioned(odd()), Event::Partition)
-    );
-    expect_test::expect_file!["snapshots/partitions.sql"].assert_eq(&text);
+fn a_partitioned_table() {
+    let text = functions(&partitioned(scalars()), &[Event::Update, Event::Truncate, Event::Begin, Event::Partition]);
+    let inner = Capture { is_partition: true, ..partitioned(scalars()) };
+    expect_test::expect_file!["snapshots/partitioned.sql"].assert_eq(&(text + &functions(&inner, &[Event::Delete])));
 }
 
 #[test]
 fn triggers() {
-    let capture = capture(Mode::Statement, scalars());
-    let partitioned = Capture { mode: Mode::Row, partitions: Some(vec!["public.accounts_1".to_owned()]), ..capture.clone() };
-    let triggers: Vec<String> = [capture, partitioned]
+    let triggers: Vec<String> = [capture(scalars()), partitioned(scalars())]
         .iter()
         .flat_map(|capture| {
             capture
@@ -83,6 +71,13 @@ fn triggers() {
         })
         .collect();
     expect_test::expect_file!["snapshots/triggers.sql"].assert_eq(&triggers.join("\n\n"));
+}
+
+#[test]
+fn no_place_is_left_in_what_sets_share() {
+    let sql = shared::create("a@schema@b");
+    let places = sql.replace("a@schema@b", "").matches('@').count();
+    assert_eq!(places, 0, "{sql}");
 }
 
 #[test]
@@ -105,7 +100,7 @@ fn names_fit_and_differ() {
 #[test]
 fn functions_of_tables_that_look_alike_differ() {
     let named = |schema: &str, table: &str| {
-        let capture = Capture { schema: schema.to_owned(), table: table.to_owned(), ..capture(Mode::Statement, scalars()) };
+        let capture = Capture { schema: schema.to_owned(), table: table.to_owned(), ..capture(scalars()) };
         function_name(&CONTEXT, &capture, Event::Insert)
     };
     assert_ne!(named("a.b", "c"), named("a", "b.c"));
@@ -118,6 +113,6 @@ fn functions_of_tables_that_look_alike_differ() {
 fn a_body_cannot_end_its_quote() {
     let name = "$pgshovel$; DROP TABLE x; --";
     let columns = Columns { list: vec![column(name, Encoding::Text)], ..scalars() };
-    let function = create_function(&CONTEXT, &capture(Mode::Statement, columns), Event::Insert);
+    let function = create_function(&CONTEXT, &capture(columns), Event::Insert);
     assert!(function.contains("AS $_pgshovel$\n") && function.contains("END\n$_pgshovel$;"));
 }

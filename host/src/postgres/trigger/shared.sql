@@ -1,0 +1,257 @@
+CREATE SCHEMA IF NOT EXISTS @capture@;
+COMMENT ON SCHEMA @capture@ IS 'pgshovel: what captures changes. Nobody needs USAGE on it, and whoever has it can call what writes events.';
+CREATE TABLE IF NOT EXISTS @schema@.truncating (
+  transaction xid8 NOT NULL,
+  "set" text NOT NULL,
+  key text NOT NULL
+);
+COMMENT ON TABLE @schema@.truncating IS 'The tables that a transaction is truncating.';
+
+-- The columns of a table as they are, whatever snapshot the transaction has. In REPEATABLE
+-- READ a query sees the catalog as it was when the transaction began, and ALTER TABLE may
+-- have come in between. So the function asks what needs no snapshot: names by their number,
+-- and the planner for the row type of the table, whose constants it prints with their types,
+-- modifiers and all.
+CREATE OR REPLACE FUNCTION @capture@.columns(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, type text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
+DECLARE
+  names text[];
+  plan json;
+  i int := 1;
+BEGIN
+  IF current_setting('transaction_isolation') = 'read committed' THEN
+    RETURN QUERY SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+    RETURN;
+  END IF;
+  EXECUTE format('SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (NULL::%s).*) r)', relation::regclass) INTO names;
+  EXECUTE format('EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (NULL::%s).*', relation::regclass) INTO plan;
+  FOR number IN 1 .. 1600 LOOP
+    EXIT WHEN i > cardinality(names);
+    attname := (pg_identify_object_as_address('pg_class'::regclass, relation, number)).object_names[3];
+    -- One that was dropped has a name too.
+    CONTINUE WHEN attname IS DISTINCT FROM names[i];
+    attnum := number;
+    EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
+    type := substring(plan #>> ARRAY['0', 'Plan', 'Output', (i - 1)::text] FROM '^NULL::(.*?)( COLLATE (("([^"]|"")*"|[a-z0-9_]+)\.?)+)?$');
+    type := coalesce(type, format_type(atttypid, -1));
+    i := i + 1;
+    RETURN NEXT;
+  END LOOP;
+END
+$function$;
+
+-- Whether the table has the columns that its functions were written for, each as "name
+-- type modifier", and the set's view is there. It says IMMUTABLE, so that the planner
+-- asks it once per plan; its arguments are constants of type regclass, which make the plan
+-- depend on the table and the view: whatever ALTER TABLE changes, PostgreSQL plans anew.
+-- What the snapshot cannot see is not as known: a row of the catalog that was changed since
+-- has an xmax of a transaction that did not roll back.
+CREATE OR REPLACE FUNCTION @capture@.as_known(relation regclass, events regclass, captured text[], every_column boolean) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RETURN (
+    SELECT count(*) FILTER (WHERE a.attname || ' ' || a.atttypid || ' ' || a.atttypmod = ANY (captured) AND a.is_current) = cardinality(captured)
+      AND (NOT every_column OR count(*) = cardinality(captured) AND bool_and(c.is_current))
+      AND EXISTS (SELECT FROM pg_class v WHERE v.oid = events AND v.relkind = 'v')
+    FROM (SELECT attname, atttypid, atttypmod, @capture@.is_current(xmax) FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped) a
+    CROSS JOIN (SELECT @capture@.is_current(xmax) FROM pg_class WHERE oid = relation) c
+  );
+END
+$function$;
+
+-- Whether a row of the catalog that the snapshot sees is the last one, by its xmax: 32 bits
+-- of the id of a transaction that may be younger than the snapshot.
+CREATE OR REPLACE FUNCTION @capture@.is_current(changed_by xid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+  SELECT changed_by = '0'::xid OR pg_xact_status(((s.next + ((changed_by::text::bigint - s.next + 2147483648) & 4294967295) - 2147483648))::text::xid8) IS NOT DISTINCT FROM 'aborted'
+  FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) AS next) s
+$function$;
+
+-- How the rows of a table are selected from one that is called "r", and how an event says
+-- so. The numbers are of the table "configured"; another one has columns of the same names.
+CREATE OR REPLACE FUNCTION @capture@.describe(relation oid, configured oid, captured int2[], "identity" int2[], OUT selected text, OUT format text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
+DECLARE
+  identifying json;
+BEGIN
+  SELECT json_agg(c.attname ORDER BY array_position("identity", c.attnum)) INTO identifying
+  FROM @capture@.columns(configured) c WHERE c.attnum = ANY ("identity");
+  SELECT coalesce(string_agg(format(CASE WHEN e.json THEN 'r.%1$I' ELSE @text@ END, a.attname), ', ' ORDER BY a.attnum), ''),
+    @format@ || ' ' || json_build_object(
+      'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
+      'identity', identifying)
+  INTO selected, format
+  FROM @capture@.columns(relation) a
+  -- A type that is newer than the snapshot is written as its text.
+  LEFT JOIN pg_type t ON t.oid = a.atttypid
+  CROSS JOIN LATERAL (SELECT coalesce(@json_is_exact@, false) AS json) e
+  WHERE captured IS NULL OR a.attname IN (SELECT c.attname FROM @capture@.columns(configured) c WHERE c.attnum = ANY (captured));
+END
+$function$;
+
+-- Captures a row of a table that is not as its function knows it, whatever ALTER TABLE did:
+-- builds the statement from the columns that there are, and describes them in the event.
+-- "leaf" is the partition that holds the row. Refuses what no statement has written: whoever
+-- may use the schema can call a table's function, and PostgreSQL counts what a session writes.
+CREATE OR REPLACE FUNCTION @capture@.altered(kind text, in_set text, key text, version text, configured oid, leaf oid, captured int2[], "identity" int2[], n record, o record) RETURNS void
+LANGUAGE plpgsql @settings@ AS $function$
+DECLARE
+  events constant text := format('%I.%I', @capture_name@, in_set);
+  relation regclass;
+  written oid;
+  writes bigint;
+  selected text;
+  format text;
+  new text;
+  old text;
+BEGIN
+  -- A queue that was dropped with CASCADE captures nothing, and stops no write: the relay reports it.
+  IF to_regclass(events) IS NULL THEN RETURN; END IF;
+  IF kind = 'D' THEN
+    EXECUTE 'SELECT pg_typeof($1)::text' INTO new USING o;
+  ELSE
+    EXECUTE 'SELECT pg_typeof($1)::text' INTO new USING n;
+  END IF;
+  relation := new::regclass;
+  new := NULL;
+  written := coalesce(leaf, relation);
+  writes := CASE kind WHEN 'I' THEN pg_stat_get_xact_tuples_inserted(written) WHEN 'U' THEN pg_stat_get_xact_tuples_updated(written) ELSE pg_stat_get_xact_tuples_deleted(written) END;
+  IF writes = 0 AND current_setting('track_counts')::boolean
+    -- A restored copy of the database has other OIDs.
+    OR relation <> configured AND (relation::text <> key OR EXISTS (SELECT FROM pg_class c WHERE c.oid = configured AND c.relkind IN ('r', 'p')))
+    OR written <> relation AND relation <> ALL (ARRAY(SELECT pg_partition_ancestors(written)))
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('pgshovel captures a change of %s only where a statement makes it', key),
+      HINT = 'The function belongs to a trigger, and is not to be called.';
+  END IF;
+  SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(relation, relation, captured, "identity") d;
+  IF kind <> 'D' THEN
+    EXECUTE 'SELECT row_to_json(x.*)::text FROM (SELECT ' || selected || ' FROM (SELECT ($1).*) AS r) AS x' INTO new USING n;
+  END IF;
+  IF kind <> 'I' THEN
+    EXECUTE 'SELECT row_to_json(x.*)::text FROM (SELECT ' || selected || ' FROM (SELECT ($1).*) AS r) AS x' INTO old USING o;
+  END IF;
+  IF kind = 'U' AND captured IS NOT NULL AND new = old THEN RETURN; END IF;
+  EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4) VALUES (now(), $1, $2, $3, $4, $5, $6)'
+    USING kind, new, key, old, version, format;
+END
+$function$;
+
+-- Captures the rows of a partition that is about to be truncated, unless its whole table is.
+CREATE OR REPLACE FUNCTION @capture@.truncated_partition(in_set text, key text, version text, configured oid, leaf oid, captured int2[], "identity" int2[]) RETURNS void
+LANGUAGE plpgsql @settings@ SET row_security = off AS $function$
+DECLARE
+  events constant text := format('%I.%I', @capture_name@, in_set);
+  selected text;
+  format text;
+BEGIN
+  IF to_regclass(events) IS NULL
+    OR EXISTS (SELECT FROM @schema@.truncating t WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.key = truncated_partition.key)
+    -- It was detached since.
+    OR configured <> ALL (ARRAY(SELECT pg_partition_ancestors(leaf)))
+  THEN RETURN; END IF;
+  SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(leaf, configured, captured, "identity") d;
+  EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, row_to_json(x.*)::text, $2, $3 FROM (SELECT '
+    || selected || ' FROM ONLY ' || leaf::regclass || ' AS r) AS x'
+    USING key, version, format;
+END
+$function$;
+
+-- Captures that a table was truncated, if its other trigger left word of it.
+CREATE OR REPLACE FUNCTION @capture@.truncated(in_set text, key text, version text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  events constant text := format('%I.%I', @capture_name@, in_set);
+BEGIN
+  IF to_regclass(events) IS NULL THEN RETURN; END IF;
+  DELETE FROM @schema@.truncating t WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.key = truncated.key;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('pgshovel captures the TRUNCATE of %s only where a statement makes it', key),
+      HINT = 'If TRUNCATE itself fails so, a trigger of the set is missing or disabled: run `pgshovel set check`.';
+  END IF;
+  EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra3, ev_extra4) VALUES (now(), ''T'', $1, $2, $3)' USING key, version, @format@;
+END
+$function$;
+
+-- What the triggers are to execute, and never do: their conditions capture, and are false.
+CREATE OR REPLACE FUNCTION @capture@.never() RETURNS trigger LANGUAGE plpgsql AS $function$
+BEGIN
+  RAISE EXCEPTION 'the condition of a trigger that captures is never true';
+END
+$function$;
+
+-- Lets the set's triggers write to the queue's current table. Waits for the transactions that
+-- have written to another one, and for no longer than a writer may be kept waiting behind it.
+CREATE OR REPLACE FUNCTION @schema@.switch(in_set text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $function$
+DECLARE
+  wanted regclass;
+  events constant text := format('%I.%I', @capture_name@, in_set);
+BEGIN
+  SELECT (q.queue_data_pfx || '_' || q.queue_cur_table)::regclass INTO STRICT wanted FROM pgq.queue q WHERE q.queue_name = @queue_prefix@ || in_set;
+  IF EXISTS (SELECT FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+             WHERE d.classid = 'pg_rewrite'::regclass AND r.ev_class = to_regclass(events) AND d.refclassid = 'pg_class'::regclass AND d.refobjid = wanted) THEN
+    RETURN false;
+  END IF;
+  EXECUTE 'CREATE OR REPLACE VIEW ' || events || ' AS SELECT ev_time, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4 FROM ' || wanted;
+  RETURN true;
+END
+$function$;
+
+-- Whether a table is a partition below another one.
+CREATE OR REPLACE FUNCTION @capture@.is_below(leaf oid, configured oid) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RETURN configured = ANY (ARRAY(SELECT pg_partition_ancestors(leaf)));
+END
+$function$;
+
+-- The triggers of sets as they are: those that call a function of a set, which its comment
+-- names. A clone on a partition goes with the trigger that it was cloned from.
+CREATE OR REPLACE VIEW @schema@.capturing AS
+SELECT s.name AS "set", t.tgrelid AS relation, t.oid AS trigger, t.tgname::text AS name, t.tgenabled AS enabled,
+       p.proname::text AS function,
+       pg_catalog.md5(pg_catalog.concat_ws(E'\n', t.tgtype, t.tgqual::text, t.tgargs, f.definition, p.definition, g.definitions)) AS digest
+  FROM @schema@.sets s
+  JOIN LATERAL (SELECT p.oid, p.proname, @definition@ AS definition FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@)
+                   AND pg_catalog.obj_description(p.oid, 'pg_proc') = @comment_prefix@ || s.name) p ON true
+  JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+  JOIN pg_catalog.pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal AND t.tgparentid = 0
+  JOIN LATERAL (SELECT @definition@ AS definition FROM pg_catalog.pg_proc p WHERE p.oid = t.tgfoid) f ON true
+  JOIN LATERAL (SELECT pg_catalog.string_agg(@definition@, E'\n' ORDER BY p.oid) AS definitions FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL) g ON true;
+CREATE TABLE IF NOT EXISTS @schema@.captured (
+  "set" text NOT NULL,
+  relation oid NOT NULL,
+  key text NOT NULL,
+  trigger oid NOT NULL,
+  name text NOT NULL,
+  function text NOT NULL,
+  digest text NOT NULL,
+  PRIMARY KEY (trigger)
+);
+COMMENT ON VIEW @schema@.capturing IS 'The triggers of sets as they are.';
+COMMENT ON TABLE @schema@.captured IS 'The triggers of sets as they have to be: what `set create` and `set update` made.';
+
+DO $block$
+DECLARE
+  function regprocedure;
+BEGIN
+  FOR function IN SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL
+       OR p.oid = pg_catalog.to_regprocedure(@switch@) LOOP
+    EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+    EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
+  END LOOP;
+  IF pg_catalog.to_regrole('pgq_admin') IS NOT NULL THEN
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO pgq_admin', @switch@);
+  END IF;
+END
+$block$;
+
+-- What earlier versions had instead.
+DROP FUNCTION IF EXISTS @schema@.columns(oid);
