@@ -10,6 +10,7 @@
 //! | [`batch::publisher`] | the sending half: mutations to messages, written straight to bytes |
 //! | [`codec`] | bytes to messages, everything checked that one message shows |
 //! | [`batch::step`] | the receiving half: messages to actions, or a violation of the grammar |
+//! | [`strict`] | whether the actions can have happened, in bounded memory |
 //! | [`batch::bootstrap`], [`snapshot`] | which transactions the loaded rows contain |
 //! | [`stored`], [`text`] | messages at rest, and configurations as people write them |
 //!
@@ -40,6 +41,7 @@ mod reflect;
 pub mod row;
 pub mod snapshot;
 pub mod stored;
+pub mod strict;
 pub mod text;
 pub mod timestamp;
 mod wire;

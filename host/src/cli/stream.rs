@@ -9,6 +9,7 @@ use proto::batch::step::{Action, Options, Reader, Skip};
 use proto::batch::{Batch, Id, Uuid};
 use proto::codec::{self, Change, Columns, Message, Operation};
 use proto::row::{self, Value};
+use proto::strict;
 
 use super::Common;
 use super::plugin::Host;
@@ -30,9 +31,24 @@ pub enum Command {
     /// `Begin, Mutation*, Commit | Rollback`, with its position, or that is none of
     /// pgshovel, and where there is no message at all: the name of the set may be wrong.
     /// A batch that is open at the end is not an error: a relay may be at work.
+    ///
+    /// With --strict it ends with 1, too, at the first committed event that cannot have
+    /// happened after those before it: an insert whose key another row has, an update or
+    /// delete of a row that is not there or had other values, an update to a key that is
+    /// taken. What a stream does not show is not judged: the rows that a table had before
+    /// the stream began, until an event touches them or a TRUNCATE removes them; after
+    /// ALTER TABLE, the values that rows had before; and tables whose set was updated
+    /// begin anew. It keeps two digests of each row, and no values.
     Lint {
         #[command(flatten)]
         input: Input,
+        /// Check that each event can have happened.
+        #[arg(long)]
+        strict: bool,
+        /// How many keys --strict knows at most, of all tables; beyond that it forgets those that
+        /// no event touched for longest. Each takes up to 150 bytes of memory.
+        #[arg(long, env = "PGSHOVEL_KEYS_MAX", default_value_t = strict::KEYS_MAX, value_name = "COUNT")]
+        keys_max: usize,
         /// How many messages may pass before the first one that begins a batch, in a stream whose
         /// oldest messages are no longer retained.
         #[arg(long, env = "PGSHOVEL_PRIMING_MESSAGES", default_value_t = Options::default().priming_messages_max, value_name = "COUNT")]
@@ -75,15 +91,19 @@ pub struct Input {
 
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
-        Command::Lint { input, priming_messages, allow_node } => {
+        Command::Lint { input, strict, keys_max, priming_messages, allow_node } => {
             let options = Options {
                 priming_messages_max: *priming_messages,
                 node_change: allow_node.map(uuid::Uuid::into_bytes),
                 owner: Some((common.cluster.clone(), input.set.clone())),
             };
-            let mut lint = Lint { reader: Reader::new(options), counts: Counts::default() };
+            let checker = strict.then(|| Strict { checker: strict::Checker::new(*keys_max), impossible: None });
+            let mut lint = Lint { reader: Reader::new(options), counts: Counts::default(), strict: checker };
             let result = read(common, input, |entry| lint.read(&entry).map(|()| true)).await;
             print(&lint.counts.to_string())?;
+            if let Some(strict) = &lint.strict {
+                print(&strict.to_string())?;
+            }
             result?;
             if lint.counts.messages == 0 {
                 return Err(Error::stop(format!(
@@ -91,7 +111,12 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
                     input.set
                 )));
             }
-            print("the stream is sound\n").map(drop)
+            print(if *strict {
+                "the stream is sound, and each event that was checked can have happened\n"
+            } else {
+                "the stream is sound\n"
+            })
+            .map(drop)
         }
         Command::Show { input, from, limit, rows } => {
             let (mut awaited, mut left) = (from.as_deref(), *limit);
@@ -147,6 +172,14 @@ async fn read(common: &Common, input: &Input, mut take: impl FnMut(Entry) -> Res
 struct Lint {
     reader: Reader,
     counts: Counts,
+    strict: Option<Strict>,
+}
+
+/// Whether the events can have happened.
+struct Strict {
+    checker: strict::Checker,
+    /// What is wrong with the batch that is open, should it commit.
+    impossible: Option<Error>,
 }
 
 #[derive(Default)]
@@ -179,6 +212,9 @@ impl Lint {
         let message = codec::decode(&entry.message).map_err(|error| at(format!("is none of pgshovel: {error}")))?;
         let publisher = message.header.publisher;
         let action = self.reader.step(message).map_err(|violation| at(violation.to_string()))?;
+        if let Some(strict) = &mut self.strict {
+            strict.step(&action, at)?;
+        }
         let counts = &mut self.counts;
         counts.messages += 1;
         counts.publishers.insert(publisher);
@@ -204,6 +240,32 @@ impl Lint {
             Action::Skip(Skip::Priming) => counts.primed += 1,
         }
         Ok(())
+    }
+}
+
+impl Strict {
+    fn step(&mut self, action: &Action, at: impl Fn(String) -> Error) -> Result<()> {
+        let checked = self.checker.step(action);
+        match action {
+            Action::Begin { .. } | Action::Rollback => self.impossible = None,
+            Action::Commit => return self.impossible.take().map_or(Ok(()), Err),
+            Action::Apply(_) if self.impossible.is_none() => {
+                self.impossible = checked.err().map(|impossible| at(impossible.to_string()));
+            }
+            Action::Apply(_) | Action::Skip(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Strict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let strict::Counts { checked, unchecked, forgotten } = self.checker.counts();
+        writeln!(
+            f,
+            "checked      {checked} events wholly; {unchecked} of rows that the stream had not shown before, or of which it was forgotten"
+        )?;
+        writeln!(f, "keys         {} known, {forgotten} forgotten", self.checker.keys())
     }
 }
 

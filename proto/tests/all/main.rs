@@ -8,6 +8,7 @@ mod exactly_once;
 mod independent;
 mod samples;
 mod snapshots;
+mod strict;
 mod text;
 mod transitions;
 mod wire;

@@ -1,5 +1,7 @@
 //! Messages as they should not be, for any stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pgshovel::config::Section;
 use pgshovel::plugins::{Context, Engine, Options, writer};
@@ -10,7 +12,7 @@ use proto::batch::publisher::Publisher;
 use proto::interfaces::common::{BatchIdentifier, Snapshot, Source, Tick, Timestamp};
 use proto::interfaces::replication::State;
 use proto::interfaces::streams;
-use proto::row::{Change, Column, Mutation, Relation, Value, oid};
+use proto::row::{Change, Column, Mutation, Relation, Row, Value, oid};
 use tests::paths;
 
 const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 0 };
@@ -60,21 +62,36 @@ pub fn source(cluster: &str, set: &str) -> Source {
 
 /// A whole batch of a publisher of its own: a row of `public.items` is inserted.
 pub fn messages(source: &Source, start: u64, end: u64) -> Vec<Bytes> {
+    batch(source, start, end, vec![Change::Insert(item(end.cast_signed(), "secret"))], true)
+}
+
+/// A row of `public.items`.
+pub fn item(id: i64, name: &str) -> Row {
+    vec![Value::Integer(id), Value::Text(name.into())]
+}
+
+/// A batch of a publisher of its own, of changes of `public.items`; its events have the ids from
+/// `100 * end` on.
+pub fn batch(source: &Source, start: u64, end: u64, changes: Vec<Change>, commits: bool) -> Vec<Bytes> {
     let tick = |id| Tick { id, snapshot: Snapshot { min: 10 * id, max: 10 * id, active: Vec::new() }, timestamp: NOW };
     let node = source.node.as_slice().try_into().unwrap();
     let batch = Batch { id: end, node, start: tick(start), end: tick(end), source: Some(source.clone()) };
     let column = |name: &str, type_name: &str, type_oid| Column { name: name.into(), type_name: type_name.into(), type_oid };
-    let relation = Relation {
+    let relation = Arc::new(Relation {
         schema: "public".into(),
         table: "items".into(),
         columns: vec![column("id", "bigint", oid::INT8), column("name", "text", oid::TEXT)],
         identity: vec![0],
         version: "v".into(),
-    };
-    let change = Change::Insert(vec![Value::Integer(end.cast_signed()), Value::Text("secret".into())]);
-    let mutation = Mutation { id: end, relation: relation.into(), change, transaction: 10 * start, timestamp_us: 0 };
+    });
     let mut publisher = Publisher::new(uuid::Uuid::new_v4().into_bytes(), end);
-    vec![publisher.begin(&batch, NOW).unwrap(), publisher.mutation(&mutation, NOW).unwrap(), publisher.commit(NOW).unwrap()]
+    let mut messages = vec![publisher.begin(&batch, NOW).unwrap()];
+    for (id, change) in (100 * end..).zip(changes) {
+        let mutation = Mutation { id, relation: Arc::clone(&relation), change, transaction: 10 * start, timestamp_us: 0 };
+        messages.push(publisher.mutation(&mutation, NOW).unwrap());
+    }
+    messages.push(if commits { publisher.commit(NOW) } else { publisher.rollback(NOW) }.unwrap());
+    messages
 }
 
 /// A begin without epoch, as the original's relay sends it.

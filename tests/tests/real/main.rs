@@ -7,6 +7,7 @@ mod chaos;
 mod forge;
 mod languages;
 mod leadership;
+mod order;
 mod pgbench;
 mod pgqd;
 mod pools;

@@ -4,5 +4,5 @@
 mod altered;
 mod large;
 mod matrix;
-mod setup;
+pub mod setup;
 mod tables;

@@ -1,0 +1,83 @@
+//! What once went wrong, from the source into a target.
+
+use tests::harness::World;
+
+use crate::types::setup::{MEMORY, Pipeline, Stream, create_set, table};
+
+/// Makes the tables in source and target, writes `before` and `change` while relay and worker
+/// run, and waits until all rows are equal.
+async fn arrives(schema: &str, tables: &[&str], before: &str, change: &str) {
+    let world = World::start().await;
+    world.zookeeper().await;
+    let (source, target) = (world.source("order").await, world.target("order").await);
+    source.execute(schema).await;
+    // As after pg_dump --schema-only: with the triggers and foreign keys.
+    target.execute(schema).await;
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    let configuration: String = tables.iter().map(|name| table(name, &["id"], "")).collect();
+    create_set(&world, &source, "s", &configuration).await;
+    source.execute(before).await;
+    let mut pipeline = Pipeline::start(&world, "s", Stream::File, target, MEMORY).await;
+    for name in tables {
+        pipeline.target.equals(&source, &format!("public.{name}")).await;
+    }
+    // What is written from here on is not of the loaded rows.
+    pipeline.worker.logs("\"phase\":\"catching-up\"").await;
+    source.execute(change).await;
+    for name in tables {
+        pipeline.target.equals(&source, &format!("public.{name}")).await;
+    }
+    world.pgshovel(["stream", "lint", "s.yaml", "s", "--strict", "--wait", "1"]).succeeds().await;
+    pipeline.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_foreign_keys_cause_arrives() {
+    arrives(
+        "CREATE TABLE users (id int PRIMARY KEY);
+         CREATE TABLE docs (id int PRIMARY KEY, owner int REFERENCES users ON DELETE CASCADE, editor int REFERENCES users ON DELETE SET NULL)",
+        &["users", "docs"],
+        "INSERT INTO users VALUES (1), (2), (3); INSERT INTO docs VALUES (1, 2, 1), (2, 1, 2), (3, 3, 1)",
+        "DELETE FROM users WHERE id IN (1, 2)",
+    )
+    .await;
+}
+
+/// A trigger that writes to its own row.
+fn counting(table: &str) -> String {
+    format!(
+        "CREATE TABLE h (id int PRIMARY KEY, v int, n int DEFAULT 0) {table};
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN UPDATE h SET n = n + 1 WHERE id = NEW.id; RETURN NULL; END$$;
+         CREATE TRIGGER z AFTER UPDATE OF v ON h FOR EACH ROW EXECUTE FUNCTION f();
+         CREATE TRIGGER a AFTER UPDATE OF v ON h FOR EACH ROW EXECUTE FUNCTION f()"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trigger_does_to_its_own_row_arrives() {
+    arrives(&counting(""), &["h"], "INSERT INTO h VALUES (1, 1), (2, 1)", "UPDATE h SET v = 2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trigger_does_to_its_own_row_of_a_partition_arrives() {
+    let partitions = "PARTITION BY RANGE (id); CREATE TABLE h_1 PARTITION OF h FOR VALUES FROM (0) TO (2); \
+                      CREATE TABLE h_2 PARTITION OF h FOR VALUES FROM (2) TO (9)";
+    arrives(
+        &counting(partitions),
+        &["h"],
+        "INSERT INTO h VALUES (1, 1), (2, 1)",
+        "UPDATE h SET v = 2; UPDATE h SET v = 3, id = id + 1 WHERE id = 2",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_one_statement_deletes_and_inserts_arrives() {
+    arrives(
+        "CREATE TABLE c (id int PRIMARY KEY, v text)",
+        &["c"],
+        "INSERT INTO c VALUES (1, 'old')",
+        "WITH d AS (DELETE FROM c WHERE id = 1 RETURNING id) INSERT INTO c SELECT 1, 'new' WHERE EXISTS (SELECT FROM d)",
+    )
+    .await;
+}
