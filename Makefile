@@ -7,10 +7,12 @@ STREAM ?= file
 # What `make chaos` does: for how long, and which faults, if the same as before.
 MINUTES ?= 10
 SEED ?=
+# How often `make overhead` measures.
+ROUNDS ?= 15
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
 
-.PHONY: help install build plugins test demo chaos bench lint release clean
+.PHONY: help install build plugins test demo chaos bench overhead lint release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -45,6 +47,10 @@ bench: plugins ## measure speed and memory of the released program, with floors 
 lint: install ## check the format, and clippy without a warning
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+overhead: ## measure what capture costs whoever writes, beside PgQ's own trigger; ROUNDS=
+	@cargo build --locked -p pgshovel -p pgshovel-tests
+	@$(CARGO_TARGET_DIR)/debug/overhead $(ROUNDS)
 
 release: plugins ## build the program as it is installed, below TARGET/dist
 	@cargo build --locked --release -p pgshovel

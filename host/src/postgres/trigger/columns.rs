@@ -15,6 +15,10 @@ use crate::postgres::{literal, quote};
 
 use super::settings::Setting;
 
+/// `pg_type.oid` of json and jsonb, which are cast to text by their output functions.
+const JSON: u32 = 114;
+const JSONB: u32 = 3802;
+
 /// One captured column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -78,6 +82,7 @@ impl Column {
         let name = quote(&self.name);
         match self.encoding {
             Encoding::Json => format!("{row}.{name}"),
+            Encoding::Text if matches!(self.type_oid, JSON | JSONB) => format!("{row}.{name}::pg_catalog.text AS {name}"),
             Encoding::Text => text_output(row, &name),
         }
     }
