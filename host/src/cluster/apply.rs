@@ -201,6 +201,11 @@ fn lock_error(error: &DriverError, doing: &str) -> Error {
         )),
         // See `schema::await_relayed`.
         Some(&SqlState::OBJECT_IN_USE) => Error::retry(explained.message),
+        Some(&SqlState::UNIQUE_VIOLATION) if error.as_db_error().and_then(|refusal| refusal.constraint()) == Some("queue_pkey") => {
+            Error::configure(format!(
+                "{doing}: PgQ's sequence of queues is behind its table, as in a copy that was restored from pg_dump; run SELECT pg_catalog.setval('pgq.queue_queue_id_seq', (SELECT max(queue_id) FROM pgq.queue))"
+            ))
+        }
         _ => explained,
     }
 }

@@ -8,7 +8,7 @@ use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfig
 
 use crate::error::Error;
 use crate::nearest::advice;
-use crate::postgres::catalog::{Facts, Table};
+use crate::postgres::catalog::{Facts, Leftover, Table};
 use crate::postgres::trigger::EVENT_TABLES;
 
 /// `CREATE OR REPLACE TRIGGER` is of this version.
@@ -17,6 +17,9 @@ const SERVER_VERSION_MIN: i32 = 140_000;
 /// Encodings of databases whose texts are not known to be texts: PostgreSQL passes their
 /// bytes on as they are.
 const ENCODINGS_UNKNOWN: [&str; 2] = ["SQL_ASCII", "MULE_INTERNAL"];
+
+/// How many statements a remedy shows.
+const STATEMENTS_SHOWN: usize = 20;
 
 /// How many problems one message lists.
 const LISTED_MAX: usize = 50;
@@ -128,6 +131,18 @@ fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts)
             }
         }
         None => {}
+    }
+    for Leftover { cluster, remedy } in &facts.leftover {
+        let more = remedy.len().saturating_sub(STATEMENTS_SHOWN);
+        let more = if more == 0 { String::new() } else { format!("; and {more} more, which pg_trigger lists") };
+        let remedy: Vec<&str> = remedy.iter().rev().take(STATEMENTS_SHOWN).rev().map(String::as_str).collect();
+        problems.add(
+            field,
+            format!(
+                "the database {database:?} is a copy of one that the cluster {cluster:?} captures, and its triggers write every change into the queues that were copied with it, which nobody reads; run: {}{more}",
+                remedy.join("; ")
+            ),
+        );
     }
     if let Some(queue) = &facts.queue {
         if facts.managed.as_ref().is_none_or(|managed| managed.set.is_none()) {

@@ -48,6 +48,8 @@ pub struct Facts {
     pub known: Vec<(String, String)>,
     /// What is wrong with the set's triggers.
     pub faults: Vec<Fault>,
+    /// Other clusters' triggers that were restored or cloned with the database.
+    pub leftover: Vec<Leftover>,
     /// Of transactions that are prepared at a time; 0: none may be.
     pub prepared_max: i32,
 }
@@ -56,6 +58,14 @@ pub struct Facts {
 pub struct Pgq {
     /// May create queues, register consumers and insert into event tables.
     pub may_use: bool,
+}
+
+/// Triggers of a cluster that has its sets in another database, of which this one is a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    pub cluster: String,
+    /// Statements that drop them, and what they call.
+    pub remedy: Vec<String>,
 }
 
 /// What the cluster's schema holds of the database and the set.
@@ -178,6 +188,7 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         facts.managed = Some(managed(client, &schema, set).await?);
     }
     let comment = trigger::comment(set);
+    facts.leftover = leftover(client, cluster).await?;
     let schemas = [&schema, &capture_schema];
     let (records, faults) = match facts.managed.as_ref().is_some_and(|managed| managed.records) {
         true => faults(client, cluster, set).await.map_err(|error| explain(&error).context("cannot look at the set's triggers"))?,
@@ -200,6 +211,32 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         facts.known = client.query(KNOWN, &[&KNOWN_MAX]).await.map_err(reading)?.iter().map(|row| (row.get(0), row.get(1))).collect();
     }
     Ok(facts)
+}
+
+/// What a copy of a database has of the clusters that it was captured for.
+async fn leftover(client: &Client, own: &str) -> Result<Vec<Leftover>> {
+    let reading = |error: tokio_postgres::Error| explain(&error).context("cannot look for the triggers of other clusters");
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in client.query(STRANGERS, &[&own]).await.map_err(reading)? {
+        found.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    let mut leftover = Vec::new();
+    for (cluster, mut remedy) in found {
+        let (schema, capture) = (quote(&name::schema(&cluster)), quote(&name::capture_schema(&cluster)));
+        let readable = client.query_one(CONFIGURATION, &[&format!("{schema}.configuration")]).await.map_err(reading)?.get(0);
+        if readable {
+            let here = format!(
+                "SELECT EXISTS (SELECT FROM {schema}.configuration c, pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+                  WHERE d.datname = pg_catalog.current_database() AND c.system_identifier = s.system_identifier AND c.database_oid = d.oid)"
+            );
+            if client.query_one(&here, &[]).await.map_err(reading)?.get(0) {
+                continue;
+            }
+            remedy.extend([format!("DROP SCHEMA {capture}, {schema} CASCADE")]);
+            leftover.push(Leftover { cluster, remedy });
+        }
+    }
+    Ok(leftover)
 }
 
 /// The set's triggers that are as they have to be, and what is wrong with the others.
@@ -360,6 +397,25 @@ JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE pn.nspname = ANY ($1) AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 AND NOT t.tgisinternal AND t.tgparentid = 0
 ORDER BY 1, 2";
+
+/// Triggers whose condition or function lies in the capturing schema of another cluster
+/// than $1: the cluster, and what drops the trigger.
+const STRANGERS: &str = "\
+SELECT DISTINCT pg_catalog.substr(pn.nspname, 10), pg_catalog.format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname)
+FROM pg_catalog.pg_namespace pn
+JOIN pg_catalog.pg_proc p ON p.pronamespace = pn.oid
+JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+JOIN pg_catalog.pg_trigger t ON t.oid = d.objid
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pn.nspname LIKE 'pgshovel:%' AND pn.nspname <> 'pgshovel:' || $1 AND NOT t.tgisinternal AND t.tgparentid = 0
+ORDER BY 1, 2";
+
+/// Whether $1 is a plain table that the role may read: a view or a rule would run the code
+/// of its owner.
+const CONFIGURATION: &str = "\
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhasrules
+  AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))";
 
 const FUNCTIONS: &str = "\
 SELECT n.nspname::text, p.proname::text, pg_catalog.oidvectortypes(p.proargtypes)

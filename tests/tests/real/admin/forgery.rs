@@ -223,6 +223,16 @@ async fn a_restored_copy_can_be_written() {
     world.write("copy.pgshovel", &configuration(&copy.dsn(), &[("a", &[])]));
     let told = world.pgshovel(["set", "create", "copied", "copy.pgshovel"]).fails(3).await;
     assert!(told.contains("is a copy of node"), "{told}");
+    // To another cluster the copy says where its triggers write, and what helps.
+    let other = |arguments: [&str; 4]| world.pgshovel(arguments).env("PGSHOVEL_CLUSTER", format!("other_{}", world.cluster()));
+    world.pgshovel(["cluster", "initialize"]).env("PGSHOVEL_CLUSTER", format!("other_{}", world.cluster())).succeeds().await;
+    let told = other(["set", "create", "copied", "copy.pgshovel"]).fails(3).await;
+    assert!(told.contains("write every change into the queues that were copied with it"), "{told}");
+    copy.execute(told.split("run: ").nth(1).unwrap()).await;
+    let told = other(["set", "create", "copied", "copy.pgshovel"]).fails(3).await;
+    copy.execute(told.split("run ").nth(1).unwrap()).await;
+    other(["set", "create", "copied", "copy.pgshovel"]).succeeds().await;
+    copy.execute("INSERT INTO a VALUES (1)").await;
     // Only the rows, as into tables that are there: the triggers are left not ALWAYS.
     let rows = source.run("pg_dump", &["--data-only", "--disable-triggers", "--table=a"]).await;
     source.execute("TRUNCATE a").await;
