@@ -25,8 +25,8 @@ pub trait Queue: Send {
     /// empty at its end. The first call after `next` starts from the beginning.
     fn read(&mut self, batch: &Batch) -> impl Future<Output = Result<Vec<Mutation>>> + Send;
 
-    /// Ends the batch: the next call of `next` opens the one after it. Durable
-    /// on return. An error that is not `Retry` says that somebody else ended it.
+    /// Ends the batch: the next call of `next` opens the one after it, and makes this
+    /// durable; until then a crash of the server opens the batch again. An error that is not `Retry` says that somebody else ended it.
     fn finish(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -128,6 +128,17 @@ pub trait Transform: Send {
     fn transform(&mut self, mutations: Vec<Mutation>) -> impl Future<Output = Result<Vec<Mutation>>> + Send;
 }
 
+/// Where a target's rows come from, for one that could be the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    pub system_identifier: u64,
+    pub database_oid: u32,
+    /// Schema and name of the set's tables.
+    pub tables: Vec<(String, String)>,
+    /// Transforms stand between, which may give tables other names.
+    pub transformed: bool,
+}
+
 /// What a reader of a target's store can rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarantee {
@@ -140,6 +151,7 @@ pub enum Guarantee {
 pub trait Target: Send {
     fn guarantee(&mut self) -> impl Future<Output = Result<Guarantee>> + Send;
     fn load_state(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+    fn set_source(&mut self, source: &Provenance) -> impl Future<Output = Result<()>> + Send;
     fn load(&mut self, chunk: Chunk) -> impl Future<Output = Result<()>> + Send;
     fn begin(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
     fn apply(&mut self, mutations: Vec<Mutation>) -> impl Future<Output = Result<()>> + Send;

@@ -74,6 +74,9 @@ class Session(base.Session):
         )
         return rows[0][0].value if rows else None
 
+    def set_source(self, source):
+        """The history is in tables of its own, so it may be in the source's database."""
+
     @reporting
     def load(self, relation, rows):
         if not self.loading:

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 
 /// How long a broker may take to answer a question about a topic.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before the same is asked again.
+const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a message may wait for its acknowledgement.
 const DELIVERY_TIMEOUT_MS: &str = "20000";
 /// What a producer holds back before `push` waits; a larger message goes alone.
@@ -41,6 +43,10 @@ const NEXT_BYTES_MAX: usize = 1 << 20;
 /// `socket.request.max.bytes`, 100 MiB by default, without a word: better known before.
 const MESSAGE_BYTES_MAX: &str = "104000000";
 const PARTITION: i32 = 0;
+/// How long messages that are given up may take to be accounted for.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What to do when the stream does not hold what comes next.
+const LOST_REMEDY: &str = "replicate once with --bootstrap to load the target anew";
 
 /// What this module promises depends on them, so a grant may not set them.
 const PINNED: [(&str, &str); 9] = [
@@ -56,13 +62,15 @@ const PINNED: [(&str, &str); 9] = [
 ];
 
 /// A grant may set these otherwise.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 12] = [
     ("client.id", "pgshovel"),
     // Manual assignment needs a name, although no member ever joins the group.
     ("group.id", "pgshovel"),
     ("isolation.level", "read_committed"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
+    // A small message must not wait until the broker has acknowledged the one before.
+    ("socket.nagle.disable", "true"),
     ("message.timeout.ms", DELIVERY_TIMEOUT_MS),
     ("message.max.bytes", MESSAGE_BYTES_MAX),
     ("receive.message.max.bytes", "2147483647"),
@@ -189,9 +197,9 @@ fn failure(code: Code, doing: &str, brokers: &Brokers, last: &str) -> Failure {
             "{doing}: a message is larger than the broker takes: raise the topic's `max.message.bytes`, and for more than 100 MB also \
                  the broker's `socket.request.max.bytes` and `message.max.bytes` in the grant"
         )),
-        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-            Failure::Refused(format!("{doing}: messages were lost, the broker no longer has the offset that comes next: {last}"))
-        }
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => Failure::Refused(format!(
+            "{doing}: messages were lost, the broker no longer has the offset that comes next: {last}; {LOST_REMEDY}"
+        )),
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed
@@ -261,11 +269,35 @@ pub async fn ensure_topic(brokers: &Brokers, topic: &str, replicas: Option<u16>,
     let results = admin.create_topics([&new], &options).await.map_err(|error| fail(&error))?;
     match results.into_iter().next() {
         Some(Err((_, code @ (Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::TopicAlreadyExists)))) => {
+            check_cleanup(&admin, topic, &doing).await?;
             // Who may not create topics may still use one that is there.
             check_partitions(brokers, admin, topic, code).await
         }
         Some(Err((_, code))) => Err(failure(code, &doing, brokers, &admin.inner().context().last())),
-        Some(Ok(_)) | None => Ok(()),
+        Some(Ok(_)) | None => check_cleanup(&admin, topic, &doing).await,
+    }
+}
+
+/// A broker that compacts a topic drops messages from its middle. Who may not ask for the
+/// topic's settings goes on.
+async fn check_cleanup(admin: &AdminClient<Reports>, topic: &str, doing: &str) -> Outcome<()> {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let asked = Instant::now();
+    let described = loop {
+        let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+        match described.ok().and_then(|described| described.into_iter().next()) {
+            Some(Ok(described)) => break described,
+            // A topic that was just made is not known at once.
+            Some(Err(Code::UnknownTopicOrPartition)) if asked.elapsed() < REQUEST_TIMEOUT => tokio::time::sleep(REQUEST_PAUSE).await,
+            _ => return Ok(()),
+        }
+    };
+    match described.get("cleanup.policy").and_then(|entry| entry.value.as_deref()) {
+        Some(policy) if policy.split(',').any(|word| word.trim() == "compact") => Err(Failure::Refused(format!(
+            "{doing} has cleanup.policy={policy}: the broker would drop messages from its middle, and takes none without a key, as these are; \
+             set it to delete, as kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete does"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -303,17 +335,33 @@ struct Deliveries {
     open: AtomicUsize,
     /// What the open ones hold.
     bytes: AtomicUsize,
-    failure: Mutex<Option<Failure>>,
+    failed: Mutex<Option<Failed>>,
     progress: Notify,
+}
+
+/// Why a message was given up.
+struct Failed {
+    failure: Failure,
+    /// Its bytes, if there are too many of them. The broker refuses what was sent together,
+    /// so the largest is the one to name.
+    too_large: Option<usize>,
 }
 
 impl Deliveries {
     fn check(&self) -> Outcome<()> {
-        locked(&self.failure).clone().map_or(Ok(()), Err)
+        locked(&self.failed).as_ref().map_or(Ok(()), |failed| Err(failed.failure.clone()))
     }
 
-    fn fail(&self, failure: Failure) -> Failure {
-        locked(&self.failure).get_or_insert(failure).clone()
+    /// The first failure counts; of messages that are too large, the largest.
+    fn fail(&self, error: &KafkaError, message_bytes: usize) -> Failure {
+        let is_large =
+            matches!(error.rdkafka_error_code(), Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge));
+        let failed = || Failed { failure: self.explain(error, message_bytes), too_large: is_large.then_some(message_bytes) };
+        let mut first = locked(&self.failed);
+        if is_large && first.as_ref().is_some_and(|first| first.too_large.is_some_and(|bytes| bytes < message_bytes)) {
+            *first = None;
+        }
+        first.get_or_insert_with(failed).failure.clone()
     }
 
     /// Whether a message of so many bytes may be queued.
@@ -355,7 +403,7 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
         let message = match result {
             Ok(message) => message,
             Err((error, message)) => {
-                self.fail(self.explain(error, message.payload_len()));
+                self.fail(error, message.payload_len());
                 message
             }
         };
@@ -386,7 +434,7 @@ impl Producer {
             reports: Reports::default(),
             open: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            failure: Mutex::new(None),
+            failed: Mutex::new(None),
             progress: Notify::new(),
         };
         let inner: ThreadedProducer<Deliveries> = brokers
@@ -401,9 +449,30 @@ impl Producer {
     /// producer sends nothing any more.
     pub async fn push<M: AsRef<[u8]>>(&mut self, messages: &[M]) -> Outcome<()> {
         for message in messages {
-            self.push_one(message.as_ref()).await.inspect_err(|_| self.inner.purge(PurgeConfig::default().queue().inflight()))?;
+            if let Err(failure) = self.push_one(message.as_ref()).await {
+                return Err(self.give_up(failure).await);
+            }
         }
         Ok(())
+    }
+
+    /// What failed is known when all that was sent with it is accounted for.
+    async fn give_up(&self, failure: Failure) -> Failure {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+        let _ = timeout(PURGE_TIMEOUT, self.drained()).await;
+        self.shared.check().err().unwrap_or(failure)
+    }
+
+    async fn drained(&self) {
+        loop {
+            let progress = self.shared.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            if self.shared.open.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            progress.await;
+        }
     }
 
     async fn push_one(&self, message: &[u8]) -> Outcome<()> {
@@ -419,7 +488,7 @@ impl Producer {
                 let open = self.shared.leave(message.len());
                 // A queue that is full of nothing is smaller than the message: the grant made it so.
                 if open == 0 || error.rdkafka_error_code() != Some(Code::QueueFull) {
-                    return Err(self.shared.fail(self.shared.explain(&error, message.len())));
+                    return Err(self.shared.fail(&error, message.len()));
                 }
             }
             progress.await;
@@ -433,7 +502,9 @@ impl Producer {
             let progress = self.shared.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
-            self.shared.check()?;
+            if let Err(failure) = self.shared.check() {
+                return Err(self.give_up(failure).await);
+            }
             if self.shared.open.load(Ordering::Acquire) == 0 {
                 return Ok(());
             }
@@ -486,7 +557,7 @@ impl Consumer {
             None => low,
             Some(offset) => i64::try_from(offset).ok().filter(|offset| (low..=high).contains(offset)).ok_or_else(|| {
                 Failure::Refused(format!(
-                    "{}: offset {offset} is not there, only {low} to {high}: messages were lost, or the topic was made again",
+                    "{}: offset {offset} is not there, only {low} to {high}: messages were lost, or the topic was made anew; {LOST_REMEDY}",
                     self.doing()
                 ))
             })?,

@@ -68,7 +68,9 @@ impl Seen {
 
     fn problem(&self, cluster: &Cluster, bounds: Bounds) -> Option<String> {
         let said: Vec<String> = match &self.queue {
-            Ok(queue) => fault::report(&queue.faults).into_iter().chain(queue.excess(&name::queue(cluster.name(), &self.set.name), bounds)).collect(),
+            Ok(queue) => {
+                fault::report(&queue.faults).into_iter().chain(queue.excess(&name::queue(cluster.name(), &self.set.name), bounds)).collect()
+            }
             Err(error) => vec![format!("its queue cannot be looked at: {error}")],
         };
         (!said.is_empty()).then(|| said.iter().map(|said| format!("set {:?}: {said}", self.set.name)).collect::<Vec<_>>().join("\n"))

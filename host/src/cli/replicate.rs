@@ -93,6 +93,13 @@ impl Plugins for Configured {
         Ok(transforms)
     }
 
+    async fn tables(&mut self) -> Result<Vec<(String, String)>> {
+        let Context { cluster, set } = &self.context;
+        let stored = Cluster::connect(&self.zookeeper_hosts, cluster).await?.find_set(set).await?;
+        let tables = stored.map(|stored| stored.configuration.tables).unwrap_or_default();
+        Ok(tables.iter().map(|table| (table.schema().to_owned(), table.name.clone())).collect())
+    }
+
     async fn loader(&mut self) -> Result<(Origin, loader::Loader)> {
         let Context { cluster, set } = &self.context;
         let stored = Cluster::connect(&self.zookeeper_hosts, cluster).await?.set(set).await?;

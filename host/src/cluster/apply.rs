@@ -205,9 +205,12 @@ fn lock_error(error: &DriverError, doing: &str) -> Error {
     }
 }
 
+/// What administration is called in `pg_stat_activity`.
+pub(super) const APPLICATION: &str = "pgshovel admin";
+
 /// A connection for administration: no statement waits for ever.
 pub(super) async fn connect(dsn: &str) -> Result<Session> {
-    let session = Session::connect(dsn, "pgshovel admin").await?;
+    let session = Session::connect(dsn, APPLICATION).await?;
     let settings = format!(
         "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; SET search_path = pg_catalog, pg_temp"
     );

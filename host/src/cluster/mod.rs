@@ -83,6 +83,7 @@ impl Cluster {
 
     async fn connect_for(hosts: &str, name: &str, session_timeout: Duration) -> Result<Self> {
         name::check_cluster(name)?;
+        let hosts = without_slash(hosts);
         let connector = zookeeper::Client::connector().with_session_timeout(session_timeout);
         let client = match tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(hosts)).await {
             Ok(Ok(client)) => client,
@@ -104,6 +105,7 @@ impl Cluster {
     /// Creates the chroot in `hosts` and the cluster, as far as they are missing.
     /// Returns its configuration, and whether it was created now.
     pub async fn initialize(hosts: &str, name: &str) -> Result<(Self, ClusterConfiguration, bool)> {
+        let hosts = without_slash(hosts);
         if let Some((servers, chroot)) = hosts.split_once('/').filter(|(_, chroot)| !chroot.is_empty()) {
             Self::connect(servers, name).await?.ensure(&format!("/{chroot}")).await?;
         }
@@ -284,6 +286,11 @@ const fn broken(error: &zookeeper::Error) -> bool {
 
 const fn revision(stat: &zookeeper::Stat) -> Revision {
     Revision { created: stat.czxid, version: stat.version }
+}
+
+/// A chroot that ends in a slash is one without.
+fn without_slash(hosts: &str) -> &str {
+    hosts.trim_end_matches('/')
 }
 
 fn decode_cluster(name: &str, data: &[u8]) -> Result<ClusterConfiguration> {

@@ -222,11 +222,8 @@ fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Desc
         encoding: column.described.encoding,
     };
     let number = |name: &String| table.columns.iter().find(|column| column.described.name == *name).map(|column| column.number);
-    let columns = Columns {
-        list: columns.iter().map(column).collect(),
-        identity: wanted.primary_keys.iter().filter_map(number).collect(),
-        every,
-    };
+    let columns =
+        Columns { list: columns.iter().map(column).collect(), identity: wanted.primary_keys.iter().filter_map(number).collect(), every };
     let partitions = (table.kind == 'p').then(|| table.partitions.iter().map(|partition| partition.key.clone()).collect());
     let capture = Capture {
         table_oid: table.oid,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::expand::{Sources, expand};
+use super::expand::{Sources, expand, expand_dsn};
 use super::field::{Field, Problem, Step, join};
 use super::{Limits, Section};
 use crate::capabilities::grants::{Files, Grants, Mode, Properties, Resources, Secret};
@@ -137,7 +137,8 @@ fn named<'a, T>(field: &Field<'a>, read: impl Fn(&Field<'a>) -> Result<T>) -> Re
 }
 
 fn dsn(field: &Field<'_>, sources: &Sources<'_>) -> Result<Secret> {
-    let text = expanded(field, field.text("write a connection string, such as postgresql://app@localhost:5432/app")?, sources)?;
+    let text = field.text("write a connection string, such as postgresql://app@localhost:5432/app")?;
+    let text = expand_dsn(text, sources).map_err(|message| field.problem(message))?;
     match crate::postgres::connect::parse(&text) {
         Ok(_) => Ok(Secret::new(text)),
         Err(error) => Err(field.problem(error.message)),

@@ -10,7 +10,7 @@ use proto::row::{Change, Mutation, Relation, Row};
 use super::Faults;
 use super::source::{Key, Rows, Table, key, name};
 use crate::error::{Error, Result};
-use crate::ports::{self, Chunk, Guarantee};
+use crate::ports::{self, Chunk, Guarantee, Provenance};
 
 /// What is durable.
 #[derive(Debug, Default)]
@@ -161,6 +161,11 @@ impl ports::Target for Target {
                 Ok(self.state.clone())
             })
             .await
+    }
+
+    async fn set_source(&mut self, _source: &Provenance) -> Result<()> {
+        let faults = Arc::clone(&self.faults);
+        faults.around("target.set-source", || Ok(())).await
     }
 
     async fn load(&mut self, chunk: Chunk) -> Result<()> {

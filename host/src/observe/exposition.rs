@@ -4,8 +4,8 @@ use std::fmt::{Display, Write as _};
 
 use serde_json::{Value, json};
 
-use super::{Facts, State};
 use super::fault;
+use super::{Facts, State};
 
 /// Nobody reads more of an error.
 const ERROR_CHARACTERS_MAX: usize = 1000;
@@ -50,7 +50,7 @@ impl Facts {
         text.metric("failed_attempts", "gauge", "Failed attempts since something became durable.", self.attempts);
         text.metric("failed_attempts_total", "counter", "Failed attempts that were repeated.", self.failures);
         text.metric("batches_total", "counter", "Batches that were relayed, or replicated.", self.batches);
-        text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or to the target.", self.mutations);
+        text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or committed in the target.", self.mutations);
         if self.role == "relay" {
             text.metric("bytes_total", "counter", "Bytes of messages that were handed to the stream.", self.bytes);
         } else {
@@ -69,7 +69,12 @@ impl Facts {
         }
         if let Some(queue) = &self.queue {
             text.metric("queue_bytes", "gauge", "What the queue's tables take on disk.", queue.bytes);
-            text.metric("tables_uncaptured", "gauge", "How many of the set's tables have triggers that are not as they have to be, or none.", fault::tables(&queue.faults).len());
+            text.metric(
+                "tables_uncaptured",
+                "gauge",
+                "How many of the set's tables have triggers that are not as they have to be, or none.",
+                fault::tables(&queue.faults).len(),
+            );
             text.family("queue_unread_events", "gauge", "About how many events the consumer has not read.");
             for consumer in &queue.consumers {
                 text.labelled("queue_unread_events", "consumer", &consumer.name, consumer.unread_events);
@@ -141,7 +146,8 @@ mod tests {
             (facts.batches, facts.mutations, facts.bytes) = (3, 40, 500);
             facts.last = Some(Last { tick: 7, ready_us: 1_500_000, lag_seconds: 0.25 });
             let consumer = Consumer { name: "a\"\\\nb".to_owned(), unread_events: 9, lag_seconds: 1.5, relay: None };
-            facts.queue = Some(Backlog { bytes: 8192, consumers: vec![consumer], faults: vec![fault::Fault::read("public.a", "t", "disabled")] });
+            facts.queue =
+                Some(Backlog { bytes: 8192, consumers: vec![consumer], faults: vec![fault::Fault::read("public.a", "t", "disabled")] });
         });
         let text = status.facts().metrics();
         for line in [

@@ -65,7 +65,9 @@ impl Fault {
             Kind::NotAlways => format!(
                 "the trigger {trigger:?} on {table} is enabled but not ALWAYS: it was disabled for a while (`pg_dump --disable-triggers` and frameworks' fixtures do so), and does not fire where session_replication_role is replica"
             ),
-            Kind::Altered => format!("the trigger {trigger:?} on {table} or a function that it calls was replaced, or has another owner or other privileges"),
+            Kind::Altered => format!(
+                "the trigger {trigger:?} on {table} or a function that it calls was replaced, or has another owner or other privileges"
+            ),
             Kind::TriggerRenamed => format!("the trigger {trigger:?} on {table} was renamed, and still captures"),
         }
     }
@@ -115,9 +117,14 @@ mod tests {
     fn a_report_says_each_kind_of_each_table_once_and_what_to_load_again() {
         let fault = |table: &str, trigger: &str, kind: &str| Fault::read(table, trigger, kind);
         assert_eq!(report(&[]), None);
-        let text = report(&[fault("public.a", "x:i", "disabled"), fault("public.a", "x:u", "disabled"), fault("public.b", "x:t", "altered")]).unwrap();
+        let text =
+            report(&[fault("public.a", "x:i", "disabled"), fault("public.a", "x:u", "disabled"), fault("public.b", "x:t", "altered")])
+                .unwrap();
         assert_eq!(text.matches("public.a is disabled").count(), 1, "{text}");
-        assert!(text.contains("(and 1 more of its triggers)") && text.contains("bootstrap the targets of public.a, public.b again"), "{text}");
+        assert!(
+            text.contains("(and 1 more of its triggers)") && text.contains("bootstrap the targets of public.a, public.b again"),
+            "{text}"
+        );
         let text = report(&[fault("public.a", "x:i", "trigger renamed")]).unwrap();
         assert!(!text.contains("bootstrap") && text.contains("set update"), "{text}");
     }

@@ -21,7 +21,7 @@ use backlog::Backlog;
 pub struct Status(Arc<Mutex<Facts>>);
 
 /// What there is to know at one moment. Counts are since the process started, and
-/// only grow, but for `mutations` of a batch that is forgotten and comes again.
+/// only grow, but for `rows` of a bootstrap that begins again.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// `relay` or `worker`.
@@ -37,6 +37,7 @@ pub struct Facts {
     pub failures: u64,
     /// A relay's are durable in the stream and finished in the queue.
     pub batches: u64,
+    /// A relay's were handed to the stream, a worker's are committed in its target.
     pub mutations: u64,
     /// Of messages that a relay handed to the stream.
     pub bytes: u64,

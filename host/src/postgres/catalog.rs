@@ -232,7 +232,10 @@ async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
         }
     }
     managed.records = client
-        .query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL AND pg_catalog.to_regclass($2) IS NOT NULL", &[&format!("{quoted}.captured"), &format!("{quoted}.capturing")])
+        .query_one(
+            "SELECT pg_catalog.to_regclass($1) IS NOT NULL AND pg_catalog.to_regclass($2) IS NOT NULL",
+            &[&format!("{quoted}.captured"), &format!("{quoted}.capturing")],
+        )
         .await
         .map_err(reading)?
         .get(0);
@@ -383,7 +386,8 @@ WHERE c.relkind NOT IN ('i', 'I', 'S', 't')
 /// Of a type `t`: `row_to_json` prints it as its own text output, or in a way that is
 /// turned back exactly: built-in scalars. Of a type of the user it would look for a cast
 /// to json, and call its function. `trigger::shared` asks the same where a table was altered.
-pub const JSON_IS_EXACT: &str = "t.oid < 16384 AND (t.typtype = 'b' AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm'))";
+pub const JSON_IS_EXACT: &str =
+    "t.oid < 16384 AND (t.typtype = 'b' AND t.typcategory <> 'A' AND t.oid NOT IN (114, 3802) OR t.typtype IN ('r', 'm'))";
 
 /// Before and behind [`JSON_IS_EXACT`].
 const COLUMNS: [&str; 2] = [

@@ -20,10 +20,15 @@ use crate::error::{Error, Next, Result};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Names of tables and types are compared as text, so they have to be written in one way.
-const SETTINGS: &str = "SET quote_all_identifiers = off";
+/// A session that waits for something to do is not ended for it.
+const SETTINGS: &str = "SET quote_all_identifiers = off; SET idle_session_timeout = 0";
 
 /// What to do when `lock_timeout` has passed.
 const LOCK_REMEDY: &str = "; another session holds the lock: pg_locks and pg_stat_activity say which";
+
+/// What to do when policies would hide rows.
+const ROWS_REMEDY: &str =
+    "; the role would not be shown all rows: ALTER ROLE … BYPASSRLS, or let it own the table, which then is not FORCE ROW LEVEL SECURITY";
 
 /// How long a server may take for what takes it a moment.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -148,10 +153,17 @@ fn notice_silence(config: &mut Config) {
 
 /// Parses a DSN; the error does not repeat it, since it may hold a password.
 pub fn parse(dsn: &str) -> Result<Config> {
-    Config::from_str(dsn).map_err(|error| {
+    let config = Config::from_str(dsn).map_err(|error| {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         Error::configure(format!("the connection string of the database is not valid: {cause}; it takes libpq's form, such as host=localhost port=5432 dbname=app user=app, or postgresql://app@localhost:5432/app"))
-    })
+    })?;
+    // Of a URI, the host begins behind the first @.
+    if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+        return Err(Error::configure(
+            "the connection string of the database has an @ in its user name or password: in a URI write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25",
+        ));
+    }
+    Ok(config)
 }
 
 /// Where a DSN leads, for messages: no user, no password.
@@ -183,7 +195,12 @@ pub fn describe(config: &Config) -> String {
 pub fn explain(error: &tokio_postgres::Error) -> Error {
     if let Some(refusal) = error.as_db_error() {
         let code = refusal.code().code();
-        let remedy = if code == "55P03" { LOCK_REMEDY } else { "" };
+        let remedy = match code {
+            "55P03" => LOCK_REMEDY,
+            // Its message may be in any language.
+            "42501" if refusal.routine() == Some("check_enable_rls") => ROWS_REMEDY,
+            _ => "",
+        };
         let text = format!("{} (SQLSTATE {code}){remedy}", refusal.message());
         return Error { next: next(code), message: text };
     }
@@ -254,6 +271,8 @@ mod tests {
         let error = parse("host=a password=secret port=x").unwrap_err();
         assert_eq!(error.next, Next::Configure);
         assert!(!error.message.contains("secret"), "{error}");
+        let error = parse("postgresql://u:sec@ret@a/app").unwrap_err();
+        assert!(error.message.contains("%40") && !error.message.contains("ret@"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod event;
 pub mod node;
 mod passfile;
+pub mod pool;
 pub mod queue;
 pub mod schema;
 pub mod secret;

@@ -182,7 +182,9 @@ ON CONFLICT (name) DO UPDATE SET version = excluded.version, change = excluded.c
 #[must_use]
 pub fn forget_set(cluster: &str, set: &str) -> String {
     let (schema, set) = (quote(&name::schema(cluster)), literal(set));
-    format!("DELETE FROM {schema}.captured WHERE set = {set};\nDELETE FROM {schema}.relations WHERE set = {set};\nDELETE FROM {schema}.sets WHERE name = {set};")
+    format!(
+        "DELETE FROM {schema}.captured WHERE set = {set};\nDELETE FROM {schema}.relations WHERE set = {set};\nDELETE FROM {schema}.sets WHERE name = {set};"
+    )
 }
 
 /// Creates the queue with its consumer. Ticks are the relay's to make; these

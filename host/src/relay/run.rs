@@ -35,7 +35,7 @@ impl Default for Push {
 }
 
 /// How long to wait for the queue before it is asked again without a word from it.
-const IDLE_WAIT: Duration = Duration::from_secs(1);
+const IDLE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the stream may take to store a rollback, which is not worth waiting for.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);

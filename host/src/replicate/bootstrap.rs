@@ -81,7 +81,10 @@ impl<T: Target, X: Transform> Loading<'_, T, X> {
         let (relation, rows, estimated) = (Arc::clone(&chunk.relation), chunk.rows.len() as u64, chunk.estimated_rows);
         let first = self.last.as_ref() != Some(&relation);
         self.put(chunk, first).await.map_err(|error| error.context(format!("table {}.{}", relation.schema, relation.table)))?;
-        self.progress.load(&relation, rows, estimated);
+        // A table that is named without rows is not loaded yet.
+        if rows > 0 {
+            self.progress.load(&relation, rows, estimated);
+        }
         self.last = Some(relation);
         Ok(())
     }

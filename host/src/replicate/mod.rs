@@ -13,6 +13,7 @@ mod ahead;
 pub mod bootstrap;
 pub mod lead;
 pub mod progress;
+mod provenance;
 mod reading;
 pub mod run;
 pub mod state;
@@ -22,6 +23,7 @@ use std::future::Future;
 
 use proto::interfaces::common::{Snapshot, Source};
 
+pub use provenance::Origins;
 pub use reading::Part;
 pub(crate) use reading::place;
 
@@ -39,6 +41,9 @@ pub trait Plugins: Send {
     fn stream(&mut self) -> impl Future<Output = Result<Self::Stream>> + Send;
     fn target(&mut self) -> impl Future<Output = Result<Self::Target>> + Send;
     fn transforms(&mut self) -> impl Future<Output = Result<Vec<Self::Transform>>> + Send;
+
+    /// Schema and name of the set's tables, as it is now; of one that was dropped, none.
+    fn tables(&mut self) -> impl Future<Output = Result<Vec<(String, String)>>> + Send;
 
     /// Opens a snapshot of the set's database, and a loader of its rows.
     fn loader(&mut self) -> impl Future<Output = Result<(Origin, Self::Loader)>> + Send;

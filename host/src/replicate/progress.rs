@@ -36,6 +36,8 @@ pub struct Progress {
     status: Status,
     phase: Option<Phase>,
     table: Option<Table>,
+    /// Mutations of the open batch that the target has: they count once it is committed.
+    open: u64,
     said: Option<Instant>,
 }
 
@@ -52,7 +54,7 @@ struct Table {
 impl Progress {
     #[must_use]
     pub fn new(set: &str) -> Self {
-        Self { status: Status::new("worker", set), phase: None, table: None, said: None }
+        Self { status: Status::new("worker", set), phase: None, table: None, open: 0, said: None }
     }
 
     #[must_use]
@@ -114,18 +116,21 @@ impl Progress {
 
     /// Mutations of `batch` were handed to the target.
     pub(super) fn applied(&mut self, batch: &Batch, mutations: u64) {
-        self.status.update(|facts| facts.mutations += mutations);
+        self.open += mutations;
         self.say(batch);
     }
 
-    /// Mutations that were handed to the target are forgotten: they come again.
-    pub(super) fn forgotten(&mut self, mutations: u64) {
-        self.status.update(|facts| facts.mutations -= mutations);
+    /// The target has nothing of a batch that is not committed.
+    pub(super) fn forgotten(&mut self) {
+        self.open = 0;
     }
 
-    pub(super) fn committed(&mut self, batch: &Batch) {
+    /// `batch` ends, which is `batches` of the stream.
+    pub(super) fn committed(&mut self, batch: &Batch, batches: u64) {
+        let mutations = std::mem::take(&mut self.open);
         self.status.update(|facts| {
-            facts.batches += 1;
+            facts.batches += batches;
+            facts.mutations += mutations;
             facts.last = Some(Last::now(batch));
         });
         self.say(batch);
@@ -160,7 +165,7 @@ impl Progress {
                 set = %facts.set,
                 phase = self.phase().name(),
                 rows = facts.rows,
-                mutations = facts.mutations,
+                mutations = facts.mutations + self.open,
                 batches = facts.batches,
                 tick = batch.end.id,
                 lag_seconds = Last::now(batch).lag_seconds,

@@ -1,5 +1,6 @@
 //! The reading half of the worker: messages of the stream become steps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::batch::step::{Action, Reader, Skip};
@@ -39,26 +40,40 @@ const STEPS_AHEAD_MAX: usize = 4;
 /// What to do next to the target; in this order, nothing else, nothing twice.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A batch begins; with `discard`, in place of the one that is open.
-    Begin { batch: Box<Batch>, discard: bool },
+    /// A batch begins.
+    Begin(Box<Batch>),
     /// A part of the open batch.
     Apply(Vec<Mutation>),
     /// The open batch ends, and makes `state` the target's.
-    Commit { state: Vec<u8>, catching_up: bool },
+    Commit { state: Vec<u8>, catching_up: bool, batches: u64 },
     /// The open batch is to be forgotten.
     Rollback,
 }
 
 /// Reads `stream` from where it is. Ends with an error, or not at all.
-pub(super) fn start<S: Stream + 'static>(stream: S, reader: Reader, part: Part) -> Ahead<Step> {
-    Ahead::start(STEPS_AHEAD_MAX, |outlet| Reading { reader, part, outlet, chunk: Chunk::default(), fenced: false }.run(stream))
+///
+/// Small batches that are there already are joined where `may_join` says so: a target may
+/// be slower than ticks come, and then takes as much with each commit as has gathered.
+pub(super) fn start<S, J>(stream: S, reader: Reader, part: Part, may_join: J) -> Ahead<Step>
+where
+    S: Stream + 'static,
+    J: Fn() -> bool + Send + 'static,
+{
+    Ahead::start(STEPS_AHEAD_MAX, |outlet| {
+        Reading { reader, part, may_join, outlet, begun: None, chunk: Chunk::default(), whole: None, fenced: false }.run(stream)
+    })
 }
 
-struct Reading {
+struct Reading<J> {
     reader: Reader,
     part: Part,
+    may_join: J,
     outlet: Outlet<Step>,
+    /// The open batch, while the target need not know of it: all of it is in `chunk`.
+    begun: Option<Batch>,
     chunk: Chunk,
+    /// What comes before it.
+    whole: Option<Whole>,
     /// Whether a message of a fenced publisher was reported.
     fenced: bool,
 }
@@ -70,12 +85,53 @@ struct Chunk {
     bytes: usize,
 }
 
-impl Reading {
+impl Chunk {
+    fn fits(&self, part: Part) -> bool {
+        self.mutations.len() < part.rows_max && self.bytes < part.bytes_max
+    }
+}
+
+/// One small batch, or several that follow each other.
+struct Whole {
+    batch: Batch,
+    chunk: Chunk,
+    /// Behind the last of them.
+    state: Vec<u8>,
+    catching_up: bool,
+    batches: u64,
+}
+
+impl Whole {
+    /// Takes `next` in, or gives it back.
+    fn join(&mut self, mut next: Self, part: Part) -> std::result::Result<(), Self> {
+        let bytes = self.chunk.bytes + next.chunk.bytes;
+        let rows = self.chunk.mutations.len() + next.chunk.mutations.len();
+        let fits = rows <= part.rows_max && bytes <= part.bytes_max;
+        if !fits || self.batch.node != next.batch.node || self.catching_up != next.catching_up {
+            return Err(next);
+        }
+        for mutation in &mut next.chunk.mutations {
+            // A batch describes its tables anew; who applies them should not plan anew.
+            if let Some(known) = self.chunk.mutations.iter().rev().find(|known| known.relation == mutation.relation) {
+                mutation.relation = Arc::clone(&known.relation);
+            }
+        }
+        self.chunk.mutations.append(&mut next.chunk.mutations);
+        self.chunk.bytes = bytes;
+        self.batch.end = next.batch.end;
+        self.state = next.state;
+        self.batches += 1;
+        Ok(())
+    }
+}
+
+impl<J: Fn() -> bool + Send> Reading<J> {
     async fn run<S: Stream>(mut self, mut stream: S) -> Result<()> {
         loop {
             for entry in stream.next(NEXT_MESSAGES_MAX, NEXT_WAIT).await? {
                 self.read(&entry).await?;
             }
+            self.pass_on().await?;
         }
     }
 
@@ -85,15 +141,12 @@ impl Reading {
         let action = self.reader.step(message).map_err(|violation| broken(&entry.position, &violation))?;
         match action {
             Action::Begin { batch, discard } => {
-                self.chunk = Chunk::default();
-                self.outlet.put(Step::Begin { batch: Box::new(batch), discard }).await?;
+                self.forget(discard).await?;
+                self.begun = Some(batch);
             }
             Action::Apply(mutation) => self.apply(mutation, entry.message.len()).await?,
             Action::Commit => self.commit(&entry.position).await?,
-            Action::Rollback => {
-                self.chunk = Chunk::default();
-                self.outlet.put(Step::Rollback).await?;
-            }
+            Action::Rollback => self.forget(true).await?,
             Action::Skip(Skip::Fenced) if !self.fenced => {
                 self.fenced = true;
                 let epoch = header.epoch.map_or_else(|| "none, as of pgshovel 2015".to_owned(), |epoch| epoch.to_string());
@@ -112,13 +165,18 @@ impl Reading {
     async fn apply(&mut self, mutation: Mutation, bytes: usize) -> Result<()> {
         self.chunk.mutations.push(mutation);
         self.chunk.bytes += bytes;
-        if self.chunk.mutations.len() >= self.part.rows_max || self.chunk.bytes >= self.part.bytes_max {
+        if !self.chunk.fits(self.part) {
             self.flush().await?;
         }
         Ok(())
     }
 
+    /// Passes on what there is of the open batch.
     async fn flush(&mut self) -> Result<()> {
+        self.pass_on().await?;
+        if let Some(batch) = self.begun.take() {
+            self.outlet.put(Step::Begin(Box::new(batch))).await?;
+        }
         let mutations = std::mem::take(&mut self.chunk).mutations;
         if !mutations.is_empty() {
             self.outlet.put(Step::Apply(mutations)).await?;
@@ -126,11 +184,45 @@ impl Reading {
         Ok(())
     }
 
+    /// Forgets the open batch, if there is one.
+    async fn forget(&mut self, is_open: bool) -> Result<()> {
+        self.chunk = Chunk::default();
+        if is_open && self.begun.take().is_none() {
+            self.outlet.put(Step::Rollback).await?;
+        }
+        Ok(())
+    }
+
     async fn commit(&mut self, position: &[u8]) -> Result<()> {
-        self.flush().await?;
         let state = self.reader.state(position).ok_or_else(|| Error::bug("a batch was committed and is still open"))?;
-        let step = Step::Commit { state: state::encode(&state), catching_up: self.reader.is_catching_up() };
-        self.outlet.put(step).await?;
+        let (state, catching_up) = (state::encode(&state), self.reader.is_catching_up());
+        let Some(batch) = self.begun.take() else {
+            self.flush().await?;
+            self.outlet.put(Step::Commit { state, catching_up, batches: 1 }).await?;
+            return Ok(());
+        };
+        let mut next = Whole { batch, chunk: std::mem::take(&mut self.chunk), state, catching_up, batches: 1 };
+        if (self.may_join)()
+            && let Some(whole) = &mut self.whole
+        {
+            match whole.join(next, self.part) {
+                Ok(()) => return Ok(()),
+                Err(given_back) => next = given_back,
+            }
+        }
+        self.pass_on().await?;
+        self.whole = Some(next);
+        Ok(())
+    }
+
+    /// Passes on the batches that came before the open one.
+    async fn pass_on(&mut self) -> Result<()> {
+        let Some(Whole { batch, chunk, state, catching_up, batches }) = self.whole.take() else { return Ok(()) };
+        self.outlet.put(Step::Begin(Box::new(batch))).await?;
+        if !chunk.mutations.is_empty() {
+            self.outlet.put(Step::Apply(chunk.mutations)).await?;
+        }
+        self.outlet.put(Step::Commit { state, catching_up, batches }).await?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The loop: the stream's batches, one after the other, into the target.
 //!
-//! A batch and the state behind it become visible by one `commit` of the target.
+//! A batch and the state behind it become visible by one `commit` of the target, or
+//! several small batches that have gathered meanwhile, and the state behind the last.
 //! Whatever dies before leaves the target at the batch before, and the next
 //! attempt reads on from the state that the target then has.
 //!
@@ -18,9 +19,10 @@ use tokio::time::Instant;
 
 use super::ahead::Ahead;
 use super::progress::{Phase, Progress};
+use super::provenance::Origins;
 use super::reading::{self, Part, Step};
 use crate::error::{Error, Result};
-use crate::ports::{Stream, Target, Transform};
+use crate::ports::{Guarantee, Stream, Target, Transform};
 use crate::stop::Stop;
 
 /// How old the target's state may become for want of a batch that changes rows.
@@ -38,15 +40,21 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// ports are of no more use.
 pub async fn run<S: Stream + 'static>(
     (stream, reader, part): (S, Reader, Part),
-    target: &mut impl Target,
+    (target, origins): (&mut impl Target, Origins),
     transforms: &mut [impl Transform],
     stored: Vec<u8>,
     stop: &mut Stop,
     progress: &mut Progress,
 ) -> Result<()> {
     progress.enter(phase(reader.is_catching_up()));
-    let mut steps = reading::start(stream, reader, part);
-    let mut applying = Applying { target, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
+    // An attempt that failed left its batch open.
+    progress.forgotten();
+    let transactional = target.guarantee().await? == Guarantee::Transactional;
+    let status = progress.status().clone();
+    // What failed is tried alone, so that as much as possible of what is before it is stored.
+    let may_join = move || transactional && status.update(|facts| facts.attempts) == 0;
+    let mut steps = reading::start(stream, reader, part, may_join);
+    let mut applying = Applying { target, origins, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
     while let Some(step) = applying.next(&mut steps, stop).await {
         applying.perform(step?).await?;
     }
@@ -59,6 +67,7 @@ fn phase(catching_up: bool) -> Phase {
 
 struct Applying<'a, T, X> {
     target: &'a mut T,
+    origins: Origins,
     transforms: &'a mut [X],
     progress: &'a mut Progress,
     /// The state that the target has, and since when.
@@ -73,8 +82,6 @@ struct Open {
     batch: Batch,
     /// Whether the target knows of it.
     begun: bool,
-    /// Mutations of it that the target has.
-    mutations: u64,
 }
 
 impl<T: Target, X: Transform> Applying<'_, T, X> {
@@ -95,19 +102,16 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
 
     async fn perform(&mut self, step: Step) -> Result<()> {
         match step {
-            Step::Begin { batch, discard } => {
-                if discard {
-                    self.forget().await?;
-                }
-                self.open = Some(Open { batch: *batch, begun: false, mutations: 0 });
+            Step::Begin(batch) => {
+                self.open = Some(Open { batch: *batch, begun: false });
                 Ok(())
             }
             Step::Apply(mutations) => {
                 let result = self.apply(mutations).await;
                 result.map_err(|error| self.explain(error))
             }
-            Step::Commit { state, catching_up } => {
-                let result = self.commit(state, catching_up).await;
+            Step::Commit { state, catching_up, batches } => {
+                let result = self.commit(state, catching_up, batches).await;
                 result.map_err(|error| self.explain(error))
             }
             Step::Rollback => self.forget().await,
@@ -123,17 +127,17 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
         }
         let open = opened(&mut self.open)?;
         if !open.begun {
+            self.origins.announce(open.batch.source.as_ref(), self.target).await?;
             self.target.begin(&open.batch).await?;
             open.begun = true;
         }
         let count = mutations.len() as u64;
         self.target.apply(mutations).await?;
-        open.mutations += count;
         self.progress.applied(&open.batch, count);
         Ok(())
     }
 
-    async fn commit(&mut self, state: Vec<u8>, catching_up: bool) -> Result<()> {
+    async fn commit(&mut self, state: Vec<u8>, catching_up: bool, batches: u64) -> Result<()> {
         let open = opened(&mut self.open)?;
         let batch = open.batch.clone();
         let due = self.progress.phase() != phase(catching_up) || self.stored_at.elapsed() >= STATE_AGE_MAX;
@@ -146,12 +150,13 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
         }
         self.open = None;
         self.progress.enter(phase(catching_up));
-        self.progress.committed(&batch);
+        self.progress.committed(&batch, batches);
         Ok(())
     }
 
     /// Stores a state behind which the target has no rows to change.
     async fn store_alone(&mut self, batch: &Batch, state: Vec<u8>) -> Result<()> {
+        self.origins.announce(batch.source.as_ref(), self.target).await?;
         self.target.begin(batch).await?;
         self.store(state).await
     }
@@ -168,7 +173,7 @@ impl<T: Target, X: Transform> Applying<'_, T, X> {
     async fn forget(&mut self) -> Result<()> {
         match self.open.take() {
             Some(open) if open.begun => {
-                self.progress.forgotten(open.mutations);
+                self.progress.forgotten();
                 self.target.rollback().await
             }
             _ => Ok(()),

@@ -10,7 +10,7 @@ use super::bootstrap::bootstrap;
 use super::progress::Progress;
 use super::reading::Part;
 use super::run::run;
-use super::{Plugins, state};
+use super::{Origins, Plugins, state};
 use crate::error::{Error, Result};
 use crate::patience::Patience;
 use crate::ports::{Guarantee, Stream as _, Target as _};
@@ -83,8 +83,10 @@ async fn attempt<P: Plugins>(plugins: &mut P, assignment: &mut Assignment, stop:
     let mut stream = plugins.stream().await?;
     announce(target.guarantee().await?);
     let mut stored = target.load_state().await?;
+    let mut origins = Origins::new(plugins.tables().await?, !transforms.is_empty());
     if assignment.bootstrap || !is_loaded(stored.as_deref(), assignment)? {
         let (origin, loader) = plugins.loader().await?;
+        origins.announce(Some(&origin.source), &mut target).await?;
         if stored.is_none() && assignment.bootstrap {
             let claim = state::encode(&state::claim(&origin.source));
             target.commit(None, &claim).await?;
@@ -98,7 +100,7 @@ async fn attempt<P: Plugins>(plugins: &mut P, assignment: &mut Assignment, stop:
     let position = state.stream_state.as_ref().and_then(|stream| stream.consumer_state.position.clone());
     let reader = Reader::resume(state, assignment.reader.clone()).map_err(|error| Error::stop(error.to_string()))?;
     stream.seek(position.as_deref()).await?;
-    run((stream, reader, assignment.part), &mut target, &mut transforms, stored, stop, progress).await
+    run((stream, reader, assignment.part), (&mut target, origins), &mut transforms, stored, stop, progress).await
 }
 
 fn is_loaded(stored: Option<&[u8]>, assignment: &Assignment) -> Result<bool> {

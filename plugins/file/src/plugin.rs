@@ -1,6 +1,6 @@
 //! The component: the roles `writer` and `stream` over the granted folder.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use wasip2::clocks::monotonic_clock::{now, subscribe_duration};
 
@@ -80,29 +80,38 @@ impl writer::GuestSink for Sink {
     }
 }
 
-struct Source(RefCell<Reader<Path>>);
+struct Source {
+    reader: RefCell<Reader<Path>>,
+    /// When a message came last, or the position was set.
+    since_ns: Cell<u64>,
+}
 
 impl reader::GuestSource for Source {
     fn open(context: Context, configuration: String) -> Result<reader::Source, Error> {
         // What it says is for writers, but a mistake in it should not wait for one.
         Settings::parse(&configuration)?;
         let path = Path::new(&folder(&context.cluster, &context.set))?;
-        Ok(reader::Source::new(Self(RefCell::new(Reader::open(path)))))
+        Ok(reader::Source::new(Self { reader: RefCell::new(Reader::open(path)), since_ns: Cell::new(now()) }))
     }
 
     fn seek(&self, after: Option<Vec<u8>>) -> Result<(), Error> {
         let position = after.map(|bytes| Position::decode(&bytes)).transpose()?;
-        Ok(self.0.borrow_mut().seek(position)?)
+        self.since_ns.set(now());
+        Ok(self.reader.borrow_mut().seek(position)?)
     }
 
     fn next(&self, max_messages: u32, max_wait_ms: u32) -> Result<Vec<reader::Entry>, Error> {
-        let mut reader = self.0.borrow_mut();
-        let mut pauses = Pauses::new(max_wait_ms);
+        let mut reader = self.reader.borrow_mut();
+        let deadline_ns = now() + u64::from(max_wait_ms) * 1_000_000;
         loop {
             let entries = reader.next(max_messages as usize)?;
-            if !entries.is_empty() || !pauses.pause() {
-                return Ok(entries.into_iter().map(reader::Entry::from).collect());
+            if !entries.is_empty() {
+                self.since_ns.set(now());
+            } else if let Some(pause_ns) = pause(deadline_ns, self.since_ns.get()) {
+                subscribe_duration(pause_ns).block();
+                continue;
             }
+            return Ok(entries.into_iter().map(reader::Entry::from).collect());
         }
     }
 }
@@ -113,29 +122,12 @@ impl From<Entry> for reader::Entry {
     }
 }
 
-/// WASI 0.2 tells nobody that a file has changed, so a reader looks, less and less
-/// often.
-struct Pauses {
-    deadline_ns: u64,
-    next_ns: u64,
-}
-
-impl Pauses {
-    const FIRST_NS: u64 = 1_000_000;
+/// WASI 0.2 tells nobody that a file has changed, so a reader looks, the less often the
+/// longer nothing has come. `None` when the time is over.
+fn pause(deadline_ns: u64, since_ns: u64) -> Option<u64> {
+    const SHORTEST_NS: u64 = 1_000_000;
     const LONGEST_NS: u64 = 50_000_000;
-
-    fn new(max_wait_ms: u32) -> Self {
-        Self { deadline_ns: now() + u64::from(max_wait_ms) * 1_000_000, next_ns: Self::FIRST_NS }
-    }
-
-    /// False when the time is over.
-    fn pause(&mut self) -> bool {
-        let left = self.deadline_ns.saturating_sub(now());
-        if left == 0 {
-            return false;
-        }
-        subscribe_duration(self.next_ns.min(left)).block();
-        self.next_ns = (2 * self.next_ns).min(Self::LONGEST_NS);
-        true
-    }
+    let now = now();
+    let left_ns = deadline_ns.checked_sub(now).filter(|left| *left > 0)?;
+    Some((now.saturating_sub(since_ns) / 2).clamp(SHORTEST_NS, LONGEST_NS).min(left_ns))
 }

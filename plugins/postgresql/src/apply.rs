@@ -82,12 +82,13 @@ impl Apply {
                 self.sent = Some((part, expected));
                 Ok(())
             }
-            Shape::Ordered { .. } => in_order(database, &part.mutations),
+            Shape::Ordered { .. } => in_order(database, &part.mutations).map_err(|refused| refused.error),
             Shape::Truncates => truncate(database, &part.mutations),
         }
     }
 
-    fn settle(&mut self, database: &impl Database) -> Result<(), Error> {
+    /// Returns when all that was sent has been applied.
+    pub fn settle(&mut self, database: &impl Database) -> Result<(), Error> {
         let Some((part, expected)) = self.sent.take() else { return Ok(()) };
         let answers = database.settle().map_err(|failure| failed(DOING, failure))?;
         if let Some(error) = answers.iter().filter_map(|answer| answer.as_ref().err()).next()
@@ -104,7 +105,7 @@ impl Apply {
             return execute(database, "RELEASE SAVEPOINT part");
         }
         execute(database, "ROLLBACK TO SAVEPOINT part")?;
-        in_order(database, &part.mutations)
+        in_order(database, &part.mutations).map_err(|refused| refused.error)
     }
 }
 
@@ -180,8 +181,22 @@ fn statements<'a>(plan: &'a Plan, mutation: &Mutation) -> impl Iterator<Item = (
     statements.into_iter().flatten()
 }
 
+/// Why rows could not be applied one by one.
+#[derive(Debug)]
+pub struct Refused {
+    pub error: Error,
+    /// Of the server, if it refused a row.
+    pub sqlstate: Option<String>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, sqlstate: None }
+    }
+}
+
 /// One by one, each statement sent before the last is answered.
-pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), Error> {
+pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), Refused> {
     let mut is_guarded = false;
     for chunk in mutations.chunks(ROWS_SENT_MAX) {
         let mut sent: Vec<(&Planned, Option<Expected>)> = Vec::with_capacity(chunk.len());
@@ -203,13 +218,19 @@ pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), E
         for ((planned, expected), answer) in sent.into_iter().zip(answers) {
             match answer {
                 Ok(affected) if expected.is_none_or(|expected| expected.is(affected)) => {}
-                Ok(affected) => return Err(Error::Blocked(astray(planned, affected))),
-                Err(error) if is_passing(&error) => return Err(refused(DOING, &error)),
-                Err(error) => return Err(Error::Blocked(unacceptable(planned, &error))),
+                Ok(affected) => return Err(Error::Blocked(astray(planned, affected)).into()),
+                Err(error) if is_passing(&error) => return Err(refused(DOING, &error).into()),
+                Err(error) => {
+                    let blocked = Error::Blocked(unacceptable(planned, &error));
+                    return Err(Refused { error: blocked, sqlstate: Some(error.sqlstate) });
+                }
             }
         }
     }
-    if is_guarded { execute(database, UNGUARD) } else { Ok(()) }
+    if is_guarded {
+        execute(database, UNGUARD)?;
+    }
+    Ok(())
 }
 
 /// What was to be done to which row: `cannot update the row (id = 7) of "public"."t" (event 9)`.
@@ -249,9 +270,11 @@ fn unacceptable(planned: &Planned, error: &DatabaseError) -> String {
             "; grant SET ON PARAMETER session_replication_role to the role of the target, make the foreign key DEFERRABLE, or drop it"
         }
         "23502" | "23514" | "23P01" => "; the target is stricter than the source: relax the constraint",
-        "42501" => "; grant the role of the target SELECT, INSERT, UPDATE, DELETE and TRUNCATE on the table",
+        "42501" if !error.message.contains("row-level security") => {
+            "; grant the role of the target SELECT, INSERT, UPDATE, DELETE and TRUNCATE on the table"
+        }
         code if code.starts_with("22") => "; the type of a column differs from the source's: make them the same",
-        code if code.starts_with("42") => "; the table differs from the source's: make them the same",
+        code if code.starts_with("42") && code != "42501" => "; the table differs from the source's: make them the same",
         _ => "",
     };
     let differing =

@@ -5,6 +5,8 @@ use crate::pgshovel::plugin::types::{Error, Row, Value};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
+    /// `pg_class.oid`.
+    pub oid: i64,
     /// Rows belong to partitions: `ONLY` would find none.
     pub partitioned: bool,
     /// It has a DEFERRABLE unique constraint, which PostgreSQL checks by a trigger: it has
@@ -82,8 +84,16 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
     let doing = "cannot read the catalog of the target";
     let place = [Value::Text(schema.to_owned()), Value::Text(name.to_owned())];
     let found = database.query(TABLE, &place).map_err(|failure| failed(doing, failure))?;
-    let Some([Value::Text(kind), Value::Boolean(guarded), Value::Boolean(triggers), Value::Boolean(linked), Value::Boolean(cascaded), oid]) =
-        found.first().map(Vec::as_slice)
+    let Some(
+        [
+            Value::Text(kind),
+            Value::Boolean(guarded),
+            Value::Boolean(triggers),
+            Value::Boolean(linked),
+            Value::Boolean(cascaded),
+            Value::Integer(oid),
+        ],
+    ) = found.first().map(Vec::as_slice)
     else {
         return Err(Error::Blocked(format!(
             "the target has no table {schema}.{name}: create it there, for example with pg_dump --schema-only --table, \
@@ -95,10 +105,11 @@ pub fn read(database: &impl Database, schema: &str, name: &str) -> Result<Table,
             "{schema}.{name} of the target is no table: pgshovel writes to tables and partitioned tables only"
         )));
     }
-    let columns = database.query(COLUMNS, std::slice::from_ref(oid)).map_err(|failure| failed(doing, failure))?;
+    let columns = database.query(COLUMNS, &[Value::Integer(*oid)]).map_err(|failure| failed(doing, failure))?;
     let columns: Option<Vec<Column>> = columns.into_iter().map(column).collect();
     let columns = columns.ok_or_else(|| Error::Stop(format!("{doing}: the columns of {schema}.{name} are described in an unknown way")))?;
     Ok(Table {
+        oid: *oid,
         partitioned: kind == "p",
         is_guarded: *guarded,
         has_triggers: *triggers,

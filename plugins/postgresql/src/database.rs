@@ -47,6 +47,9 @@ pub fn describe(error: &DatabaseError) -> String {
         _ if error.sqlstate == "55P03" => {
             format!("{} (SQLSTATE 55P03); another session holds the lock: pg_locks and pg_stat_activity say which", error.message)
         }
+        _ if error.sqlstate == "42501" && error.message.contains("row-level security") => {
+            format!("{} (SQLSTATE 42501): row security would hide rows from the role; ALTER ROLE … BYPASSRLS", error.message)
+        }
         "P0" => format!("a function or trigger of the target raised an error (SQLSTATE {})", error.sqlstate),
         _ => format!("{} (SQLSTATE {})", error.message, error.sqlstate),
     }

@@ -6,7 +6,9 @@ pub mod catalog;
 pub mod copy;
 pub mod database;
 pub mod fit;
+pub mod load;
 pub mod net;
+pub mod origin;
 pub mod part;
 pub mod plan;
 pub mod session;
@@ -110,6 +112,11 @@ impl target::GuestSession for Target {
 
     fn load_state(&self) -> Result<Option<Vec<u8>>, Error> {
         self.0.borrow_mut().load_state()
+    }
+
+    fn set_source(&self, source: target::Source) -> Result<(), Error> {
+        let target::Source { system_identifier, database_oid, tables, transformed } = source;
+        self.0.borrow_mut().set_source(system_identifier, database_oid, tables, transformed)
     }
 
     fn load(&self, relation: Relation, rows: Vec<Row>) -> Result<(), Error> {

@@ -26,6 +26,8 @@ pub struct Plan {
     /// Where the key changes; `None` where that takes a delete and an insert.
     pub rekey: Option<Statement>,
     pub copy: String,
+    /// Those that are inserted, quoted, with commas between them.
+    pub columns: String,
     pub empty: String,
     pub truncate: String,
     /// Indexes into a row.
@@ -134,6 +136,7 @@ impl Plan {
             delete: Statement { sql: names.delete(&identity), keys: identity.clone(), values: Vec::new() },
             rekey: rekeyed.then(|| Statement { sql: names.update(&inserted, &identity), keys: identity.clone(), values: inserted.clone() }),
             copy: names.copy(&inserted),
+            columns: names.list(&inserted, |_, column| quote(&column.name)),
             empty: format!("DELETE FROM {}{target}", names.only),
             truncate: format!("{}{target}", names.only),
             key_names: identity.iter().filter_map(|index| columns.get(*index)).map(|column| column.name.clone()).collect(),
@@ -326,7 +329,7 @@ mod tests {
     }
 
     fn table(columns: Vec<Column>) -> Table {
-        Table { partitioned: false, is_guarded: false, has_triggers: false, is_linked: false, is_cascaded: false, columns }
+        Table { oid: 1, partitioned: false, is_guarded: false, has_triggers: false, is_linked: false, is_cascaded: false, columns }
     }
 
     #[test]

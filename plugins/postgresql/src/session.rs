@@ -1,18 +1,19 @@
 //! The target: rows, mutations and state in one transaction of one database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::apply::{Apply, GUARD, UNGUARD, in_order};
+use crate::apply::Apply;
 use crate::catalog;
-use crate::copy;
-use crate::database::{Database, failed, is_passing, refused};
+use crate::database::{Database, failed, refused};
+use crate::load::Load;
+use crate::origin::{Captured, check_triggers};
 use crate::part::Planned;
 use crate::pgshovel::plugin::log::Level;
 use crate::pgshovel::plugin::postgres::Failure;
 use crate::pgshovel::plugin::types::{Change, Context, Error, Mutation, Relation, Row, Value};
 use crate::plan::{Plan, quote};
-use crate::settings::{Empty, Settings, Triggers, Types};
+use crate::settings::{Settings, Triggers, Types};
 
 /// Sessions apply by key: a plan made while a table was small must not scan it once it
 /// has grown; see also `plan::Names::matches`. Row security would hide rows without a word.
@@ -33,13 +34,14 @@ pub struct Session<D> {
     settings: Settings,
     /// The state table, quoted.
     state_table: String,
+    has_state_table: bool,
+    captured: Captured,
     /// The state that the next transaction must find.
     known: Option<Vec<u8>>,
     is_open: bool,
     plans: HashMap<(String, String), (Relation, Rc<Plan>)>,
     apply: Apply,
-    emptied: HashSet<String>,
-    loading: Option<(Rc<Plan>, Vec<Row>)>,
+    load: Load,
     log: Log,
 }
 
@@ -47,7 +49,7 @@ pub struct Session<D> {
 pub type Log = fn(Level, &str);
 
 impl<D: Database> Session<D> {
-    /// Makes the state table where there is none.
+    /// Changes nothing yet.
     pub fn open(database: D, context: Context, configuration: &str, log: Log) -> Result<Self, Error> {
         let settings = Settings::parse(configuration).map_err(|error| Error::Stop(format!("{}: {error}", context.section)))?;
         let state_table = format!("{}.{}", quote(&settings.state.0), quote(&settings.state.1));
@@ -56,22 +58,26 @@ impl<D: Database> Session<D> {
             context,
             settings,
             state_table,
+            has_state_table: false,
+            captured: Captured::default(),
             known: None,
             is_open: false,
             plans: HashMap::new(),
             apply: Apply::default(),
-            emptied: HashSet::new(),
-            loading: None,
+            load: Load::default(),
             log,
         };
         session.database.query(SETTINGS, &[]).map_err(|failure| failed("cannot prepare a session of the target", failure))?;
         session.take_role()?;
-        session.make_state_table()?;
         Ok(session)
     }
 
     pub fn load_state(&mut self) -> Result<Option<Vec<u8>>, Error> {
         self.exclude_others()?;
+        self.known = None;
+        if !self.has_state_table()? {
+            return Ok(None);
+        }
         let sql = format!("SELECT state FROM {} WHERE cluster = $1 AND \"set\" = $2", self.state_table);
         let found = self.database.query(&sql, &self.name()).map_err(|failure| failed("cannot read the state of the target", failure))?;
         self.known = found.into_iter().flatten().find_map(|value| match value {
@@ -81,33 +87,33 @@ impl<D: Database> Session<D> {
         Ok(self.known.clone())
     }
 
+    /// See [`crate::origin`].
+    pub fn set_source(&mut self, server: u64, oid: u32, tables: Vec<(String, String)>, is_transformed: bool) -> Result<(), Error> {
+        self.captured = Captured::of(&self.database, server, oid, tables)?;
+        self.plans.clear();
+        if is_transformed {
+            // Each table is looked at when its rows come.
+            return Ok(());
+        }
+        self.captured.check_all(|schema| self.settings.schema(schema).to_owned())
+    }
+
     pub fn load(&mut self, relation: &Relation, rows: Vec<Row>) -> Result<(), Error> {
-        self.ensure_transaction()?;
+        // First, since the catalog cannot be asked behind a refusal.
+        self.load.settle(&self.database)?;
         let plan = self.plan(relation, self.settings.types)?;
         check_width(relation, rows.iter())?;
-        self.settle_load()?;
-        if self.emptied.insert(plan.target.clone()) {
+        self.ensure_transaction()?;
+        if self.load.is_first(&plan) {
             match self.known {
-                Some(_) => self.empty(&plan)?,
+                Some(_) => self.load.empty(&self.database, &plan, self.settings.empty)?,
                 None => self.check_empty(&plan)?,
             }
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let mut data = String::new();
-        for row in &rows {
-            copy::write_row(plan.inserted(row), &mut data);
-        }
-        let plain = |sql| self.database.submit(sql, &[]);
-        let guarded = |sql| if plan.is_guarded { plain(sql) } else { Ok(()) };
-        let sent = plain("SAVEPOINT load")
-            .and_then(|()| guarded(GUARD))
-            .and_then(|()| self.database.submit_copy(&plan.copy, data.as_bytes()))
-            .and_then(|()| guarded(UNGUARD));
-        sent.map_err(|failure| failed(LOADING, failure))?;
-        self.loading = Some((plan, rows));
-        Ok(())
+        self.load.send(&self.database, plan, rows, self.settings.empty)
     }
 
     pub fn begin(&mut self) -> Result<(), Error> {
@@ -140,20 +146,19 @@ impl<D: Database> Session<D> {
 
     pub fn commit(&mut self, expected: Option<Vec<u8>>, state: Vec<u8>) -> Result<(), Error> {
         self.ensure_transaction()?;
-        self.settle_load()?;
+        self.load.finish(&self.database, self.settings.empty)?;
         self.apply.finish(&self.database)?;
         self.replace_state(expected, state.clone())?;
         self.database.execute("COMMIT", &[]).map_err(|failure| failed("cannot commit to the target", failure))?;
         self.is_open = false;
-        self.emptied.clear();
+        self.load.clear();
         self.known = Some(state);
         Ok(())
     }
 
     pub fn rollback(&mut self) -> Result<(), Error> {
         self.apply.clear();
-        self.emptied.clear();
-        self.loading = None;
+        self.load.clear();
         if !std::mem::take(&mut self.is_open) {
             return Ok(());
         }
@@ -183,17 +188,16 @@ impl<D: Database> Session<D> {
         }
     }
 
-    fn make_state_table(&self) -> Result<(), Error> {
+    fn has_state_table(&mut self) -> Result<bool, Error> {
+        let found = self.database.query("SELECT to_regclass($1) IS NOT NULL", &[Value::Text(self.state_table.clone())]);
+        let found =
+            found.map_err(|failure| failed(&format!("cannot look for the state table {} in the target", self.state_table), failure))?;
+        self.has_state_table = matches!(found.first().map(Vec::as_slice), Some([Value::Boolean(true)]));
+        Ok(self.has_state_table)
+    }
+
+    fn make_state_table(&mut self) -> Result<(), Error> {
         let doing = format!("cannot make the state table {} in the target", self.state_table);
-        let exists = || {
-            let found = self.database.query("SELECT to_regclass($1) IS NOT NULL", &[Value::Text(self.state_table.clone())]);
-            found
-                .map(|rows| matches!(rows.first().map(Vec::as_slice), Some([Value::Boolean(true)])))
-                .map_err(|failure| failed(&doing, failure))
-        };
-        if exists()? {
-            return Ok(());
-        }
         let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", quote(&self.settings.state.0));
         let table = format!(
             "CREATE TABLE IF NOT EXISTS {} (cluster text, \"set\" text, state bytea NOT NULL, \
@@ -214,7 +218,7 @@ impl<D: Database> Session<D> {
                 _ => return Err(failed(&doing, failure)),
             }
         }
-        if exists()? { Ok(()) } else { Err(Error::Retry(format!("{doing}: it was dropped at once"))) }
+        if self.has_state_table()? { Ok(()) } else { Err(Error::Retry(format!("{doing}: it was dropped at once"))) }
     }
 
     /// The host lets one worker of a set start at a time, so one that still holds the set
@@ -248,6 +252,9 @@ impl<D: Database> Session<D> {
         if self.is_open {
             return Ok(());
         }
+        if !self.has_state_table && !self.has_state_table()? {
+            self.make_state_table()?;
+        }
         let doing = "cannot begin a transaction in the target";
         for sql in ["BEGIN ISOLATION LEVEL READ COMMITTED", "SET CONSTRAINTS ALL DEFERRED"] {
             self.database.submit(sql, &[]).map_err(|failure| failed(doing, failure))?;
@@ -258,10 +265,12 @@ impl<D: Database> Session<D> {
             self.state_table
         );
         let [cluster, set] = self.name();
-        let found = self.database.query(&sql, &[self.lock(), cluster, set]).map_err(|failure| failed(doing, failure))?;
+        let found = self.database.query(&sql, &[self.lock(), cluster, set]);
+        // What was sent first was refused first.
         for answer in self.database.settle().map_err(|failure| failed(doing, failure))? {
             answer.map_err(|error| refused(doing, &error))?;
         }
+        let found = found.map_err(|failure| failed(doing, failure))?;
         let state = match found.first().map(Vec::as_slice) {
             Some([Value::Boolean(true), Value::Null]) => None,
             Some([Value::Boolean(true), Value::Bytes(state)]) => Some(state),
@@ -346,38 +355,6 @@ impl<D: Database> Session<D> {
         )))
     }
 
-    fn empty(&self, plan: &Plan) -> Result<(), Error> {
-        let sql = match self.settings.empty {
-            Empty::Delete => plan.empty.clone(),
-            Empty::Truncate => format!("TRUNCATE {}", plan.truncate),
-        };
-        let emptied = self.database.execute(&sql, &[]);
-        emptied.map(|_| ()).map_err(|failure| failed(&format!("cannot empty {} of the target before it is loaded", plan.target), failure))
-    }
-
-    /// Waits for the rows under way. What was refused is tried row by row, to name the row.
-    fn settle_load(&mut self) -> Result<(), Error> {
-        let Some((plan, rows)) = self.loading.take() else { return Ok(()) };
-        let answers = self.database.settle().map_err(|failure| failed(LOADING, failure))?;
-        if let Some(Err(error)) = answers.iter().find(|answer| answer.is_err())
-            && is_passing(error)
-        {
-            return Err(refused(LOADING, error));
-        }
-        // The COPY comes after the savepoint, and after the guard if there is one.
-        let copied = answers.get(1 + usize::from(plan.is_guarded));
-        let is_whole = matches!(copied, Some(Ok(copied)) if usize::try_from(*copied) == Ok(rows.len()));
-        let sql = if is_whole { "RELEASE SAVEPOINT load" } else { "ROLLBACK TO SAVEPOINT load" };
-        self.database.execute(sql, &[]).map_err(|failure| failed(LOADING, failure))?;
-        if is_whole {
-            return Ok(());
-        }
-        let rows =
-            rows.into_iter().map(|row| Mutation { id: 0, relation: 0, change: Change::Insert(row), transaction: 0, timestamp_us: 0 });
-        let rows: Vec<Planned> = rows.map(|mutation| Planned { plan: Rc::clone(&plan), mutation }).collect();
-        in_order(&self.database, &rows)
-    }
-
     fn plan(&mut self, relation: &Relation, types: Types) -> Result<Rc<Plan>, Error> {
         let place = (relation.schema.clone(), relation.table.clone());
         if let Some((known, plan)) = self.plans.get(&place)
@@ -387,7 +364,12 @@ impl<D: Database> Session<D> {
             return Ok(Rc::clone(plan));
         }
         let schema = self.settings.schema(&relation.schema);
+        self.captured.check(schema, &relation.table)?;
+        // If what is under way is refused, that is the error, and not that the catalog
+        // cannot be asked behind it.
+        self.apply.settle(&self.database)?;
         let table = catalog::read(&self.database, schema, &relation.table)?;
+        check_triggers(&self.database, &self.context, &Value::Integer(table.oid), &format!("{schema}.{}", relation.table))?;
         let plan = Rc::new(Plan::new(relation, schema, &table, types).map_err(Error::Blocked)?);
         if let Some(warning) = plan.lacks_index() {
             (self.log)(Level::Warn, &warning);
@@ -404,8 +386,6 @@ impl<D: Database> Session<D> {
         format!("the set {:?} of the cluster {:?}", self.context.set, self.context.cluster)
     }
 }
-
-const LOADING: &str = "cannot load rows into the target";
 
 fn check_width<'a>(relation: &Relation, rows: impl IntoIterator<Item = &'a Row>) -> Result<(), Error> {
     let columns = relation.columns.len();

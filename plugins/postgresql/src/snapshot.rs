@@ -1,4 +1,6 @@
-//! The loader: every table of the set, one after the other.
+//! The loader: every table of the set, one after the other, in the order that foreign
+//! keys want. Before that each is named without rows, in the reverse order, in which a
+//! target can empty its tables.
 
 use std::collections::VecDeque;
 
@@ -9,26 +11,29 @@ use crate::pgshovel::plugin::types::{Error, Row};
 /// rows are there when the last one ends.
 const CURSORS_OPEN: usize = 2;
 
-/// The tables still to be read; those in front have a cursor.
+/// The tables still to be named, and those to be read; those in front have a cursor.
 pub struct Snapshot {
+    named: Vec<Table>,
     tables: VecDeque<Reading>,
 }
 
 struct Reading {
     table: Table,
     cursor: Option<Cursor>,
-    /// Whether a chunk of it was given.
-    has_appeared: bool,
 }
 
 impl Snapshot {
     pub fn open() -> Result<Self, Error> {
-        let tables = tables()?.into_iter().map(|table| Reading { table, cursor: None, has_appeared: false });
-        Ok(Self { tables: tables.collect() })
+        let named = tables()?;
+        let tables = named.iter().map(|table| Reading { table: table.clone(), cursor: None });
+        Ok(Self { tables: tables.collect(), named })
     }
 
     /// The next rows and their table; `None` is the end.
     pub fn next(&mut self, max_rows: u32) -> Result<Option<(Table, Vec<Row>)>, Error> {
+        if let Some(table) = self.named.pop() {
+            return Ok(Some((table, Vec::new())));
+        }
         loop {
             for reading in self.tables.iter_mut().take(CURSORS_OPEN).filter(|reading| reading.cursor.is_none()) {
                 reading.cursor = Some(Cursor::open(&reading.table.relation)?);
@@ -36,16 +41,10 @@ impl Snapshot {
             let Some(first) = self.tables.front_mut() else { return Ok(None) };
             let Some(cursor) = &first.cursor else { return Ok(None) };
             let rows = cursor.fetch(max_rows)?;
-            let is_end = rows.is_empty();
-            let is_news = !is_end || !first.has_appeared;
-            first.has_appeared = true;
-            let chunk = is_news.then(|| (first.table.clone(), rows));
-            if is_end {
-                self.tables.pop_front();
+            if !rows.is_empty() {
+                return Ok(Some((first.table.clone(), rows)));
             }
-            if chunk.is_some() {
-                return Ok(chunk);
-            }
+            self.tables.pop_front();
         }
     }
 }

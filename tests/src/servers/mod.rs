@@ -3,6 +3,7 @@
 
 mod fleet;
 pub mod kafka;
+pub mod pgbouncer;
 pub mod pgqd;
 pub mod port;
 pub mod postgres;
@@ -11,6 +12,7 @@ pub mod zookeeper;
 
 pub use fleet::Fleet;
 pub use kafka::Kafka;
+pub use pgbouncer::Pgbouncer;
 pub use pgqd::Pgqd;
 pub use postgres::Postgres;
 pub use process::Process;

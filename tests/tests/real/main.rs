@@ -10,6 +10,7 @@ mod leadership;
 mod order;
 mod pgbench;
 mod pgqd;
+mod pools;
 mod queue;
 mod relay;
 mod replicate;

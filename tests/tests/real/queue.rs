@@ -1,14 +1,14 @@
 //! The set's queue, read by `pgshovel::postgres::queue` from the real PgQ.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgshovel::error::{Next, Result};
 use pgshovel::observe::Status;
 use pgshovel::ports::Queue as _;
-use pgshovel::postgres::catalog;
 use pgshovel::postgres::event::value::Encoding;
 use pgshovel::postgres::queue::{Queue, Settings};
+use pgshovel::postgres::{catalog, schema};
 use proto::batch::Batch;
 use proto::interfaces::configurations::{DatabaseConfiguration, ReplicationSetConfiguration, TableConfiguration};
 use proto::row::{Change, Mutation, Value};
@@ -23,18 +23,16 @@ pub const QUEUE: &str = "pgshovel:c:s";
 /// A set without triggers: its events are made by hand.
 pub async fn set(world: &World) -> Database {
     let source = world.source("queue").await;
+    let (schema, queue, view) = (schema::create("c"), schema::create_queue("c", "s"), schema::create_view("c", "s"));
     source
         .execute(&format!(
-            "SELECT pgq.create_queue('{QUEUE}'), pgq.register_consumer('{QUEUE}', 'default');
-             CREATE SCHEMA pgshovel_c;
-             CREATE TABLE pgshovel_c.relations (\"set\" text, version text, key text, schema text, \"table\" text, columns jsonb, identity text[],
-                                                PRIMARY KEY (\"set\", version, key));
-             CREATE TABLE pgshovel_c.configuration AS SELECT '07070707-0707-0707-0707-070707070707'::uuid AS node, system_identifier, oid AS database_oid
-               FROM pg_control_system(), pg_database WHERE datname = current_database();
+            "{schema} {queue} {view}
+             {identify}
              CREATE TABLE items (id int PRIMARY KEY, name text);
              INSERT INTO pgshovel_c.relations VALUES ('s', 'v1', 'public.items', 'public', 'items',
                  '[{{\"name\": \"id\", \"type\": \"integer\", \"oid\": 23, \"encoding\": \"json\"}},
-                   {{\"name\": \"name\", \"type\": \"text\", \"oid\": 25, \"encoding\": \"json\"}}]', '{{id}}');"
+                   {{\"name\": \"name\", \"type\": \"text\", \"oid\": 25, \"encoding\": \"json\"}}]', '{{id}}');",
+            identify = schema::identify("c", uuid::Uuid::from_bytes([7; 16]), "id", "0")
         ))
         .await;
     source
@@ -55,7 +53,14 @@ pub fn settings(source: &Database) -> Settings {
 
 /// SQL that makes the event of an INSERT of the row `json`.
 pub fn insert(json: &str) -> String {
-    format!("SELECT pgq.insert_event('{QUEUE}', 'I', $${json}$$, 'public.items', NULL, 'v1', 'j1')")
+    event("'I'", &format!("$${json}$$"), "'v1'")
+}
+
+/// SQL that makes an event of the table `items`, as triggers do.
+fn event(kind: &str, data: &str, version: &str) -> String {
+    format!(
+        "INSERT INTO \"pgshovel:c\".s (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) VALUES (now(), {kind}, {data}, 'public.items', {version}, 'j1')"
+    )
 }
 
 async fn next(queue: &mut Queue) -> Batch {
@@ -153,14 +158,133 @@ async fn an_event_that_commits_after_a_tick_gets_one_too() {
     let mut late = source.connect().await;
     let late = late.transaction().await.unwrap();
     late.batch_execute(&insert(r#"{"id":1,"name":"late"}"#)).await.unwrap();
-    // Its event id is drawn, so the first tick covers it, without its event.
-    let batch = next(&mut queue).await;
-    assert_eq!(all(&mut queue, &batch).await.unwrap(), []);
-    queue.finish(&batch).await.unwrap();
+    // The tick's sequence has passed the late one.
+    source.execute(&insert(r#"{"id":2,"name":"early"}"#)).await;
+    let (first, found) = mutations(&mut queue).await;
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [2]);
     late.commit().await.unwrap();
-    let (batch, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
-    assert_eq!(found.len(), 1);
-    assert!(batch.start.id > 1);
+    let (second, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [1]);
+    assert!(second.start.id >= first.end.id);
+}
+
+/// The first id that PgQ draws looks as if it was not drawn.
+#[tokio::test]
+async fn the_first_event_of_all_may_be_under_way_when_the_relay_starts() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut late = source.connect().await;
+    let late = late.transaction().await.unwrap();
+    late.batch_execute(&insert(r#"{"id":1,"name":"first"}"#)).await.unwrap();
+    source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'external_ticker', 'true')")).await;
+    source.execute(&format!("SELECT pgq.ticker('{QUEUE}', 2, now(), 1)")).await;
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    eventually("the relay's ticker", BEFORE_THE_IDLE_TICK, || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%ticker' AND query LIKE '%drawn%'";
+        if source.value(sql).await.as_deref() != Some("0") { Ok(()) } else { Err("it has not looked yet".to_owned()) }
+    })
+    .await;
+    late.commit().await.unwrap();
+    let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [1]);
+}
+
+/// How many batches of a queue may be empty, that was made after `since`: those of the idle tick.
+fn idle_ticks(since: Instant) -> u64 {
+    since.elapsed().as_secs() / 60
+}
+
+/// Transactions elsewhere, a long one among them, and one of this database that writes
+/// something else, make no tick.
+#[tokio::test]
+async fn an_idle_queue_beside_a_busy_database_is_not_ticked() {
+    const TRANSACTIONS: i32 = 3000;
+    let world = World::start().await;
+    let since = Instant::now();
+    let (source, other) = (set(&world).await, world.source("other").await);
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let (mut here, mut there) = (source.connect().await, other.connect().await);
+    let (here, there) = (here.transaction().await.unwrap(), there.transaction().await.unwrap());
+    here.batch_execute("INSERT INTO items VALUES (1, 'not captured')").await.unwrap();
+    there.batch_execute("CREATE TABLE long_one (a int)").await.unwrap();
+    // Both are under way at its tick.
+    source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
+    let (first, _) = mutations(&mut queue).await;
+    other.execute("CREATE TABLE busy (a int)").await;
+    let busy = format!(
+        "DO $$ BEGIN FOR i IN 1..{TRANSACTIONS} LOOP INSERT INTO busy VALUES (i); COMMIT; PERFORM pg_sleep(0.001); END LOOP; END $$"
+    );
+    other.execute(&busy).await;
+    here.commit().await.unwrap();
+    there.commit().await.unwrap();
+    other.execute(&busy).await;
+    source.execute(&insert(r#"{"id":2,"name":"b"}"#)).await;
+    let (last, found) = mutations(&mut queue).await;
+    assert_eq!(found.iter().map(identity).collect::<Vec<_>>(), [2]);
+    let empty = last.end.id - first.end.id - 1;
+    assert!(empty <= idle_ticks(since), "{empty} empty batches");
+}
+
+/// Events are drawn long before they are committed, or are rolled back, while other
+/// transactions come and go: each batch has an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_batch_of_a_changing_queue_is_empty() {
+    const EVENTS: i64 = 200;
+    let world = World::start().await;
+    let since = Instant::now();
+    let (source, other) = (set(&world).await, world.source("other").await);
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    other.execute("CREATE TABLE busy (a int)").await;
+    let elsewhere = tokio::spawn(async move {
+        loop {
+            other.execute("INSERT INTO busy VALUES (1)").await;
+        }
+    });
+    let writers: Vec<_> = futures_util::future::join_all((0..4).map(|_| source.connect())).await;
+    for (writer, client) in (0..).zip(writers) {
+        tokio::spawn(async move {
+            for id in (0..EVENTS).filter(|id| id % 4 == writer) {
+                let event = insert(&format!(r#"{{"id":{id},"name":"n"}}"#));
+                client.batch_execute(&format!("BEGIN; {event}; SELECT pg_sleep(random() * 0.03); COMMIT")).await.unwrap();
+                client.batch_execute(&format!("BEGIN; {event}; SELECT pg_sleep(random() * 0.03); ROLLBACK")).await.unwrap();
+            }
+        });
+    }
+    let (mut ids, mut empty) = (Vec::new(), 0);
+    while i64::try_from(ids.len()).unwrap() < EVENTS {
+        let batch = next(&mut queue).await;
+        let found = all(&mut queue, &batch).await.unwrap();
+        queue.finish(&batch).await.unwrap();
+        empty += u64::from(found.is_empty());
+        ids.extend(found.iter().map(identity));
+    }
+    elsewhere.abort();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..EVENTS).collect::<Vec<_>>());
+    assert!(empty <= idle_ticks(since), "{empty} empty batches");
+}
+
+/// Of old ticks that all have passed one a second is kept.
+#[tokio::test]
+async fn old_ticks_are_thinned_out() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    source.execute(&format!("SELECT pgq.register_consumer('{QUEUE}', 'slow')")).await;
+    source
+        .execute(&format!(
+            "INSERT INTO pgq.tick (tick_queue, tick_id, tick_time, tick_event_seq)
+               SELECT queue_id, i, date_trunc('second', now()) - interval '1 hour' + i * interval '100 milliseconds', 1
+                 FROM pgq.queue, generate_series(10, 99) i WHERE queue_name = '{QUEUE}';
+             UPDATE pgq.subscription SET sub_last_tick = CASE WHEN co_name = 'slow' THEN 80 ELSE 99 END FROM pgq.consumer WHERE co_id = sub_consumer"
+        ))
+        .await;
+    let _queue = Queue::open(settings(&source)).await.unwrap();
+    let expected: Vec<String> = (19..=69).step_by(10).chain(79..=99).map(|id: i64| id.to_string()).collect();
+    eventually("the ticks that are kept", BEFORE_THE_IDLE_TICK, || async {
+        let ids = source.value("SELECT string_agg(tick_id::text, ' ' ORDER BY tick_id) FROM pgq.tick WHERE tick_id BETWEEN 2 AND 99").await;
+        if ids == Some(expected.join(" ")) { Ok(()) } else { Err(format!("{ids:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -283,76 +407,98 @@ async fn values_are_postgresqls_text() {
     }
 }
 
-/// Whether the second step of a rotation is still to come.
-pub async fn is_rotating(source: &Database) -> bool {
-    let sql = format!("SELECT queue_switch_step2 = 9223372036854775807 FROM pgq.queue WHERE queue_name = '{QUEUE}'");
-    source.value(&sql).await.as_deref() == Some("t")
+/// Which of its tables the queue calls the current one.
+pub async fn current_table(source: &Database) -> Option<String> {
+    source.value(&format!("SELECT queue_cur_table FROM pgq.queue WHERE queue_name = '{QUEUE}'")).await
+}
+
+/// A rotation begins once the consumer has left what was before the last one.
+async fn rotated(source: &Database, queue: &mut Queue) {
+    let before = current_table(source).await;
+    while current_table(source).await == before {
+        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
+        mutations(queue).await;
+    }
+}
+
+fn rotating(source: &Database) -> Settings {
+    Settings { rotation_period: Duration::from_millis(100), ..settings(source) }
 }
 
 /// PgQ loses the events of a REPEATABLE READ transaction whose snapshot is older
 /// than a rotation and whose first write follows it (see `pgqd.rs`, which shows it).
-/// A relay that rotates waits.
+/// The view that triggers write through has no snapshot.
 #[tokio::test]
-async fn a_rotation_waits_for_older_snapshots() {
+async fn an_older_snapshot_writes_to_the_current_table() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
-    let table = || source.value("SELECT queue_cur_table FROM pgq.queue");
-    let mut old = source.connect().await;
-    let old = old.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).start().await.unwrap();
-    old.query_one("SELECT count(*) FROM items", &[]).await.unwrap();
-    // A rotation begins once the consumer has left what was before the last one.
-    let before = table().await;
-    while table().await == before {
-        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
-        mutations(&mut queue).await;
-    }
-    // Batches that begin after the rotation, as under load.
-    for id in 0..3 {
-        source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
-        mutations(&mut queue).await;
-    }
-    assert!(is_rotating(&source).await, "the rotation is still open");
-    old.batch_execute(&insert(r#"{"id":9,"name":"old"}"#)).await.unwrap();
-    old.commit().await.unwrap();
-    let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
-    assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("old".to_owned())]));
-    // Nothing older is left, so the rotation ends, and the next one begins.
-    let before = table().await;
-    while table().await == before {
-        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
-        mutations(&mut queue).await;
+    let mut queue = Queue::open(rotating(&source)).await.unwrap();
+    for rotations in 1..=4 {
+        let mut old = source.connect().await;
+        let old = old.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).start().await.unwrap();
+        old.query_one("SELECT count(*) FROM items", &[]).await.unwrap();
+        for _ in 0..rotations {
+            rotated(&source, &mut queue).await;
+        }
+        old.batch_execute(&insert(r#"{"id":9,"name":"old"}"#)).await.unwrap();
+        old.commit().await.unwrap();
+        let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
+        assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("old".to_owned())]), "after {rotations} rotations");
     }
 }
 
-/// Who has prepared a transaction wrote all it will: no rotation waits for it, and its
-/// events are not lost.
+/// Who has written to the current table may write to it again, also a transaction that is
+/// prepared: no rotation passes it. Others write meanwhile.
 #[tokio::test]
-async fn a_prepared_transaction_is_delivered_after_a_rotation() {
+async fn a_rotation_waits_for_those_who_have_written() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
-    let table = || source.value("SELECT queue_cur_table FROM pgq.queue");
-    let old = source.connect().await;
-    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
-    let before = table().await;
-    while table().await == before {
-        source.execute(&insert(r#"{"id":1,"name":"load"}"#)).await;
-        mutations(&mut queue).await;
-    }
+    let mut queue = Queue::open(rotating(&source)).await.unwrap();
+    rotated(&source, &mut queue).await;
+    let writer = source.connect().await;
     let gid = format!("prepared {}", source.name());
-    old.batch_execute(&format!("{}; PREPARE TRANSACTION '{gid}'", insert(r#"{"id":9,"name":"prepared"}"#))).await.unwrap();
-    eventually("the rotation's end", BEFORE_THE_IDLE_TICK, || async {
-        if is_rotating(&source).await { Err("it is still open".to_owned()) } else { Ok(()) }
-    })
-    .await;
-    for id in 0..3 {
+    writer.batch_execute(&format!("BEGIN; {}; PREPARE TRANSACTION '{gid}'", insert(r#"{"id":9,"name":"prepared"}"#))).await.unwrap();
+    let before = current_table(&source).await;
+    for id in 0..20 {
         source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
         mutations(&mut queue).await;
     }
+    assert_eq!(current_table(&source).await, before, "rotated past a transaction that may write on");
     source.execute(&format!("COMMIT PREPARED '{gid}'")).await;
     let (_, found) = tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap();
     assert_eq!(found[0].change, Change::Insert(vec![Value::Integer(9), Value::Text("prepared".to_owned())]));
+    rotated(&source, &mut queue).await;
+}
+
+/// PgQ's own rotation, called by hand, both steps at once and again and again: an event
+/// is read from whatever table it is in, and the relay lets triggers follow.
+#[tokio::test]
+async fn a_rotation_by_hand_loses_nothing() {
+    let world = World::start().await;
+    let source = set(&world).await;
+    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let writer = source.connect().await;
+    writer.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
+    let mut seen = Vec::new();
+    for id in 0..60 {
+        source
+            .execute(&format!(
+                "UPDATE pgq.queue SET queue_rotation_period = '0', queue_switch_time = '-infinity' WHERE queue_name = '{QUEUE}'"
+            ))
+            .await;
+        source.execute(&format!("SELECT pgq.maint_rotate_tables_step1('{QUEUE}')")).await;
+        source.execute("SELECT pgq.maint_rotate_tables_step2()").await;
+        source.execute(&insert(&format!(r#"{{"id":{id},"name":"load"}}"#))).await;
+        if id == 30 {
+            writer.batch_execute(&format!("{}; COMMIT", insert(r#"{"id":-1,"name":"old"}"#))).await.unwrap();
+        }
+        seen.extend(mutations(&mut queue).await.1.iter().map(identity));
+    }
+    while seen.len() < 61 {
+        seen.extend(tokio::time::timeout(BEFORE_THE_IDLE_TICK, mutations(&mut queue)).await.unwrap().1.iter().map(identity));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (-1..60).collect::<Vec<_>>(), "lost or repeated");
 }
 
 /// A relay whose leadership is over may be paused, and hold the consumer for ever.
@@ -473,6 +619,7 @@ async fn a_queue_that_others_rotate_is_refused() {
         ))
         .await;
     let limited = Settings { dsn: source.dsn().replace("user=postgres", &format!("user={role}")), ..settings(&source) };
+    source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'rotation_period', '2 hours')")).await;
     let error = Queue::open(limited.clone()).await.unwrap_err();
     assert_eq!(error.next, Next::Configure);
     assert!(error.message.contains("GRANT pgq_admin") && error.message.contains("'rotation_period', '100 years'"), "{error}");

@@ -52,6 +52,10 @@ impl Plugins for Memory {
         self.faults.around("transform.open", || Ok(vec![Transform::new(Arc::clone(&self.faults))])).await
     }
 
+    async fn tables(&mut self) -> Result<Vec<(String, String)>> {
+        Ok(Vec::new())
+    }
+
     async fn loader(&mut self) -> Result<(Origin, Loader)> {
         let open = || {
             let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));

@@ -18,7 +18,7 @@ use super::{SETTLE, check_faults, seeds};
 
 const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
 
-const CALLS: [&str; 15] = [
+const CALLS: [&str; 16] = [
     "loader.next",
     "loader.open",
     "stream.next",
@@ -32,6 +32,7 @@ const CALLS: [&str; 15] = [
     "target.load-state",
     "target.open",
     "target.rollback",
+    "target.set-source",
     "transform",
     "transform.open",
 ];

@@ -27,6 +27,16 @@ JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
 ORDER BY wanted.position, a.attnum";
 
+/// The foreign keys between the tables named by `$1` (schemas) and `$2` (tables): from
+/// which to which, by their positions in these.
+const FOREIGN_KEYS: &str = "\
+WITH wanted AS (SELECT c.oid, w.position \
+  FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema, name, position) \
+  JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name) \
+SELECT referring.position - 1, referred.position - 1 FROM pg_catalog.pg_constraint k \
+JOIN wanted referring ON referring.oid = k.conrelid JOIN wanted referred ON referred.oid = k.confrelid \
+WHERE k.contype = 'f' AND k.conrelid <> k.confrelid";
+
 /// A table as it is, with all of its columns.
 struct Described {
     schema: String,
@@ -36,16 +46,46 @@ struct Described {
     columns: Vec<Column>,
 }
 
-/// The set's tables in the order of its configuration.
+/// The set's tables: those that others refer to come before them, and else they are in
+/// the order of the configuration.
 pub(super) async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) -> Result<Vec<Table>> {
     let described = describe(client, configuration).await?;
-    configuration.tables.iter().map(|wanted| captured(wanted, &described)).collect()
+    let tables = configuration.tables.iter().map(|wanted| captured(wanted, &described)).collect::<Result<Vec<Table>>>()?;
+    let foreign_keys = foreign_keys(client, configuration).await?;
+    Ok(referred_first(tables.len(), &foreign_keys).into_iter().filter_map(|index| tables.get(index).cloned()).collect())
+}
+
+/// `0..count` in an order in which each comes after those that it refers to; where they
+/// refer to each other in a circle, the first of the circle comes first.
+fn referred_first(count: usize, foreign_keys: &[(usize, usize)]) -> Vec<usize> {
+    let mut waiting: Vec<usize> = (0..count).collect();
+    let mut ordered = Vec::with_capacity(count);
+    while !waiting.is_empty() {
+        let is_free = |index: &usize| !foreign_keys.iter().any(|(from, to)| from == index && waiting.contains(to));
+        let next = waiting.iter().position(is_free).unwrap_or_default();
+        ordered.push(waiting.remove(next));
+    }
+    ordered
+}
+
+async fn foreign_keys(client: &Client, configuration: &ReplicationSetConfiguration) -> Result<Vec<(usize, usize)>> {
+    let explain = |error: tokio_postgres::Error| connect::explain(&error).context("cannot read the foreign keys of the set's tables");
+    let (schemas, names) = places(configuration);
+    let rows = client.query(FOREIGN_KEYS, &[&schemas, &names]).await.map_err(explain)?;
+    let index = |row: &tokio_postgres::Row, column| {
+        let index: i64 = row.try_get(column).map_err(explain)?;
+        usize::try_from(index).map_err(|_| Error::bug("a table has a negative position"))
+    };
+    rows.iter().map(|row| Ok((index(row, 0)?, index(row, 1)?))).collect()
+}
+
+fn places(configuration: &ReplicationSetConfiguration) -> (Vec<&str>, Vec<&str>) {
+    configuration.tables.iter().map(|table| (table.schema(), table.name.as_str())).unzip()
 }
 
 async fn describe(client: &Client, configuration: &ReplicationSetConfiguration) -> Result<Vec<Described>> {
     let explain = |error: tokio_postgres::Error| connect::explain(&error).context("cannot read the catalog of the set's database");
-    let schemas: Vec<&str> = configuration.tables.iter().map(TableConfiguration::schema).collect();
-    let names: Vec<&str> = configuration.tables.iter().map(|table| table.name.as_str()).collect();
+    let (schemas, names) = places(configuration);
     let mut tables: Vec<Described> = Vec::new();
     for row in client.query(COLUMNS, &[&schemas, &names]).await.map_err(explain)? {
         let (schema, table): (String, String) = (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
@@ -100,4 +140,18 @@ fn copy_sql(table: &Described, columns: &[Column]) -> String {
     let only = if table.partitioned { "" } else { "ONLY " };
     let _ = write!(sql, " FROM {only}{}.{}) TO STDOUT", quote(&table.schema), quote(&table.table));
     sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_referred_to_comes_first() {
+        assert_eq!(referred_first(3, &[]), [0, 1, 2]);
+        // 0 refers to 2, which refers to 1.
+        assert_eq!(referred_first(4, &[(0, 2), (2, 1)]), [1, 2, 0, 3]);
+        // 0 and 1 refer to each other, and 1 to 2.
+        assert_eq!(referred_first(3, &[(0, 1), (1, 0), (1, 2)]), [2, 0, 1]);
+    }
 }

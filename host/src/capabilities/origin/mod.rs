@@ -16,8 +16,8 @@ use tokio_postgres::Client;
 
 pub use self::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::postgres::connect;
 use crate::postgres::node::{self, Identity};
+use crate::postgres::{connect, pool};
 
 /// How many cursors may be open at once; each is a connection.
 pub const CURSORS_MAX: usize = 4;
@@ -72,6 +72,7 @@ impl Snapshot {
         let dsn = configuration.database.dsn.clone();
         let explain = |error: tokio_postgres::Error| connect::explain(&error).context("cannot read the set's database");
         let exporter = connect::connect(&dsn, &application).await?;
+        pool::refuse_transaction_mode(&exporter, &dsn, &application).await?;
         enter(&exporter, None).await?;
         let sql = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text";
         let row = exporter.query_one(sql, &[]).await.map_err(explain)?;
@@ -92,7 +93,7 @@ impl Snapshot {
         &self.state
     }
 
-    /// The tables of the set, in the order of its configuration.
+    /// The tables of the set; one that others refer to by foreign keys comes before them.
     #[must_use]
     pub fn tables(&self) -> &[Table] {
         &self.tables

@@ -20,7 +20,7 @@ use self::parameter::{Parameter, TextArray};
 use self::pipeline::Pipeline;
 use self::statements::Statements;
 use crate::error::Next;
-use crate::postgres::connect;
+use crate::postgres::{connect, pool};
 
 /// How long the server may take for one statement; longer than any statement of a
 /// target should need, short enough that a server that hangs is noticed.
@@ -104,6 +104,7 @@ impl Connection {
     /// a statement that waits for one lock for longer than `lock_timeout` is refused.
     pub async fn open(dsn: &str, application: &str, lock_timeout: Duration) -> Result<Self, Failure> {
         let client = connect::connect(dsn, application).await.map_err(of)?;
+        pool::refuse_transaction_mode(&client, dsn, application).await.map_err(of)?;
         let connection = Self { client: Arc::new(client), statements: Statements::default(), pipeline: Pipeline::default() };
         answered(connection.client.batch_execute(&settings(lock_timeout))).await?;
         Ok(connection)

@@ -10,7 +10,7 @@ use wasmtime::component::ResourceAny;
 use super::{by_index, to_batch};
 use crate::config::Section;
 use crate::error::Result;
-use crate::plugins::bindings::exports::pgshovel::plugin::target::{Guarantee, Guest, GuestIndices};
+use crate::plugins::bindings::exports::pgshovel::plugin::target::{Guarantee, Guest, GuestIndices, Source};
 use crate::plugins::bindings::pgshovel::plugin::types;
 use crate::plugins::convert::{to_mutations, to_relation, to_rows};
 use crate::plugins::examine::Role;
@@ -68,6 +68,14 @@ impl ports::Target for Target {
         let limit = self.session.begin(Duration::ZERO)?;
         let state = timeout(limit, self.guest.session().call_load_state(&mut self.session.store, self.resource)).await;
         self.session.end("load-state", state, by_index)
+    }
+
+    async fn set_source(&mut self, source: &ports::Provenance) -> Result<()> {
+        let ports::Provenance { system_identifier, database_oid, tables, transformed } = source.clone();
+        let source = Source { system_identifier, database_oid, tables, transformed };
+        let limit = self.session.begin(Duration::ZERO)?;
+        let told = timeout(limit, self.guest.session().call_set_source(&mut self.session.store, self.resource, &source)).await;
+        self.session.end("set-source", told, by_index)
     }
 
     async fn load(&mut self, chunk: ports::Chunk) -> Result<()> {

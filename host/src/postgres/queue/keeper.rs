@@ -9,20 +9,27 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use futures_util::future::try_join;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use super::tick::{self, Reading};
 use super::partitions::{self, Late};
-use super::{Abort, Settings, answer, backlog, session, sql};
+use super::tick::{self, Due, Pause, Reading};
+use super::{Abort, Settings, Signals, answer, backlog, session, sql};
 use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;
 use crate::postgres::trigger::{Event, shared, trigger_name, watch_partition};
 
-/// How often the queue is looked at: the most that a tick comes late.
-const POLL: Duration = Duration::from_millis(80);
+/// How long the consumer may read one batch before the queue is looked at again.
+const READ_MAX: Duration = Duration::from_millis(500);
+
+/// How often the queue is looked at where others make its ticks.
+const OTHERS_POLL: Duration = Duration::from_millis(250);
+
+/// How often ticks that are of no more use are looked for.
+const THIN: Duration = Duration::from_secs(60);
 
 /// How often to look whether the queue is still the relays' own, and a rotation due.
 const SURVEY: Duration = Duration::from_secs(10);
@@ -39,19 +46,18 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Notifies `ticked` when the consumer has a new batch.
-    pub fn start(settings: Arc<Settings>, ticked: Arc<Notify>) -> Self {
+    pub fn start(settings: Arc<Settings>, signals: Arc<Signals>) -> Self {
         let report = tokio::spawn(backlog::follow(Arc::clone(&settings), SURVEY));
-        Self { _task: Abort(tokio::spawn(keep(settings, ticked))), _report: Abort(report) }
+        Self { _task: Abort(tokio::spawn(keep(settings, signals))), _report: Abort(report) }
     }
 }
 
-async fn keep(settings: Arc<Settings>, ticked: Arc<Notify>) {
+async fn keep(settings: Arc<Settings>, signals: Arc<Signals>) {
     let mut backoff = Backoff::DEFAULT;
     loop {
         let started = Instant::now();
         let error = match Watch::open(&settings).await {
-            Ok(mut watch) => watch.run(&ticked).await,
+            Ok(mut watch) => watch.run(&signals).await,
             Err(error) => error,
         };
         if error.next == Next::Configure {
@@ -76,13 +82,20 @@ struct Watch<'a> {
     settings: &'a Settings,
     queue: String,
     session: Session,
-    reads: Statement,
+    statements: Statements,
     /// Whether the role may tick and rotate.
     may_own: bool,
     rotates: bool,
     surveyed: Option<Instant>,
-    /// Whether the queue's first event was looked for.
-    first: bool,
+    /// The last event that was seen drawn, and when that was seen.
+    drawn: i64,
+    drawn_at: Instant,
+    /// When this watch ticked last.
+    ticked: Option<Instant>,
+    /// How the next reading waits for an event.
+    wait: (u32, Duration),
+    /// When old ticks were removed, and up to which they were looked at.
+    thinned: (Option<Instant>, i64),
     /// Partitions that cannot be captured, and were told of.
     unwatched: HashSet<String>,
     /// About how many rows the partitions have, by their names.
@@ -91,16 +104,51 @@ struct Watch<'a> {
     rotated: Option<Instant>,
 }
 
+/// What is asked again and again.
+struct Statements {
+    reading: Statement,
+    any_event: Statement,
+    lock: Statement,
+    tick: Statement,
+}
+
+impl Statements {
+    async fn prepare(session: &Session, queue: &str) -> Result<Self> {
+        let events = answer(session.query_opt(sql::EVENTS, &[&queue])).await?.ok_or_else(|| gone(queue))?;
+        let reading = answer(session.prepare(sql::READING)).await?;
+        let any_event = answer(session.prepare(&sql::any_event(events.get(0)))).await?;
+        let lock = answer(session.prepare(sql::TICK_LOCK)).await?;
+        let tick = answer(session.prepare(sql::TICK)).await?;
+        Ok(Self { reading, any_event, lock, tick })
+    }
+}
+
 impl<'a> Watch<'a> {
     async fn open(settings: &'a Settings) -> Result<Self> {
         let session = session(settings, "ticker").await?;
         let may_own: bool = answer(session.query_one(sql::MAY_OWN, &[])).await?.get(0);
         let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
-        let reads = answer(session.prepare(sql::READING)).await?;
-        let rotates = may_own && sees && !settings.rotation_period.is_zero();
+        answer(session.batch_execute(sql::PLANS)).await?;
         let queue = settings.queue();
-        let (unwatched, rows) = (HashSet::new(), HashMap::new());
-        let watch = Self { settings, queue, session, reads, may_own, rotates, surveyed: None, first: false, unwatched, rows, rotated: None };
+        let statements = Statements::prepare(&session, &queue).await?;
+        let rotates = may_own && sees && !settings.rotation_period.is_zero();
+        let watch = Self {
+            settings,
+            queue,
+            session,
+            statements,
+            may_own,
+            rotates,
+            surveyed: None,
+            drawn: 0,
+            drawn_at: Instant::now(),
+            ticked: None,
+            wait: (0, Duration::ZERO),
+            thinned: (None, 0),
+            unwatched: HashSet::new(),
+            rows: HashMap::new(),
+            rotated: None,
+        };
         watch.announce(sees).await?;
         if may_own {
             answer(watch.session.query(sql::DRAW_FIRST, &[&watch.queue])).await?;
@@ -124,14 +172,11 @@ impl<'a> Watch<'a> {
     }
 
     /// Runs until something fails.
-    async fn run(&mut self, ticked: &Notify) -> Error {
+    async fn run(&mut self, signals: &Signals) -> Error {
         loop {
-            match self.turn().await {
-                Ok(true) => ticked.notify_one(),
-                Ok(false) => {}
-                Err(error) => return error,
+            if let Err(error) = self.turn(signals).await {
+                return error;
             }
-            sleep(POLL).await;
         }
     }
 
@@ -140,49 +185,89 @@ impl<'a> Watch<'a> {
         if self.rotates { SURVEY.min(self.settings.rotation_period) } else { SURVEY }
     }
 
-    /// Whether the consumer has a batch to read.
-    async fn turn(&mut self) -> Result<bool> {
+    async fn turn(&mut self, signals: &Signals) -> Result<()> {
         if self.surveyed.is_none_or(|surveyed| surveyed.elapsed() >= self.survey_every()) {
             self.surveyed = Some(Instant::now());
             self.survey().await?;
+            self.thin().await?;
             // What was wrong before is over.
             self.settings.status.update(|facts| facts.ticker = None);
         }
-        let row = answer(self.session.query_opt(&self.reads, &[&self.queue, &self.settings.consumer])).await?;
-        let row = row.ok_or_else(|| Error::configure(format!("queue {:?} or its consumer is gone", self.queue)))?;
-        let reading = reading(&row)?;
-        let paused: bool = row.get(6);
-        // See `DRAW_FIRST`: the first id may be an event's, and older than the last tick, or not.
-        let first = !std::mem::replace(&mut self.first, true) && reading.event_sequence <= 1;
-        let due = first || tick::due(&reading);
-        if due && !paused && self.may_own {
-            return self.tick().await.map(|ticked| ticked || reading.behind);
+        let (looks, apart) = std::mem::take(&mut self.wait);
+        let looks = i32::try_from(looks).unwrap_or(i32::MAX);
+        let reads = &self.statements.reading;
+        let parameters: [&(dyn ToSql + Sync); 5] = [&self.queue, &self.settings.consumer, &self.drawn, &looks, &apart.as_secs_f64()];
+        let row = answer(self.session.query_opt(reads, &parameters)).await?.ok_or_else(|| gone(&self.queue))?;
+        let reading = reading(&row, self.ticked.is_none())?;
+        if reading.event_sequence != self.drawn {
+            self.drawn = reading.event_sequence;
+            self.drawn_at = Instant::now();
         }
-        Ok(reading.behind)
+        let paused: bool = row.get(6);
+        let ticked = self.may_own && !paused && self.is_due(&reading).await? && self.tick(&reading, row.get(1)).await?;
+        if ticked || reading.behind {
+            signals.ticked.notify_one();
+            let _ = timeout(READ_MAX, signals.finished.notified()).await;
+            if let Some(ticked) = self.ticked {
+                sleep_until(ticked + tick::APART).await;
+            }
+            return Ok(());
+        }
+        let quiet = self.drawn_at.elapsed();
+        match tick::pause(&reading, quiet) {
+            _ if !self.may_own => sleep(OTHERS_POLL).await,
+            Pause::Sleep(duration) => sleep(duration).await,
+            Pause::Watch { steps, step } => self.wait = (steps, step),
+        }
+        Ok(())
     }
 
-    /// Ticks, unless another ticker is at it.
-    async fn tick(&mut self) -> Result<bool> {
-        let transaction = answer(self.session.transaction()).await?;
-        // Each statement of a READ COMMITTED transaction has a snapshot of its
-        // own, so the tick's is taken after the lock.
-        let locked: bool = answer(transaction.query_one(sql::TICK_LOCK, &[&self.queue])).await?.get(0);
-        if !locked {
-            return Ok(false);
-        }
-        answer(transaction.query_one(sql::TICK, &[&self.queue])).await?;
-        let rows = answer(transaction.query(sql::LAST_TWO, &[&self.queue])).await?;
-        if let [last, before] = rows.as_slice()
-            && !proto::snapshot::contains(&snapshot(last, 0)?, &snapshot(before, 0)?)
-        {
-            answer(transaction.rollback()).await?;
+    async fn is_due(&self, reading: &Reading) -> Result<bool> {
+        let ended = match tick::due(reading) {
+            Due::No => return Ok(false),
+            Due::Yes => return Ok(true),
+            Due::IfEvents(ended) => ended,
+        };
+        let pgq_id = |transaction: u64| i64::try_from(transaction).unwrap_or(i64::MAX);
+        let (first, last): (Vec<i64>, Vec<i64>) = ended.into_iter().map(|(first, last)| (pgq_id(first), pgq_id(last))).unzip();
+        Ok(answer(self.session.query_one(&self.statements.any_event, &[&first, &last])).await?.get(0))
+    }
+
+    /// Ticks after the tick `last`, unless another ticker is at it, or was.
+    async fn tick(&mut self, reading: &Reading, last: i64) -> Result<bool> {
+        // The tick's own snapshot is later.
+        if !proto::snapshot::contains(&reading.snapshot, &reading.tick_snapshot) {
             return Err(Error::retry(format!(
                 "a tick of queue {:?} would see less than the one before it: another process ticks this queue too, or the database is a copy whose transactions began anew; then drop the set and create it again",
                 self.queue
             )));
         }
-        answer(transaction.commit()).await?;
-        Ok(true)
+        // Each statement of a READ COMMITTED transaction has a snapshot of its
+        // own, so the tick's is taken after the lock.
+        let begin = self.session.batch_execute(sql::BEGIN_TICK);
+        let of_queue: [&(dyn ToSql + Sync); 1] = [&self.queue];
+        let ((), locked) = answer(try_join(begin, self.session.query_one(&self.statements.lock, &of_queue))).await?;
+        if !locked.get::<_, bool>(0) {
+            answer(self.session.batch_execute("ROLLBACK")).await?;
+            return Ok(false);
+        }
+        let after: [&(dyn ToSql + Sync); 2] = [&self.queue, &last];
+        let tick = self.session.query_opt(&self.statements.tick, &after);
+        let (tick, ()) = answer(try_join(tick, self.session.batch_execute("COMMIT"))).await?;
+        if tick.is_some() {
+            self.ticked = Some(Instant::now());
+        }
+        Ok(tick.is_some())
+    }
+
+    /// See [`sql::THIN`].
+    async fn thin(&mut self) -> Result<()> {
+        let (at, last) = self.thinned;
+        if self.may_own && at.is_none_or(|at| at.elapsed() >= THIN) {
+            let row = answer(self.session.query_one(sql::THIN, &[&self.queue, &last])).await?;
+            self.thinned = (Some(Instant::now()), row.get::<_, Option<i64>>(0).unwrap_or(last));
+        }
+        Ok(())
     }
 
     /// Captures partitions that are new, makes the queue the relays' own, and rotates.
@@ -219,7 +304,8 @@ impl<'a> Watch<'a> {
             partitions::say_departed(set, &table, present, rows.or_else(|| self.rows.get(&table).copied()));
             answer(self.session.execute(&partitions::forget(cluster), &[set, &table])).await?;
         }
-        self.rows = answer(self.session.query(&partitions::sizes(cluster), &[&set])).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+        self.rows =
+            answer(self.session.query(&partitions::sizes(cluster), &[&set])).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
         Ok(())
     }
 
@@ -245,7 +331,7 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         // Writers wait behind each try.
-        if self.rotated.is_some_and(|tried| tried.elapsed() < ROTATION_RETRY) {
+        if self.rotated.is_some_and(|tried| tried.elapsed() < ROTATION_RETRY.min(self.settings.rotation_period)) {
             return Ok(());
         }
         match self.switch(begun_elsewhere).await {
@@ -285,14 +371,22 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn reading(row: &Row) -> Result<Reading> {
+fn gone(queue: &str) -> Error {
+    Error::configure(format!("queue {queue:?} or its consumer is gone"))
+}
+
+/// `first`: before the first tick that was made after [`sql::DRAW_FIRST`]. The first id may
+/// be an event's until then, and older than the last tick, or not.
+fn reading(row: &Row, first: bool) -> Result<Reading> {
     let (last_tick, consumer_tick): (i64, Option<i64>) = (row.get(1), row.get(5));
     let tick_snapshot = snapshot(row, 2)?;
     let ticker = u32::try_from(row.get::<_, i64>(8)).map_err(|_| Error::bug("a transaction id does not fit 32 bits"))?;
+    let event_sequence = row.get(7);
     Ok(Reading {
         snapshot: snapshot(row, 0)?,
+        event_sequence,
+        uncertain: first && event_sequence <= 1,
         ticker: tick::full_transaction(ticker, tick_snapshot.max),
-        event_sequence: row.get(7),
         tick_snapshot,
         tick_event_sequence: row.get(3),
         tick_age: Duration::try_from_secs_f64(row.get::<_, f64>(4)).unwrap_or_default(),

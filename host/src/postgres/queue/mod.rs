@@ -29,7 +29,7 @@ use crate::error::{Error, Next, Result};
 use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
-use crate::postgres::node;
+use crate::postgres::{node, pool};
 use keeper::Keeper;
 use lane::Lane;
 use reader::{Chunk, Reader};
@@ -101,8 +101,17 @@ pub struct Queue {
     reading: Reading,
     /// The last tick that a batch was finished at, and what was delivered by then.
     delivered: Option<(u64, Snapshot)>,
-    ticked: Arc<Notify>,
+    signals: Arc<Signals>,
     _keeper: Keeper,
+}
+
+/// What the queue and its keeper tell each other.
+#[derive(Debug, Default)]
+struct Signals {
+    /// The consumer has a new batch.
+    ticked: Notify,
+    /// The consumer has finished a batch.
+    finished: Notify,
 }
 
 /// What is asked once per batch, or while there is none.
@@ -153,14 +162,16 @@ impl Queue {
     /// them from it.
     pub async fn open(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
-        let control = Arc::new(session(&settings, "").await?);
+        let control = Session::connect(&settings.dsn, &settings.application("")).await?;
+        pool::refuse_transaction_mode(&control, &settings.dsn, &settings.application("pool")).await?;
+        let control = Arc::new(prepared(control).await?);
         let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
         lock(&control, &settings).await?;
         let queue_id = find(&control, &settings).await?;
         check_rotation(&control, &settings).await?;
         let statements = Statements::prepare(&control).await?;
-        let ticked = Arc::new(Notify::new());
-        let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&ticked));
+        let signals = Arc::new(Signals::default());
+        let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&signals));
         let source = identity.source(&settings.cluster, &settings.set);
         Ok(Self {
             settings,
@@ -172,7 +183,7 @@ impl Queue {
             lane: Lane::open("queue reader")?,
             reading: Reading::Idle(None),
             delivered: None,
-            ticked,
+            signals,
             _keeper: keeper,
         })
     }
@@ -278,7 +289,7 @@ impl ports::Queue for Queue {
 
     async fn wait(&mut self, at_most: Duration) -> Result<()> {
         // Whether it was notified or not, the next call of `next` tells.
-        let _ = timeout(at_most, self.ticked.notified()).await;
+        let _ = timeout(at_most, self.signals.ticked.notified()).await;
         Ok(())
     }
 
@@ -312,6 +323,7 @@ impl ports::Queue for Queue {
             Ok(closed) => closed,
         };
         if closed {
+            self.signals.finished.notify_one();
             self.delivered = Some((batch.end.id, batch.end.snapshot.clone()));
             return Ok(());
         }
@@ -336,7 +348,10 @@ fn pgq_id(batch: u64) -> Result<i64> {
 
 /// A session with the settings that every session of a relay has.
 async fn session(settings: &Settings, role: &str) -> Result<Session> {
-    let session = Session::connect(&settings.dsn, &settings.application(role)).await?;
+    prepared(Session::connect(&settings.dsn, &settings.application(role)).await?).await
+}
+
+async fn prepared(session: Session) -> Result<Session> {
     answer(session.query(sql::SETTINGS, &[])).await?;
     Ok(session)
 }

@@ -65,8 +65,10 @@ SELECT tick_id, tick_snapshot::text, (extract(epoch FROM tick_time) * 1000000)::
 pub const TICKS_BEFORE: &str = "
 SELECT tick_snapshot::text FROM pgq.tick WHERE tick_queue = $1 AND tick_id <= $2 ORDER BY tick_id DESC LIMIT 32";
 
-/// $1 batch. 1: ended; 0: it was not open.
-pub const FINISH: &str = "SELECT pgq.finish_batch($1)";
+/// $1 batch. 1: ended; 0: it was not open. The disk is not waited for: what [`NEXT`] writes
+/// is behind it in the log, and a batch that a crash of the server opens again is one that
+/// the stream has and its readers pass over.
+pub const FINISH: &str = "SELECT pgq.finish_batch($1) FROM pg_catalog.set_config('synchronous_commit', 'off', true)";
 
 /// Streams the events of a batch: those of transactions that `end` sees and `start` does
 /// not. `queue` is the queue's id.
@@ -115,12 +117,24 @@ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attty
   FROM pg_catalog.pg_attribute a
  WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)";
 
+/// What sessions that look for events plan with: tables of events have no statistics, and
+/// an index that finds at once what a plan for a small table would read all of it for.
+pub const PLANS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan";
+
 /// One reading of the queue $1 and its consumer $2 for [`tick::due`](super::tick::due).
+/// It waits as long as no event is drawn after the event $3, and looks at most $4 times
+/// for one, $5 seconds apart. What it reads, but for the event drawn last, is of before.
 pub const READING: &str = "
+WITH RECURSIVE drawn (looks, event, sequence) AS (
+    SELECT 0, pgq.seq_getval(queue_event_seq), queue_event_seq FROM pgq.queue WHERE queue_name = $1
+     UNION ALL
+    SELECT looks + 1, CASE WHEN pg_catalog.pg_sleep($5) IS NOT NULL THEN pgq.seq_getval(sequence) END, sequence
+      FROM drawn WHERE looks < $4::integer AND event = $3
+)
 SELECT pg_catalog.txid_current_snapshot()::text, t.tick_id, t.tick_snapshot::text, t.tick_event_seq,
        extract(epoch FROM pg_catalog.clock_timestamp() - t.tick_time)::float8,
        s.sub_last_tick, q.queue_ticker_paused,
-       pgq.seq_getval(q.queue_event_seq), t.ticker
+       (SELECT event FROM drawn ORDER BY looks DESC LIMIT 1), t.ticker
   FROM pgq.queue q
   JOIN pgq.subscription s ON s.sub_queue = q.queue_id
   JOIN pgq.consumer c ON c.co_id = s.sub_consumer AND c.co_name = $2,
@@ -136,18 +150,51 @@ SELECT pg_catalog.nextval(q.queue_event_seq::regclass) FROM pgq.queue q
 /// The ticker's lock is held to the end of its transaction: $1 queue.
 pub const TICK_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pgshovel ticker ' || $1, 0))";
 
-/// $1 queue, for which [`OWN`] was done. The sequence is read before the tick's
-/// snapshot is taken and its transaction gets an id. (PgQ does not set a sequence back.)
-pub const TICK: &str = "
-SELECT pgq.ticker(q.queue_name,
-                  (SELECT t.tick_id FROM pgq.tick t WHERE t.tick_queue = q.queue_id ORDER BY t.tick_id DESC LIMIT 1) + 1,
-                  pg_catalog.clock_timestamp(), pgq.seq_getval(q.queue_event_seq))
-  FROM pgq.queue q WHERE q.queue_name = $1";
+/// Begins the transaction of a tick. The disk is not waited for: what [`NEXT`] writes is
+/// behind it in the log, and nobody outside hears of a tick before that is durable.
+pub const BEGIN_TICK: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 
-/// The last two ticks of the queue $1, the last first.
-pub const LAST_TWO: &str = "
-SELECT t.tick_snapshot::text FROM pgq.tick t JOIN pgq.queue q ON q.queue_id = t.tick_queue
- WHERE q.queue_name = $1 ORDER BY t.tick_id DESC LIMIT 2";
+/// $1 queue, for which [`OWN`] was done, $2 its last tick, if it still is. The sequence is
+/// read before the tick's snapshot is taken and its transaction gets an id. (PgQ does not
+/// set a sequence back.)
+pub const TICK: &str = "
+SELECT pgq.ticker(q.queue_name, t.tick_id + 1, pg_catalog.clock_timestamp(), pgq.seq_getval(q.queue_event_seq))
+  FROM pgq.queue q,
+       LATERAL (SELECT tick_id FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
+ WHERE q.queue_name = $1 AND t.tick_id = $2";
+
+/// Of the ticks of the queue $1 that all its consumers have passed, and that are older
+/// than a minute, removes those that another one follows within the same second: PgQ keeps
+/// them for two rotations. The ticks up to $2 are not looked at; the last that was is returned.
+pub const THIN: &str = "
+WITH old AS (
+    SELECT t.tick_queue, t.tick_id, date_trunc('second', t.tick_time) AS second,
+           lead(date_trunc('second', t.tick_time)) OVER (ORDER BY t.tick_id) AS next
+      FROM pgq.tick t JOIN pgq.queue q ON q.queue_id = t.tick_queue
+     WHERE q.queue_name = $1 AND t.tick_id > $2 AND t.tick_time < pg_catalog.clock_timestamp() - interval '1 minute'
+       AND t.tick_id < (SELECT min(s.sub_last_tick) FROM pgq.subscription s WHERE s.sub_queue = q.queue_id)
+), thinned AS (
+    DELETE FROM pgq.tick t USING old o WHERE t.tick_queue = o.tick_queue AND t.tick_id = o.tick_id AND o.second = o.next
+)
+SELECT max(tick_id) FROM old";
+
+/// The table that the tables of the queue $1 inherit from.
+pub const EVENTS: &str = "SELECT queue_data_pfx FROM pgq.queue WHERE queue_name = $1";
+
+/// Whether `events`, as [`EVENTS`] says, has an event of a transaction between one of $1 and
+/// the one of $2 beside it.
+#[must_use]
+pub fn any_event(events: &str) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($1::bigint[]), pg_catalog.unnest($2::bigint[])) AS ended (first, last),
+                               LATERAL (SELECT FROM {} WHERE ev_txid BETWEEN ended.first AND ended.last LIMIT 1) AS event)",
+        table(events)
+    )
+}
+
+fn table(events: &str) -> String {
+    events.split('.').map(quote).collect::<Vec<_>>().join(".")
+}
 
 /// What is looked up only to be told of may not load the server for long.
 pub const LOOK_TIMEOUT: &str = "SET statement_timeout = '5s'; SET search_path = pg_catalog, pg_temp";
@@ -175,13 +222,12 @@ SELECT c.co_name, t.tick_event_seq, t.tick_snapshot::text, extract(epoch FROM pg
 /// the first by transaction, for which there is an index. `events` is as [`SIZE`] says.
 #[must_use]
 pub fn oldest(events: &str) -> String {
-    let table: Vec<String> = events.split('.').map(quote).collect();
     format!(
         "SELECT extract(epoch FROM pg_catalog.clock_timestamp() - ev_time)::float8 FROM {}
           WHERE ev_txid >= pg_catalog.txid_snapshot_xmin($1::text::txid_snapshot)
             AND NOT pg_catalog.txid_visible_in_snapshot(ev_txid, $1::text::txid_snapshot)
           ORDER BY ev_txid LIMIT 1",
-        table.join(".")
+        table(events)
     )
 }
 

@@ -52,7 +52,9 @@ pub(super) fn body(context: &Context<'_>, capture: &Capture, event: Event) -> St
     let written = if capture.is_partitioned() { "leaf".to_owned() } else { format!("'{table}'::pg_catalog.oid") };
     let below = match (capture.is_partitioned(), capture.is_partition) {
         (false, _) => String::new(),
-        (true, false) => format!("\n    AND pg_catalog.pg_partition_root(leaf)::pg_catalog.oid OPERATOR(pg_catalog.=) '{table}'::pg_catalog.oid"),
+        (true, false) => {
+            format!("\n    AND pg_catalog.pg_partition_root(leaf)::pg_catalog.oid OPERATOR(pg_catalog.=) '{table}'::pg_catalog.oid")
+        }
         (true, true) => format!("\n    AND {schema}.is_below(leaf, '{table}')"),
     };
     format!(

@@ -69,13 +69,26 @@ WHERE c.\"set\" = {set};"
     )
 }
 
+/// The triggers of the set $1 with their clones on partitions, for a query behind it.
+fn clones(schema: &str) -> String {
+    format!(
+        "WITH RECURSIVE clones (key, name, original, relation, trigger, enabled) AS (
+  SELECT c.key, c.name, c.trigger, c.relation, c.trigger, 'A'::\"char\" FROM {schema}.captured c WHERE c.\"set\" = $1
+  UNION ALL SELECT k.key, k.name, k.original, t.tgrelid, t.oid, t.tgenabled FROM clones k JOIN pg_catalog.pg_trigger t ON t.tgparentid = k.trigger
+)"
+    )
+}
+
 /// The triggers of the set $1 that are as they have to be, by their OIDs.
 #[must_use]
 pub fn intact(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
     format!(
-        "SELECT c.trigger FROM {schema}.captured c JOIN {schema}.capturing n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\"
-WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.name"
+        "{clones}
+SELECT c.trigger FROM {schema}.captured c JOIN {schema}.capturing n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\"
+WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.name
+  AND NOT EXISTS (SELECT FROM clones k WHERE k.original = c.trigger AND k.enabled <> 'A')",
+        clones = clones(&schema)
     )
 }
 
@@ -85,10 +98,7 @@ WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.
 pub fn faults(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
     format!(
-        "WITH RECURSIVE clones (key, name, relation, trigger, enabled) AS (
-  SELECT c.key, c.name, c.relation, c.trigger, 'A'::\"char\" FROM {schema}.captured c WHERE c.\"set\" = $1
-  UNION ALL SELECT clones.key, clones.name, t.tgrelid, t.oid, t.tgenabled FROM clones JOIN pg_catalog.pg_trigger t ON t.tgparentid = clones.trigger
-)
+        "{clones}
 SELECT f.key, f.name, f.fault FROM (
   SELECT c.key, c.name, CASE
       WHEN c.function LIKE '%:p' AND (r.oid IS NULL OR NOT r.relispartition) THEN NULL
@@ -110,6 +120,7 @@ SELECT f.key, f.name, f.fault FROM (
   UNION ALL
   SELECT r.key, '', 'without trigger' FROM {schema}.sets s JOIN {schema}.relations r ON r.\"set\" = s.name AND r.version = s.version
   WHERE s.name = $1 AND NOT EXISTS (SELECT FROM {schema}.captured c WHERE c.\"set\" = $1 AND c.key = r.key)
-) f WHERE f.fault IS NOT NULL ORDER BY 1, 2, 3"
+) f WHERE f.fault IS NOT NULL ORDER BY 1, 2, 3",
+        clones = clones(&schema)
     )
 }

@@ -6,6 +6,7 @@ mod backlog;
 mod capture;
 mod consistent;
 mod crashes;
+mod forgery;
 mod leadership;
 mod lifecycle;
 mod load;
@@ -13,6 +14,7 @@ mod locks;
 mod refusals;
 mod rivals;
 mod tap;
+mod triggers;
 
 use pgshovel::cluster::Cluster;
 use tests::harness::{Database, World};

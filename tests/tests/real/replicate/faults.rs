@@ -166,3 +166,39 @@ async fn a_stop_ends_it_within_its_grace_whatever_is_under_way() {
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
 }
+
+#[tokio::test]
+async fn a_batch_that_is_refused_counts_when_it_is_committed() {
+    let app = App::new().await;
+    app.fill(100).await;
+    let relay = app.relay().await;
+    let refusal = "accounts_balance_check";
+    let mut worker = app.worker(&["--listen", "127.0.0.1:0"]).allow(refusal).start().await;
+    worker.answers(200, &["\"phase\":\"catching-up\""]).await;
+    app.source.execute("UPDATE accounts SET name = 'first'").await;
+    app.equal().await;
+    app.target.execute("ALTER TABLE accounts ADD CHECK (balance < 1000)").await;
+    app.source.execute("UPDATE accounts SET balance = 5000").await;
+    worker.answers(503, &[refusal]).await;
+    let counted = |metrics: &str, name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("pgshovel_{name}{{")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
+    };
+    let mut metrics = String::new();
+    while metrics.is_empty() || counted(&metrics, "failed_attempts_total") < 4.0 {
+        metrics = worker.get("/metrics").await.1;
+        assert!((counted(&metrics, "mutations_total") - 100.0).abs() < 0.5, "{metrics}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    app.target.execute("ALTER TABLE accounts DROP CONSTRAINT accounts_balance_check").await;
+    app.equal().await;
+    // It counts a moment after its rows show.
+    worker.answers(200, &[]).await;
+    while (counted(&metrics, "mutations_total") - 100.0).abs() < 0.5 {
+        metrics = worker.get("/metrics").await.1;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!((counted(&metrics, "mutations_total") - 200.0).abs() < 0.5, "{metrics}");
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}

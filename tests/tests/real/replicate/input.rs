@@ -5,6 +5,7 @@ use proto::interfaces::common::Source;
 use proto::interfaces::replication::transaction_state::State as Ended;
 use proto::interfaces::replication::{Committed, State};
 use tests::harness::World;
+use tests::servers::postgres::WITH_PASSWORD;
 
 use super::setup::{App, SET, configuration};
 
@@ -33,6 +34,41 @@ async fn a_wrong_configuration_is_named_by_its_field() {
     assert!(usage.contains("SET"), "{usage}");
     let absent = world.pgshovel(["replicate", "absent.yaml", SET]).fails(3).await;
     assert!(absent.contains("absent.yaml"), "{absent}");
+}
+
+#[tokio::test]
+async fn a_password_of_any_characters_is_given_by_the_environment() {
+    const PASSWORD: &str = "p@s:s/w?o#r%d &=";
+    let app = App::new().await;
+    app.target.execute(&format!("CREATE ROLE {WITH_PASSWORD} LOGIN SUPERUSER PASSWORD '{PASSWORD}'")).await;
+    let (port, name) = (app.target.port(), app.target.name());
+    let uri = format!("postgresql://{WITH_PASSWORD}:${{env:SECRET}}@127.0.0.1:{port}/{name}");
+    app.world.write("replicate.yaml", &configuration(&uri, ""));
+    let relay = app.relay().await;
+    let worker = app.worker(&[]).env("SECRET", PASSWORD).start().await;
+    app.source.execute("INSERT INTO accounts (id) VALUES (1)").await;
+    app.equal().await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+    // Written out, it is named as the cause, without a part of it.
+    app.world.write("replicate.yaml", &configuration(&uri.replace("${env:SECRET}", "sec@ret"), ""));
+    let refused = app.worker(&[]).fails(3).await;
+    assert!(refused.contains("write @ as %40") && !refused.contains("ret@"), "{refused}");
+    app.target.execute(&format!("DROP OWNED BY {WITH_PASSWORD}; DROP ROLE {WITH_PASSWORD}")).await;
+}
+
+#[tokio::test]
+async fn a_chroot_may_end_in_a_slash() {
+    let app = App::new().await;
+    let hosts = format!("{}/", app.world.zookeeper().await);
+    let listed = app.world.pgshovel(["set", "list"]).env("PGSHOVEL_ZOOKEEPER_HOSTS", &hosts).succeeds().await;
+    assert!(listed.contains(SET), "{listed}");
+    let fresh = format!("{hosts}below/it/");
+    for _ in 0..2 {
+        app.world.pgshovel(["cluster", "initialize"]).env("PGSHOVEL_ZOOKEEPER_HOSTS", &fresh).succeeds().await;
+    }
+    let listed = app.world.pgshovel(["set", "list"]).env("PGSHOVEL_ZOOKEEPER_HOSTS", fresh.trim_end_matches('/')).succeeds().await;
+    assert!(!listed.contains(SET), "{listed}");
 }
 
 #[tokio::test]

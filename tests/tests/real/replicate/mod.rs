@@ -6,6 +6,7 @@ mod failover;
 pub mod faults;
 mod foreign;
 mod input;
+mod itself;
 pub mod proxy;
 pub mod setup;
 pub mod writers;

@@ -276,6 +276,27 @@ async fn a_role_that_may_not_skip_foreign_keys_writes_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn row_security_that_hides_rows_is_told_with_the_remedy() {
+    let (_world, database) = target("CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ENABLE ROW LEVEL SECURITY").await;
+    let role = format!("plain_{}", database.name());
+    let name = database.name();
+    database
+        .execute(&format!("CREATE ROLE \"{role}\" LOGIN; GRANT ALL ON t TO \"{role}\"; GRANT CREATE ON DATABASE \"{name}\" TO \"{role}\""))
+        .await;
+    let dsn = format!("host=127.0.0.1 port={} user={role} dbname={name}", database.port());
+    let mut session = open_as(&dsn, "{}").await.unwrap();
+    session.load_state().unwrap();
+    let relation = relation("t", &["id", "v"], &[0]);
+    let text = blocked(run(&mut session, &relation, vec![insert("1", "a")], None, "s"));
+    assert!(text.contains("row-level security") && text.contains("BYPASSRLS") && !text.contains("grant the role"), "{text}");
+    session.rollback().unwrap();
+    let text = blocked(session.load(&relation, vec![texts([Some("1"), Some("a")])]));
+    assert!(text.contains("row-level security") && text.contains("BYPASSRLS"), "{text}");
+    drop(session);
+    database.execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\"")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_1600_columns_is_written() {
     let columns: Vec<String> = (0..1600).map(|column| format!("c{column} int{}", if column == 0 { " PRIMARY KEY" } else { "" })).collect();
     let (_world, database) = target(&format!("CREATE TABLE wide ({})", columns.join(", "))).await;

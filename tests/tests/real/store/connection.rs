@@ -146,8 +146,9 @@ async fn sessions_run_with_pinned_settings() {
     let (_world, database, _) = connection().await;
     database.execute(&format!("ALTER DATABASE \"{}\" SET DateStyle = 'SQL, DMY'", database.name())).await;
     database.execute(&format!("ALTER DATABASE \"{}\" SET search_path = public", database.name())).await;
+    database.execute(&format!("ALTER DATABASE \"{}\" SET idle_session_timeout = '1min'", database.name())).await;
     let mut connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT).await.unwrap();
     let rows =
-        connection.query("SELECT current_setting('DateStyle'), current_setting('search_path'), current_setting('TimeZone')", &[]).await;
-    assert_eq!(rows.unwrap(), [[text("ISO, YMD"), text("pg_catalog, pg_temp"), text("UTC")]]);
+        connection.query("SELECT current_setting('DateStyle'), current_setting('search_path'), current_setting('TimeZone'), current_setting('idle_session_timeout')", &[]).await;
+    assert_eq!(rows.unwrap(), [[text("ISO, YMD"), text("pg_catalog, pg_temp"), text("UTC"), text("0")]]);
 }

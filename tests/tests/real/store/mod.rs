@@ -1,7 +1,9 @@
 //! The plugin `postgresql` and the capabilities it stands on.
 
 mod apply;
+mod captured;
 mod connection;
+mod load;
 mod native;
 mod origin;
 mod random;

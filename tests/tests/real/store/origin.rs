@@ -111,7 +111,13 @@ async fn a_set_that_does_not_fit_the_database_is_refused() {
     let configuration = ReplicationSetConfiguration { database: DatabaseConfiguration { dsn }, tables: vec![table("t", &[])] };
     let opened = Snapshot::open("c", "s", &configuration).await.unwrap();
     let error = opened.cursor("public", "t", LOCK_TIMEOUT).unwrap().fetch(10).await.unwrap_err();
-    assert!(error.next == Next::Stop && error.message.contains("public.t") && error.message.contains("row-level security"), "{error}");
+    assert!(
+        error.next == Next::Stop
+            && error.message.contains("public.t")
+            && error.message.contains("row-level security")
+            && error.message.contains("BYPASSRLS"),
+        "{error}"
+    );
     drop(opened);
     source.execute("DROP OWNED BY hidden_reader; DROP ROLE hidden_reader").await;
 }
@@ -160,4 +166,22 @@ async fn every_type_arrives_exactly() {
     session.begin().unwrap();
     session.apply(std::slice::from_ref(relation), mutations(rows.iter().map(|row| update(row.clone(), row.clone())))).unwrap();
     session.commit(Some(b"inserted".to_vec()), b"end".to_vec()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_others_refer_to_come_first() {
+    let world = World::without_servers();
+    let source = world.source("origin").await;
+    source.execute(NODE).await;
+    source
+        .execute(
+            "CREATE TABLE a (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE a1 PARTITION OF a DEFAULT; \
+             CREATE TABLE b (id int PRIMARY KEY REFERENCES a); CREATE TABLE c (id int PRIMARY KEY REFERENCES b, own int REFERENCES c); \
+             CREATE TABLE x (id int PRIMARY KEY); CREATE TABLE y (id int PRIMARY KEY REFERENCES x); ALTER TABLE x ADD FOREIGN KEY (id) REFERENCES y",
+        )
+        .await;
+    let wanted = ["c", "x", "b", "y", "a"].map(|name| table(name, &[])).to_vec();
+    let snapshot = snapshot(&source, wanted).await.unwrap();
+    let names: Vec<&str> = snapshot.tables().iter().map(|table| table.relation.table.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "x", "y"]);
 }

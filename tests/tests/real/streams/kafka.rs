@@ -61,6 +61,35 @@ async fn a_message_that_the_broker_refuses_is_named() {
     assert!(refused.message.contains("5000 byte") && refused.message.contains("max.message.bytes"), "{refused}");
 }
 
+/// The broker refuses all that was sent together.
+#[tokio::test]
+async fn of_several_messages_the_one_that_is_too_large_is_named() {
+    let world = World::without_servers();
+    let setup = setup(&world, "{ settings: { max.message.bytes: \"20000\" } }").await;
+    let message = |bytes: usize| (0..bytes).map(|_| rand::random()).collect::<Vec<u8>>();
+    for place in [0, 7, 15] {
+        let mut writer = setup.writer().await.unwrap();
+        let messages: Vec<_> = (0..16).map(|number| message(if number == place { 30_000 } else { 100 + number })).collect();
+        let refused = send(&mut writer, &messages).await.unwrap_err();
+        assert!(refused.next == Next::Stop && refused.message.contains("a message of 30000 byte(s)"), "{place}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_compacted_topic_is_named() {
+    let world = World::without_servers();
+    for policy in ["compact", "compact,delete"] {
+        let topic = format!("{}-{}", world.cluster(), policy.replace(',', "-"));
+        let refused = setup(&world, &format!("{{ topic: {topic}, settings: {{ cleanup.policy: \"{policy}\" }} }}")).await;
+        // Made here, or there already.
+        for _ in 0..2 {
+            let refused = refused.writer().await.unwrap_err();
+            let said = [&*topic, &format!("cleanup.policy={policy}:"), "--add-config cleanup.policy=delete"];
+            assert!(refused.next == Next::Stop && said.iter().all(|said| refused.message.contains(said)), "{refused}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_wide_row_passes() {
     let world = World::without_servers();
@@ -78,7 +107,7 @@ async fn an_offset_that_is_not_there_stops() {
     let mut stream = setup.stream().await.unwrap();
     let refused = stream.seek(Some(&17u64.to_be_bytes())).await.unwrap_err();
     assert_eq!(refused.next, Next::Stop);
-    assert!(refused.message.contains("offset 18 is not there"), "{refused}");
+    assert!(refused.message.contains("offset 18 is not there") && refused.message.contains("once with --bootstrap"), "{refused}");
     // Its end is no error, although nothing is there yet.
     stream.seek(Some(&4u64.to_be_bytes())).await.unwrap();
     assert_eq!(stream.next(1, std::time::Duration::from_millis(1)).await.unwrap(), vec![]);
