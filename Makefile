@@ -7,12 +7,21 @@ STREAM ?= file
 # What `make chaos` does: for how long, and which faults, if the same as before.
 MINUTES ?= 10
 SEED ?=
+<<<<<<< HEAD
 # How often `make overhead` measures.
 ROUNDS ?= 15
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
 
 .PHONY: help install build plugins test demo chaos bench overhead lint release clean
+=======
+# What `make order` replays.
+TRANSACTIONS ?= 50000
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
+
+.PHONY: help install build plugins test demo chaos order bench lint release clean
+>>>>>>> order
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -38,6 +47,11 @@ demo: ## replicate a running pgbench and compare; STREAM=kafka for a Kafka broke
 chaos: plugins ## kill, pause and cut off every process while pgbench writes; MINUTES=10 SEED= STREAM=
 	@cargo build --locked --workspace
 	@$(CARGO_TARGET_DIR)/debug/chaos "$(MINUTES)" "$(SEED)" "$(STREAM)"
+
+order: plugins ## replay random transactions of a source strictly; TRANSACTIONS=50000 SEED=
+	@cargo build --locked --workspace
+	@PGSHOVEL_TEST_ORDER_TRANSACTIONS=$(TRANSACTIONS) $(if $(SEED),PGSHOVEL_TEST_ORDER_SEED=$(SEED)) \
+		tests/run.sh -p pgshovel-tests --test real -- order::property --nocapture
 
 bench: plugins ## measure speed and memory of the released program, with floors to reach
 	@cargo build --locked --release -p pgshovel

@@ -150,7 +150,7 @@ impl Stream {
                 return None;
             }
         };
-        let partition = id % 3 == 0;
+        let partition = id.is_multiple_of(3);
         let change = match change {
             Change::Insert(row) if partition => Change::Insert(reverse(row)),
             Change::Update { before, after } if partition => Change::Update { before: reverse(before), after: reverse(after) },

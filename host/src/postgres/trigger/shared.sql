@@ -140,6 +140,8 @@ END
 $function$;
 
 -- Captures the rows of a partition that is about to be truncated, unless its whole table is.
+-- TRUNCATE takes away rows that the snapshot of an older transaction does not see, and no query
+-- in there could find them.
 CREATE OR REPLACE FUNCTION @capture@.truncated_partition(in_set text, key text, version text, configured oid, leaf oid, captured int2[], "identity" int2[]) RETURNS void
 LANGUAGE plpgsql @settings@ SET row_security = off AS $function$
 DECLARE
@@ -152,6 +154,11 @@ BEGIN
     -- It was detached since.
     OR configured <> ALL (ARRAY(SELECT pg_partition_ancestors(leaf)))
   THEN RETURN; END IF;
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+      MESSAGE = format('pgshovel cannot capture TRUNCATE of the partition %s in a transaction that is %s', leaf::regclass, upper(current_setting('transaction_isolation'))),
+      HINT = format('It may hold rows that the transaction does not see. Use READ COMMITTED, or DELETE, or truncate the whole of %s.', key);
+  END IF;
   SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(leaf, configured, captured, "identity") d;
   EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, row_to_json(x.*)::text, $2, $3 FROM (SELECT '
     || selected || ' FROM ONLY ' || leaf::regclass || ' AS r) AS x'

@@ -81,3 +81,41 @@ async fn a_row_that_one_statement_deletes_and_inserts_arrives() {
     )
     .await;
 }
+
+/// A transaction that does not see all rows of a partition cannot say which ones it takes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_not_truncated_by_who_does_not_see_it() {
+    let world = World::start().await;
+    world.zookeeper().await;
+    let source = world.source("order").await;
+    source
+        .execute(
+            "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (9);
+             CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (9) TO (99); INSERT INTO p VALUES (1), (2), (10)",
+        )
+        .await;
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    create_set(&world, &source, "s", &table("p", &["id"], "")).await;
+    let events =
+        || source.value("SELECT string_agg(ev_type || coalesce(ev_data, ev_extra2, ''), ' ' ORDER BY ev_id) FROM pgq.event_template");
+    for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let old = source.connect().await;
+        old.batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM p")).await.unwrap();
+        source.execute("DELETE FROM p WHERE id = 1; INSERT INTO p VALUES (1)").await;
+        let error = old.batch_execute("TRUNCATE p_1").await.unwrap_err();
+        let refusal = error.as_db_error().unwrap();
+        let (message, hint) = (refusal.message(), refusal.hint().unwrap_or_default());
+        assert!(
+            message.contains("TRUNCATE of the partition public.p_1") && message.ends_with(isolation) && hint.contains("READ COMMITTED"),
+            "{error:?}"
+        );
+    }
+    // The whole table is one event, whatever there is in it.
+    let old = source.connect().await;
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM p").await.unwrap();
+    source.execute("INSERT INTO p VALUES (3)").await;
+    old.batch_execute("TRUNCATE p; COMMIT").await.unwrap();
+    source.execute("INSERT INTO p VALUES (4), (11); TRUNCATE p_1").await;
+    let expected = r#"D{"id":1} I{"id":1} D{"id":1} I{"id":1} I{"id":3} T I{"id":4} I{"id":11} D{"id":4}"#;
+    assert_eq!(events().await.as_deref(), Some(expected));
+}

@@ -222,13 +222,15 @@ impl Round<'_> {
         };
         let quota = self.transactions / FAMILIES as u64 / sessions + 1;
         let sessions = (1..=sessions).map(|session| async move {
-            let client = self.source.connect().await;
-            client.batch_execute(session::SETTINGS).await.unwrap();
+            let mut client = session::connect(&self.source).await;
             let mut random = self.random(number, session);
             let (mut ran, mut committed) = (Vec::new(), 0);
             while committed < quota && (ran.len() as u64) < 10 * quota {
                 let transaction = Transaction::random(&mut random, family);
-                let outcome = session::run(&client, &transaction).await;
+                let Ok(outcome) = session::run(&client, &transaction).await else {
+                    client = session::connect(&self.source).await;
+                    continue;
+                };
                 committed += u64::from(outcome.xid.is_some());
                 ran.push((transaction, outcome));
             }
@@ -274,10 +276,8 @@ impl Round<'_> {
                 transaction.statements.iter().zip(&outcome.taken).filter(|(_, taken)| **taken).map(|(statement, _)| statement.clone())
             });
             let case = Case::new(family, before, taken.collect(), mode);
-            let client = self.source.connect().await;
-            client.batch_execute(session::SETTINGS).await.unwrap();
             let queue = format!("pgshovel:{}:{}", self.world.cluster(), self.set);
-            if let Some((case, problem)) = case.shrink(&client, family, &queue).await {
+            if let Some((case, problem)) = case.shrink(&self.source, family, &queue).await {
                 writeln!(text, "the least that goes wrong so:\n{}\n{problem}", case.text(family)).unwrap();
                 return Some(text);
             }

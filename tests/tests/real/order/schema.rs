@@ -188,7 +188,7 @@ impl Family {
         }
         family.expressions(random);
         for index in 0..count {
-            family.foreign_keys(random, index);
+            family.foreign_keys(random, index, number);
         }
         for index in 0..count {
             for _ in 0..random.random_range(0..=2) {
@@ -260,9 +260,11 @@ impl Family {
         self.part(create, None, &name);
     }
 
-    fn foreign_keys(&mut self, random: &mut StdRng, index: usize) {
+    fn foreign_keys(&mut self, random: &mut StdRng, index: usize, number: usize) {
         for column in ["a", "b"] {
-            if !random.random_bool(0.6) {
+            // The first is there always, so that some family has each action.
+            let first = index == 0 && column == "a";
+            if !first && !random.random_bool(0.6) {
                 continue;
             }
             // Itself, now and then.
@@ -271,7 +273,10 @@ impl Family {
             if composite && column == "b" {
                 continue;
             }
-            let [on_delete, on_update] = [(); 2].map(|()| ACTIONS.choose_weighted(random, |(_, weight)| *weight).unwrap().0);
+            let [on_delete, on_update] = [number, number + 2].map(|number| match first {
+                true => ACTIONS[number % ACTIONS.len()].0,
+                false => ACTIONS.choose_weighted(random, |(_, weight)| *weight).unwrap().0,
+            });
             let deferrable = ["", "", "", "DEFERRABLE", "DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE INITIALLY DEFERRED"]
                 .choose(random)
                 .unwrap();

@@ -1,6 +1,7 @@
 //! Running a transaction at the source.
 
 use futures_util::SinkExt as _;
+use tests::harness::Database;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::statement::{Mode, Statement, Transaction};
@@ -11,65 +12,89 @@ pub struct Outcome {
     /// `None`: nothing was written.
     pub xid: Option<u64>,
     pub committed: bool,
-    /// Of each statement, whether PostgreSQL took it.
+    /// Of each statement that was run, whether PostgreSQL took it.
     pub taken: Vec<bool>,
 }
+
+/// The connection is gone, and the transaction with it: tokio-postgres gives up where COPY is
+/// refused before its first row is read, since it sends Sync twice.
+#[derive(Debug)]
+pub struct Lost;
+
+type Result<T> = std::result::Result<T, Lost>;
 
 const XID: &str = "SELECT pg_current_xact_id_if_assigned()";
 
 /// No statement may hold up the others for long, whatever its triggers set off.
-pub const SETTINGS: &str =
+const SETTINGS: &str =
     "SET deadlock_timeout = '5ms'; SET lock_timeout = '200ms'; SET statement_timeout = '2s'; SET client_min_messages = error";
 
-pub async fn run(client: &Client, transaction: &Transaction) -> Outcome {
+pub async fn connect(source: &Database) -> Client {
+    let client = source.connect().await;
+    client.batch_execute(SETTINGS).await.unwrap();
+    client
+}
+
+pub async fn run(client: &Client, transaction: &Transaction) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     if let (Mode::Alone, [statement @ Statement { copied: None, .. }]) = (transaction.mode, &transaction.statements[..]) {
         // One message is one transaction.
-        let result = client.simple_query(&format!("{}; {XID}", statement.sql)).await;
-        outcome.taken.push(result.is_ok());
-        if let Ok(messages) = result {
-            outcome.xid = xid(&messages);
-            outcome.committed = true;
-        }
-        return outcome;
+        let messages = accepted(client.simple_query(&format!("{}; {XID}", statement.sql)).await)?;
+        outcome.taken.push(messages.is_some());
+        outcome.committed = messages.is_some();
+        outcome.xid = messages.as_deref().and_then(xid);
+        return Ok(outcome);
     }
-    let begin = if transaction.repeatable_read { "BEGIN ISOLATION LEVEL REPEATABLE READ" } else { "BEGIN" };
-    client.batch_execute(begin).await.unwrap();
+    execute(client, if transaction.repeatable_read { "BEGIN ISOLATION LEVEL REPEATABLE READ" } else { "BEGIN" }).await?;
+    let savepoints = transaction.mode == Mode::Savepoints;
     for statement in &transaction.statements {
-        let taken = take(client, statement, transaction.mode == Mode::Savepoints).await;
+        let taken = take(client, statement, savepoints).await?;
         outcome.taken.push(taken);
-        if !taken && transaction.mode != Mode::Savepoints {
+        if !taken && !savepoints {
             break;
         }
     }
-    let failed = transaction.mode != Mode::Savepoints && outcome.taken.contains(&false);
+    let failed = !savepoints && outcome.taken.contains(&false);
     if failed || !transaction.commits {
-        client.batch_execute("ROLLBACK").await.unwrap();
-        return outcome;
+        execute(client, "ROLLBACK").await?;
+        return Ok(outcome);
     }
     // A constraint that is deferred may refuse it yet.
-    if let Ok(messages) = client.simple_query(&format!("{XID}; COMMIT")).await {
+    if let Some(messages) = accepted(client.simple_query(&format!("{XID}; COMMIT")).await)? {
         outcome.xid = xid(&messages);
         outcome.committed = true;
     }
-    outcome
+    Ok(outcome)
 }
 
 /// Whether PostgreSQL took the statement; with a savepoint, the transaction goes on if not.
-pub async fn take(client: &Client, statement: &Statement, savepoint: bool) -> bool {
+pub async fn take(client: &Client, statement: &Statement, savepoint: bool) -> Result<bool> {
     let taken = match (&statement.copied, savepoint) {
-        (None, false) => client.batch_execute(&statement.sql).await.is_ok(),
-        (None, true) => client.batch_execute(&format!("SAVEPOINT s; {}; RELEASE s", statement.sql)).await.is_ok(),
+        (None, false) => execute(client, &statement.sql).await?,
+        (None, true) => execute(client, &format!("SAVEPOINT s; {}; RELEASE s", statement.sql)).await?,
         (Some(rows), false) => copy(client, &statement.sql, rows).await,
         (Some(rows), true) => {
-            client.batch_execute("SAVEPOINT s").await.unwrap();
-            copy(client, &statement.sql, rows).await && client.batch_execute("RELEASE s").await.is_ok()
+            execute(client, "SAVEPOINT s").await?;
+            copy(client, &statement.sql, rows).await && execute(client, "RELEASE s").await?
         }
     };
-    if !taken && savepoint {
-        client.batch_execute("ROLLBACK TO s; RELEASE s").await.unwrap();
+    if !taken && savepoint && !execute(client, "ROLLBACK TO s; RELEASE s").await? {
+        return Err(Lost);
     }
-    taken
+    Ok(taken)
+}
+
+async fn execute(client: &Client, sql: &str) -> Result<bool> {
+    Ok(accepted(client.batch_execute(sql).await)?.is_some())
+}
+
+/// `None`: PostgreSQL refused.
+fn accepted<T>(result: std::result::Result<T, tokio_postgres::Error>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.as_db_error().is_some() => Ok(None),
+        Err(_) => Err(Lost),
+    }
 }
 
 async fn copy(client: &Client, sql: &str, rows: &str) -> bool {

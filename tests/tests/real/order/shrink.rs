@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tests::harness::Database;
 use tokio_postgres::Client;
 
 use super::replay::Tables;
 use super::schema::{Family, Kind};
-use super::session;
+use super::session::{self, Lost};
 use super::statement::{Mode, Statement};
 
 #[derive(Clone, Debug)]
@@ -37,13 +38,18 @@ impl Case {
     }
 
     /// Takes away what is not needed for `problem` of [`attempt`] to come up.
-    pub async fn shrink(mut self, client: &Client, family: &Family, queue: &str) -> Option<(Self, String)> {
-        let mut problem = attempt(client, family, queue, &self).await?;
+    pub async fn shrink(mut self, source: &Database, family: &Family, queue: &str) -> Option<(Self, String)> {
+        let mut client = session::connect(source).await;
+        let mut problem = attempt(&client, family, queue, &self).await.ok()??;
         'again: loop {
             for candidate in self.smaller(family) {
-                if let Some(found) = attempt(client, family, queue, &candidate).await {
-                    (self, problem) = (candidate, found);
-                    continue 'again;
+                match attempt(&client, family, queue, &candidate).await {
+                    Ok(None) => {}
+                    Ok(Some(found)) => {
+                        (self, problem) = (candidate, found);
+                        continue 'again;
+                    }
+                    Err(Lost) => client = session::connect(source).await,
                 }
             }
             return Some((self, problem));
@@ -114,18 +120,16 @@ fn ranges(count: usize) -> Vec<std::ops::Range<usize>> {
 }
 
 /// What is wrong with the events; `None`: nothing.
-async fn attempt(client: &Client, family: &Family, queue: &str, case: &Case) -> Option<String> {
+async fn attempt(client: &Client, family: &Family, queue: &str, case: &Case) -> Result<Option<String>, Lost> {
     client.batch_execute("BEGIN").await.unwrap();
-    let problem = run(client, family, queue, case).await;
-    client.batch_execute("ROLLBACK").await.unwrap();
-    problem
+    let problem = run(client, family, queue, case).await?;
+    client.batch_execute("ROLLBACK").await.map_err(|_| Lost)?;
+    Ok(problem)
 }
 
-async fn run(client: &Client, family: &Family, queue: &str, case: &Case) -> Option<String> {
-    let mut prepare = String::new();
-    for index in &case.dropped {
-        prepare.push_str(&format!("{};", family.parts[*index].drop.as_deref()?));
-    }
+async fn run(client: &Client, family: &Family, queue: &str, case: &Case) -> Result<Option<String>, Lost> {
+    let drops = case.dropped.iter().filter_map(|index| family.parts[*index].drop.as_deref());
+    let mut prepare: String = drops.map(|drop| format!("{drop};")).collect();
     let tables: Vec<&str> = family.tables.iter().map(|table| table.name.as_str()).collect();
     let parents = family.tables.iter().filter(|table| table.kind == Kind::Child).map(|table| format!(", {}_up", table.name));
     prepare.push_str(&format!(
@@ -137,13 +141,15 @@ async fn run(client: &Client, family: &Family, queue: &str, case: &Case) -> Opti
     let prefix = client.query_one("SELECT queue_data_pfx FROM pgq.queue WHERE queue_name = $1", &[&queue]).await.unwrap();
     let prefix: String = prefix.get(0);
     let mark: i64 = client.query_one(&format!("SELECT coalesce(max(ev_id), 0) FROM {prefix}"), &[]).await.unwrap().get(0);
-    client.batch_execute(&prepare).await.ok()?;
+    client.batch_execute(&prepare).await.unwrap_or_else(|error| panic!("{prepare}: {error:?}"));
     for statement in &case.statements {
-        if !session::take(client, statement, case.savepoints).await && !case.savepoints {
-            return None;
+        if !session::take(client, statement, case.savepoints).await? && !case.savepoints {
+            return Ok(None);
         }
     }
-    client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.ok()?;
+    if client.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.is_err() {
+        return Ok(None);
+    }
     let events = format!("SELECT ev_id, ev_type, ev_data, ev_extra1, ev_extra2 FROM {prefix} WHERE ev_id > $1 ORDER BY ev_id");
     let events = client.query(&events, &[&mark]).await.unwrap();
     let mut rows: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
@@ -154,7 +160,7 @@ async fn run(client: &Client, family: &Family, queue: &str, case: &Case) -> Opti
         let (new, old) = (parse(2), parse(4));
         let shown = |row: &Option<Value>| row.as_ref().map(|row| format!(" {row}")).unwrap_or_default();
         listed.push_str(&format!("  {kind} {table}{}{}\n", shown(&old), shown(&new)));
-        let of = family.tables.iter().find(|known| known.name == table)?;
+        let Some(of) = family.tables.iter().find(|known| known.name == table) else { continue };
         let key = |row: &Value| if of.composite { format!("{} {}", row["id"], row["g"]) } else { row["id"].to_string() };
         let rows = rows.entry(table).or_default();
         if kind == "T" {
@@ -163,12 +169,12 @@ async fn run(client: &Client, family: &Family, queue: &str, case: &Case) -> Opti
         if let Some(old) = &old
             && rows.remove(&key(old)).as_ref() != Some(old)
         {
-            return Some(format!("{listed}  the last event's old row is not what the events before left"));
+            return Ok(Some(format!("{listed}  the last event's old row is not what the events before left")));
         }
         if let Some(new) = new
             && rows.insert(key(&new), new).is_some()
         {
-            return Some(format!("{listed}  the last event's key is taken"));
+            return Ok(Some(format!("{listed}  the last event's key is taken")));
         }
     }
     for table in &family.tables {
@@ -179,8 +185,8 @@ async fn run(client: &Client, family: &Family, queue: &str, case: &Case) -> Opti
         found.sort_by_key(order);
         left.sort_by_key(order);
         if found != left {
-            return Some(format!("{listed}  {} holds {found:?}, and the events leave {left:?}", table.name));
+            return Ok(Some(format!("{listed}  {} holds {found:?}, and the events leave {left:?}", table.name)));
         }
     }
-    None
+    Ok(None)
 }

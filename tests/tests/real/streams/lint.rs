@@ -108,7 +108,7 @@ async fn lint(world: &World, section: &Section, set: &str, messages: impl Fn(&So
     let cluster = world.cluster();
     forge::write(section, &cluster, set, messages(&forge::source(&cluster, set))).await;
     let shown = world.pgshovel(["stream", "show", "stream.yaml", set, "--wait", "1"]).succeeds().await;
-    let position = shown.lines().filter(|line| line.contains(" event 3")).last().and_then(|line| line.split_once(' ')).unwrap().0;
+    let position = shown.lines().rfind(|line| line.contains(" event 3")).and_then(|line| line.split_once(' ')).unwrap().0;
     let ended = world.pgshovel(["stream", "lint", "stream.yaml", set, "--wait", "1", "--strict"]).run().await;
     (position.to_owned(), ended)
 }
