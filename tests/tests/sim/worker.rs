@@ -192,3 +192,31 @@ fn whatever_dies_the_target_has_the_rows_of_the_source() {
     assert!(sum(&|outcome| outcome.rows as u64) > 10_000);
     assert!(sum(&|outcome| outcome.fenced) > 10, "no worker was fenced");
 }
+
+/// A worker that was away takes what has gathered with few commits, of a store that takes
+/// rows and state in one.
+async fn gather(seed: u64) -> Result<(u64, u64), String> {
+    let mut world = World::new(seed);
+    let (mut batches, mut commits) = (0, 0);
+    for actions in [20, 300] {
+        world.relay.deaths = 0;
+        (batches, commits) = (world.source.last_tick(), world.store.commits());
+        world.write(actions).await;
+        world.finish().await;
+        let worker = tokio::spawn(world.worker(1, Rates::NONE).0.run());
+        tokio::time::sleep(SETTLE).await;
+        let (stopper, stop) = stop::channel();
+        std::mem::replace(&mut world.stopper, stopper).stop(Duration::from_secs(10));
+        world.stop = stop;
+        worker.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+        world.check()?;
+    }
+    Ok((world.source.last_tick() - batches, world.store.commits() - commits))
+}
+
+#[test]
+fn batches_that_have_gathered_are_joined() {
+    let all = seeds(50, gather);
+    let (batches, commits) = all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert!(batches > 50 * 20 && commits * 2 < batches, "{batches} batches, {commits} commits");
+}
