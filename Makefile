@@ -37,10 +37,11 @@ chaos: plugins ## kill, pause and cut off every process while pgbench writes; MI
 	@cargo build --locked --workspace
 	@$(CARGO_TARGET_DIR)/debug/chaos "$(MINUTES)" "$(SEED)" "$(STREAM)"
 
-bench: plugins ## measure speed and memory of the released program, with floors to reach
+bench: plugins ## measure speed, memory and latency of the released program, with floors to reach
 	@cargo build --locked --release -p pgshovel
 	@cargo build --locked -p pgshovel-tests
 	@PGSHOVEL_BINARY=$(CARGO_TARGET_DIR)/release/pgshovel $(CARGO_TARGET_DIR)/debug/bench
+	@PGSHOVEL_BINARY=$(CARGO_TARGET_DIR)/release/pgshovel $(CARGO_TARGET_DIR)/debug/latency
 
 lint: install ## check the format, and clippy without a warning
 	@cargo fmt --all --check
