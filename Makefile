@@ -7,21 +7,14 @@ STREAM ?= file
 # What `make chaos` does: for how long, and which faults, if the same as before.
 MINUTES ?= 10
 SEED ?=
-<<<<<<< HEAD
+# What `make order` replays.
+TRANSACTIONS ?= 50000
 # How often `make overhead` measures.
 ROUNDS ?= 15
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
 
-.PHONY: help install build plugins test demo chaos bench overhead lint release clean
-=======
-# What `make order` replays.
-TRANSACTIONS ?= 50000
-VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-DIST = $(CARGO_TARGET_DIR)/dist/pgshovel-$(VERSION)
-
-.PHONY: help install build plugins test demo chaos order bench lint release clean
->>>>>>> order
+.PHONY: help install build plugins test demo chaos order bench overhead lint release clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -53,10 +46,11 @@ order: plugins ## replay random transactions of a source strictly; TRANSACTIONS=
 	@PGSHOVEL_TEST_ORDER_TRANSACTIONS=$(TRANSACTIONS) $(if $(SEED),PGSHOVEL_TEST_ORDER_SEED=$(SEED)) \
 		tests/run.sh -p pgshovel-tests --test real -- order::property --nocapture
 
-bench: plugins ## measure speed and memory of the released program, with floors to reach
+bench: plugins ## measure speed, memory and latency of the released program, with floors to reach
 	@cargo build --locked --release -p pgshovel
 	@cargo build --locked -p pgshovel-tests
 	@PGSHOVEL_BINARY=$(CARGO_TARGET_DIR)/release/pgshovel $(CARGO_TARGET_DIR)/debug/bench
+	@PGSHOVEL_BINARY=$(CARGO_TARGET_DIR)/release/pgshovel $(CARGO_TARGET_DIR)/debug/latency
 
 lint: install ## check the format, and clippy without a warning
 	@cargo fmt --all --check

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
-use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -37,6 +37,9 @@ const PRODUCER_BYTES_MAX: usize = 32 << 20;
 const PRODUCER_QUEUE_KIB_MAX: &str = "2097151";
 /// What a consumer fetches ahead of `next`.
 const CONSUMER_QUEUE_KIB_MAX: &str = "16384";
+/// How long a producer's thread waits for answers in one go. They are taken as they come;
+/// but the client spins for the last millisecond of it.
+const ANSWERS_POLL: Duration = Duration::from_secs(1);
 /// One call of `next` stops collecting here.
 const NEXT_BYTES_MAX: usize = 1 << 20;
 /// A broker closes the connection on a request of more than its
@@ -414,8 +417,10 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
 
 /// Appends messages to partition 0 of one topic, in order and without gaps.
 pub struct Producer {
-    inner: ThreadedProducer<Deliveries>,
+    inner: Arc<BaseProducer<Deliveries>>,
     shared: Arc<Deliveries>,
+    /// Ends the thread that takes the broker's answers.
+    over: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Producer {
@@ -437,12 +442,23 @@ impl Producer {
             failed: Mutex::new(None),
             progress: Notify::new(),
         };
-        let inner: ThreadedProducer<Deliveries> = brokers
+        let inner: BaseProducer<Deliveries> = brokers
             .configuration()
             .create_with_context(context)
             .map_err(|error| client_failure(&error, &format!("kafka topic `{topic}`"), brokers, ""))?;
         let shared = Arc::clone(inner.client().context());
-        Ok(Self { inner, shared })
+        let (inner, over) = (Arc::new(inner), Arc::<AtomicBool>::default());
+        let (polled, ended) = (Arc::clone(&inner), Arc::clone(&over));
+        let poll = move || {
+            while !ended.load(Ordering::Acquire) {
+                polled.poll(ANSWERS_POLL);
+            }
+        };
+        std::thread::Builder::new()
+            .name("kafka answers".to_owned())
+            .spawn(poll)
+            .map_err(|error| Failure::Unavailable(format!("kafka topic `{topic}`: cannot start a thread: {error}")))?;
+        Ok(Self { inner, shared, over })
     }
 
     /// Queues the messages, waiting while the queue is full. After an error this
@@ -510,6 +526,14 @@ impl Producer {
             }
             progress.await;
         }
+    }
+}
+
+/// What is still under way is given up at once; the thread follows.
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        self.inner.purge(PurgeConfig::default().queue().inflight());
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::batch::step::{Action, Reader, Skip};
 use proto::batch::{Batch, Uuid};
 use proto::codec;
-use proto::row::Mutation;
+use proto::row::{Mutation, Relation};
 
 use super::ahead::{Ahead, Outlet};
 use super::state;
@@ -102,26 +102,34 @@ struct Whole {
 }
 
 impl Whole {
-    /// Takes `next` in, or gives it back.
-    fn join(&mut self, mut next: Self, part: Part) -> std::result::Result<(), Self> {
-        let bytes = self.chunk.bytes + next.chunk.bytes;
-        let rows = self.chunk.mutations.len() + next.chunk.mutations.len();
-        let fits = rows <= part.rows_max && bytes <= part.bytes_max;
-        if !fits || self.batch.node != next.batch.node || self.catching_up != next.catching_up {
-            return Err(next);
-        }
+    /// Whether `next` can be taken in.
+    fn fits(&self, next: &Self, part: Part) -> bool {
+        self.chunk.mutations.len() + next.chunk.mutations.len() <= part.rows_max
+            && self.chunk.bytes + next.chunk.bytes <= part.bytes_max
+            && self.batch.node == next.batch.node
+            && self.catching_up == next.catching_up
+    }
+
+    fn join(&mut self, mut next: Self) {
+        // A batch describes its tables anew; who applies them should not plan anew.
+        let mut known: Option<(Arc<Relation>, Arc<Relation>)> = None;
         for mutation in &mut next.chunk.mutations {
-            // A batch describes its tables anew; who applies them should not plan anew.
-            if let Some(known) = self.chunk.mutations.iter().rev().find(|known| known.relation == mutation.relation) {
-                mutation.relation = Arc::clone(&known.relation);
-            }
+            let (_, shared) = match known.take_if(|(own, _)| Arc::ptr_eq(own, &mutation.relation)) {
+                Some(known) => known,
+                None => {
+                    let mut relations = self.chunk.mutations.iter().rev().map(|mutation| &mutation.relation);
+                    let shared = relations.find(|relation| **relation == mutation.relation).unwrap_or(&mutation.relation);
+                    (Arc::clone(&mutation.relation), Arc::clone(shared))
+                }
+            };
+            let own = std::mem::replace(&mut mutation.relation, Arc::clone(&shared));
+            known = Some((own, shared));
         }
         self.chunk.mutations.append(&mut next.chunk.mutations);
-        self.chunk.bytes = bytes;
+        self.chunk.bytes += next.chunk.bytes;
         self.batch.end = next.batch.end;
         self.state = next.state;
         self.batches += 1;
-        Ok(())
     }
 }
 
@@ -201,17 +209,14 @@ impl<J: Fn() -> bool + Send> Reading<J> {
             self.outlet.put(Step::Commit { state, catching_up, batches: 1 }).await?;
             return Ok(());
         };
-        let mut next = Whole { batch, chunk: std::mem::take(&mut self.chunk), state, catching_up, batches: 1 };
-        if (self.may_join)()
-            && let Some(whole) = &mut self.whole
-        {
-            match whole.join(next, self.part) {
-                Ok(()) => return Ok(()),
-                Err(given_back) => next = given_back,
+        let next = Whole { batch, chunk: std::mem::take(&mut self.chunk), state, catching_up, batches: 1 };
+        match &mut self.whole {
+            Some(whole) if whole.fits(&next, self.part) && (self.may_join)() => whole.join(next),
+            _ => {
+                self.pass_on().await?;
+                self.whole = Some(next);
             }
         }
-        self.pass_on().await?;
-        self.whole = Some(next);
         Ok(())
     }
 

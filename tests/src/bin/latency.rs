@@ -20,7 +20,7 @@ use tests::stage::{Stage, Stream, finish};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 /// Sessions that write, and transactions of all of them a second: at random moments.
 const WRITERS: i32 = 4;
@@ -93,7 +93,7 @@ async fn bench(screen: &mut Screen, fleet: &Arc<Fleet>, each: Duration) -> Resul
     }
     screen.say("");
     screen.say(&format!("{:<52}{:>10}{:>10}", "", "file", "Kafka"));
-    let lines: [(&str, fn(&Ours) -> f64); 8] = [
+    let lines: [Line; 8] = [
         ("at 200 transactions a second: batches a second", |ours| ours.batches),
         ("  CPU of relay and worker, % of a core", |ours| ours.loaded.cpu),
         ("idle: CPU of relay and worker, % of a core", |ours| ours.idle.cpu),
@@ -108,6 +108,9 @@ async fn bench(screen: &mut Screen, fleet: &Arc<Fleet>, each: Duration) -> Resul
     }
     Ok(())
 }
+
+/// What a line of the table says of a set.
+type Line = (&'static str, fn(&Ours) -> f64);
 
 /// What was measured of a set.
 struct Ours {
@@ -251,18 +254,8 @@ async fn load(stage: &Stage, table: &str, rate: f64, during: Duration) -> Result
     loop {
         let rows = target.query(&look, &[]).await.map_err(|error| explain(&error))?;
         let now = Instant::now();
-        let mut waiting = commits.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in rows {
-            let Some(number) = row.get::<_, Option<i64>>(1) else { continue };
-            let arrived: Vec<_> = waiting.range((row.get(0), i64::MIN)..=(row.get(0), number)).map(|(key, at)| (*key, *at)).collect();
-            for (key, at) in arrived {
-                waiting.remove(&key);
-                times.push(now.saturating_duration_since(at));
-            }
-        }
-        let over = waiting.is_empty() && now > until && writers.is_empty();
-        let late = waiting.len();
-        drop(waiting);
+        let late = arrive(&commits, &rows, now, &mut times);
+        let over = late == 0 && now > until && writers.is_empty();
         while let Some(ended) = writers.try_join_next() {
             ended.map_err(|error| Error::bug(error.to_string()))??;
         }
@@ -274,6 +267,20 @@ async fn load(stage: &Stage, table: &str, rate: f64, during: Duration) -> Result
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Takes those that `rows` has out of what was committed; how many are left.
+fn arrive(commits: &Commits, rows: &[Row], now: Instant, times: &mut Vec<Duration>) -> usize {
+    let mut waiting = commits.lock().unwrap_or_else(PoisonError::into_inner);
+    for row in rows {
+        let Some(number) = row.get::<_, Option<i64>>(1) else { continue };
+        let arrived: Vec<_> = waiting.range((row.get(0), i64::MIN)..=(row.get(0), number)).map(|(key, at)| (*key, *at)).collect();
+        for (key, at) in arrived {
+            waiting.remove(&key);
+            times.push(now.saturating_duration_since(at));
+        }
+    }
+    waiting.len()
 }
 
 async fn write(dsn: &str, table: &str, writer: i32, rate: f64, until: Instant, commits: &Commits) -> Result<()> {

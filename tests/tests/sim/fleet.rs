@@ -162,7 +162,7 @@ async fn crowded(seed: u64) -> Result<Fleet, String> {
         all_faults.push(Arc::clone(&faults));
         let (source, log, store) = (Arc::clone(&world.source), Arc::clone(&world.log), Arc::clone(&store));
         let memory = Memory { source, log, store, faults };
-        workers.push(tokio::spawn(Worker { memory, stop: worker_stop.clone(), seed, bootstrap: false }.run()));
+        workers.push(tokio::spawn(Worker { memory, stop: worker_stop.clone(), seed, bootstrap: false, part: None }.run()));
     }
     let expiring = tokio::spawn(expire(Arc::clone(&leadership), StdRng::seed_from_u64(seed)));
     world.write().await;

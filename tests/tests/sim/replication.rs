@@ -21,7 +21,7 @@ pub fn assignment(bootstrap: bool, random: &mut StdRng) -> Assignment {
         set: SET.into(),
         bootstrap,
         reader: Options { owner: Some((CLUSTER.into(), SET.into())), ..Options::default() },
-        part: Part { rows_max: random.random_range(1..5), ..Part::default() },
+        part: Part { rows_max: random.random_range(1..10), ..Part::default() },
     }
 }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pgshovel::error::Error;
 use pgshovel::memory::{Drawn, Faults, Log, Rates, Source, Store};
 use pgshovel::replicate::progress::Progress;
-use pgshovel::replicate::{state, supervise};
+use pgshovel::replicate::{Part, state, supervise};
 use pgshovel::stop::{self, Stop, Stopper};
+use proto::codec::{self, Operation};
 use proto::interfaces::replication::transaction_state::State as Ended;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -52,6 +54,8 @@ pub struct Worker {
     pub stop: Stop,
     pub seed: u64,
     pub bootstrap: bool,
+    /// `None`: small ones, of random size.
+    pub part: Option<Part>,
 }
 
 impl Worker {
@@ -62,6 +66,7 @@ impl Worker {
         loop {
             let mut memory = self.memory.clone();
             let mut assignment = assignment(self.bootstrap && fenced == 0, &mut random);
+            assignment.part = self.part.unwrap_or(assignment.part);
             let (mut stop, mut progress) = (self.stop.clone(), Progress::new(SET));
             let process = supervise::supervise(&mut memory, &mut assignment, &mut stop, &mut progress, || random.random());
             let result = tokio::select! {
@@ -108,7 +113,7 @@ impl World {
             store: Arc::clone(&self.store),
             faults: Arc::clone(&faults),
         };
-        (Worker { memory, stop: self.stop.clone(), seed, bootstrap: false }, faults)
+        (Worker { memory, stop: self.stop.clone(), seed, bootstrap: false, part: None }, faults)
     }
 
     /// Writers write and relays relay, for a while.
@@ -192,4 +197,51 @@ fn whatever_dies_the_target_has_the_rows_of_the_source() {
     assert!(sum(&|outcome| outcome.commits) > 10_000);
     assert!(sum(&|outcome| outcome.rows as u64) > 10_000);
     assert!(sum(&|outcome| outcome.fenced) > 10, "no worker was fenced");
+}
+
+/// How many batches with mutations end among `messages`.
+fn changing(messages: &[Bytes]) -> u64 {
+    let (mut batches, mut changes) = (0, false);
+    for message in messages {
+        match codec::decode(message).map(|message| message.operation) {
+            Ok(Operation::Begin(_)) => changes = false,
+            Ok(Operation::Mutation(_)) => changes = true,
+            Ok(Operation::Commit) => batches += u64::from(changes),
+            _ => {}
+        }
+    }
+    batches
+}
+
+/// A worker that was away takes what has gathered with few commits, of a store that takes
+/// rows and state in one: batches, and commits.
+async fn gather(seed: u64) -> Result<(u64, u64), String> {
+    let mut world = World::new(seed);
+    let (mut read, mut commits) = (0, 0);
+    for actions in [20, 300] {
+        world.relay.deaths = 0;
+        (read, commits) = (world.log.len(), world.store.commits());
+        world.write(actions).await;
+        world.finish().await;
+        let (mut worker, _) = world.worker(1, Rates::NONE);
+        worker.part = Some(Part::default());
+        let worker = tokio::spawn(worker.run());
+        tokio::time::sleep(SETTLE).await;
+        let (stopper, stop) = stop::channel();
+        std::mem::replace(&mut world.stopper, stopper).stop(Duration::from_secs(10));
+        world.stop = stop;
+        worker.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+        world.check()?;
+    }
+    Ok((changing(&world.log.read(read, usize::MAX)), world.store.commits() - commits))
+}
+
+#[test]
+fn batches_that_have_gathered_are_joined() {
+    let all = seeds(50, gather);
+    if all.len() == 1 {
+        return;
+    }
+    let (batches, commits) = all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert!(batches > 20 * all.len() as u64 / 2 && commits * 4 < batches, "{batches} batches, {commits} commits");
 }
