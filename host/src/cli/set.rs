@@ -40,12 +40,18 @@ A table without `columns` is captured with every column, also with those added
 later. ALTER TABLE needs no change of the set: events say what their rows were. They
 are larger for that, and writes slower, until `set update` with the same configuration.
 
+Events are in the order of writing, whatever triggers, foreign keys and functions of the
+database write beside a statement. Rows are captured by the table that holds them: a
+partitioned table whole, through whichever table it is written; of a table that others
+inherit from its own rows, and those of the others by their own names.
+
 What is not captured, and what has a limit:
-  - A table that other tables inherit from: capture those, each by its name. A
-    partitioned table is captured whole, through whichever table it is written.
-  - Rows that a partition brings or takes along when it is attached or detached;
-    and TRUNCATE of it alone, after it is attached, until the relay has seen it:
-    that takes 10 seconds, or `set update` with the same configuration.
+  - Rows that a partition brings or takes along when it is attached, detached or dropped:
+    the relay says which table, and about how many rows. And TRUNCATE of it alone,
+    after it is attached, until the relay has seen it: that takes 10 seconds, or
+    `set update` with the same configuration.
+  - TRUNCATE of a partition alone fails in a REPEATABLE READ transaction, and where
+    row-level security hides rows from the role of the set: its rows could not be told.
   - Unlogged, temporary and foreign tables, and views.
   - Databases whose encoding is SQL_ASCII or MULE_INTERNAL.
   - A row is written to the queue as JSON, an update as two; PostgreSQL takes
@@ -56,6 +62,11 @@ What is not captured, and what has a limit:
     104 MB, of which an update needs both rows, unless it is told otherwise. What is
     too large for them stops the relay or the worker with what to raise; nothing is
     lost, and it goes on from there at the next start.
+
+Nobody needs a right on the schemas that a set makes, and `GRANT USAGE ON SCHEMA` of
+pgshovel:CLUSTER lets a role call what writes events. The functions there refuse what
+no statement of the session has written; who may both use the schema (as members of
+pg_read_all_data may) and write to a table is trusted with the events of that table.
 
 A password can be left out of the dsn: PGPASSWORD and password files
 (PGPASSFILE, ~/.pgpass) are asked for it where it is needed.";

@@ -48,7 +48,7 @@ pub struct Scope<'a> {
 pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
     let mut steps = Vec::new();
     let known = facts.managed.as_ref().and_then(|managed| managed.node.as_ref());
-    if known.is_none() {
+    if known.is_none() || !facts.managed.as_ref().is_some_and(|managed| managed.records) {
         steps.push(Step::new("create the cluster's schema", schema::create(scope.cluster)));
     } else if !facts.faults.is_empty() {
         steps.push(Step::new("create what captures changes again", shared::create(scope.cluster)));

@@ -196,6 +196,12 @@ fn table(
     }
     for partition in &found.partitions {
         let key = &partition.key;
+        if partition.foreign {
+            problems.add(
+                format!("{field}.name"),
+                format!("{key}, a partition of {name}, is a foreign table: its rows change where no trigger fires; detach it"),
+            );
+        }
         if !partition.owned {
             problems.add(
                 format!("{field}.name"),

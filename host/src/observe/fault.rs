@@ -29,6 +29,8 @@ pub enum Kind {
     /// The trigger, or a function that it calls: text, owner or privileges.
     Altered,
     TriggerRenamed,
+    /// A partition that is a foreign table.
+    Foreign,
 }
 
 impl Fault {
@@ -43,6 +45,7 @@ impl Fault {
             "disabled" => Kind::Disabled,
             "not always" => Kind::NotAlways,
             "trigger renamed" => Kind::TriggerRenamed,
+            "foreign" => Kind::Foreign,
             _ => Kind::Altered,
         };
         Self { table: table.to_owned(), trigger: trigger.to_owned(), kind }
@@ -68,6 +71,7 @@ impl Fault {
             Kind::Altered => format!(
                 "the trigger {trigger:?} on {table} or a function that it calls was replaced, or has another owner or other privileges"
             ),
+            Kind::Foreign => format!("the partition {table} is a foreign table, whose rows change where no trigger fires: detach it"),
             Kind::TriggerRenamed => format!("the trigger {trigger:?} on {table} was renamed, and still captures"),
         }
     }

@@ -127,6 +127,8 @@ pub struct Table {
 pub struct Partition {
     pub key: String,
     pub owned: bool,
+    /// It is a foreign table.
+    pub foreign: bool,
     /// Row-level security hides rows of it from the role.
     pub hides_rows: bool,
 }
@@ -333,7 +335,7 @@ async fn tables(client: &Client, configuration: &ReplicationSetConfiguration) ->
     }
     for row in client.query(PARTITIONS, &[&oids]).await.map_err(reading)? {
         if let Some(table) = tables.get_mut(&row.get(0)) {
-            table.partitions.push(Partition { key: row.get(1), owned: row.get(2), hides_rows: row.get(3) });
+            table.partitions.push(Partition { key: row.get(1), owned: row.get(2), hides_rows: row.get(3), foreign: row.get(4) });
         }
     }
     Ok(tables.into_values().collect())
@@ -477,7 +479,7 @@ WHERE c.relkind = 'p' ORDER BY 1, 2, 3";
 
 const PARTITIONS: &str = "\
 SELECT p.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE'),
-       pg_catalog.row_security_active(c.oid)
+       pg_catalog.row_security_active(c.oid), c.relkind = 'f'
 FROM pg_catalog.pg_class p, pg_catalog.pg_partition_tree(p.oid) t
 JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.oid = ANY ($1) AND p.relkind = 'p' AND c.relkind = 'r' ORDER BY 1, 2";
+WHERE p.oid = ANY ($1) AND p.relkind = 'p' AND c.relkind IN ('r', 'f') ORDER BY 1, 2";

@@ -9,7 +9,8 @@ use super::settings::Setting;
 use super::{COMMENT, columns};
 
 /// What tells one definition of a function from another.
-const DEFINITION: &str = "pg_catalog.concat_ws(E'\\n', p.proname, p.proowner, p.prolang, p.prosecdef, p.provolatile, p.proargtypes, p.proconfig, p.proacl, p.prosrc)";
+const DEFINITION: &str = "pg_catalog.concat_ws(E'\\n', p.proname, p.proowner, p.prolang, p.prosecdef, p.provolatile, p.proargtypes, p.proconfig, \
+    (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.grantor, a.grantee, a.privilege_type), ',' ORDER BY a.grantee, a.grantor) FROM pg_catalog.aclexplode(p.proacl) a), p.prosrc)";
 
 /// Creates what sets share in a database, or replaces it. Locks no table. The cluster's
 /// own schema must be there.
@@ -46,7 +47,7 @@ pub fn create(cluster: &str) -> String {
 /// Removes it.
 #[must_use]
 pub fn drop(cluster: &str) -> String {
-    format!("DROP SCHEMA {} CASCADE;", quote(&name::capture_schema(cluster)))
+    format!("DROP SCHEMA IF EXISTS {} CASCADE;", quote(&name::capture_schema(cluster)))
 }
 
 /// The function that lets a set's triggers write to the queue's current table: its
@@ -117,6 +118,11 @@ SELECT f.key, f.name, f.fault FROM (
   SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(r.relname), k.name, CASE k.enabled WHEN 'D' THEN 'disabled' ELSE 'not always' END
   FROM clones k JOIN pg_catalog.pg_class r ON r.oid = k.relation JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
   WHERE k.enabled <> 'A'
+  UNION ALL
+  SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(r.relname), '', 'foreign'
+  FROM {schema}.captured c, pg_catalog.pg_partition_tree(c.relation) t
+  JOIN pg_catalog.pg_class r ON r.oid = t.relid JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
+  WHERE c.\"set\" = $1 AND c.function LIKE '%:t' AND r.relkind = 'f'
   UNION ALL
   SELECT r.key, '', 'without trigger' FROM {schema}.sets s JOIN {schema}.relations r ON r.\"set\" = s.name AND r.version = s.version
   WHERE s.name = $1 AND NOT EXISTS (SELECT FROM {schema}.captured c WHERE c.\"set\" = $1 AND c.key = r.key)

@@ -117,7 +117,8 @@ BEGIN
   new := NULL;
   written := coalesce(leaf, relation);
   writes := CASE kind WHEN 'I' THEN pg_stat_get_xact_tuples_inserted(written) WHEN 'U' THEN pg_stat_get_xact_tuples_updated(written) ELSE pg_stat_get_xact_tuples_deleted(written) END;
-  IF writes = 0 AND current_setting('track_counts')::boolean
+  -- PostgreSQL does not count what is written to a foreign table.
+  IF writes = 0 AND current_setting('track_counts')::boolean AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = written AND c.relkind = 'f')
     -- A restored copy of the database has other OIDs.
     OR relation <> configured AND (relation::text <> key OR EXISTS (SELECT FROM pg_class c WHERE c.oid = configured AND c.relkind IN ('r', 'p')))
     OR written <> relation AND relation <> ALL (ARRAY(SELECT pg_partition_ancestors(written)))

@@ -34,6 +34,7 @@ const TAMPERINGS: &[(&str, &str, &str)] = &[
     ("ALTER TABLE a SET UNLOGGED", "the table public.a was set unlogged", "ALTER TABLE a SET LOGGED"),
     ("ALTER TABLE part_1 DISABLE TRIGGER ALL", "on public.part_1 is disabled", ""),
     ("ALTER TABLE part DISABLE TRIGGER \"@:u\"", "on public.part is disabled", ""),
+    ("DROP SCHEMA \"pgshovel:#\" CASCADE", "the table public.b has no trigger", ""),
     ("ALTER TABLE a RENAME TO other", "the table public.a was renamed or replaced by another one", "ALTER TABLE other RENAME TO a"),
 ];
 
@@ -180,6 +181,22 @@ async fn partitions_that_come_and_go_with_rows_are_said() {
     assert_eq!(source.value(&count).await.as_deref(), Some("50"));
     world.pgshovel(["set", "check", "s"]).succeeds().await;
     assert_eq!(relay.terminate().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_partition_is_refused_or_said() {
+    let (world, source) = setting().await;
+    source
+        .execute(
+            "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; CREATE TABLE part (id int, x int) PARTITION BY LIST (id);
+             CREATE TABLE part_1 (id int PRIMARY KEY, x int); ALTER TABLE part ATTACH PARTITION part_1 DEFAULT; CREATE TABLE keyed (id int PRIMARY KEY) PARTITION BY LIST (id);
+             CREATE TABLE keyed_1 PARTITION OF keyed DEFAULT; CREATE FOREIGN TABLE far_1 (id int, x int) SERVER far",
+        )
+        .await;
+    source.execute("ALTER TABLE part ATTACH PARTITION far_1 FOR VALUES IN (7)").await;
+    world.write("set.pgshovel", &configuration(&source.dsn(), &[("part", &[])]));
+    let told = world.pgshovel(["set", "create", "s", "set.pgshovel"]).fails(3).await;
+    assert!(told.contains("public.far_1, a partition of public.part, is a foreign table"), "{told}");
 }
 
 /// TRUNCATE of a partition takes rows that the role of the set may not see.
