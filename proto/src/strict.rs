@@ -139,7 +139,7 @@ enum Undo {
     Key(usize, Digest, Option<Known>),
     /// The relation and the shape.
     Columns(usize, Arc<Relation>, u32),
-    Table(usize, Table),
+    Table(usize, Box<Table>),
 }
 
 /// What a stream has shown so far.
@@ -359,7 +359,7 @@ impl Checker {
     fn replace(&mut self, index: usize, table: Table) {
         let before = self.swap(index, table);
         let keys = before.young.len() + before.old.len() + 1;
-        self.note(Undo::Table(index, before), keys);
+        self.note(Undo::Table(index, Box::new(before)), keys);
     }
 
     fn swap(&mut self, index: usize, table: Table) -> Table {
@@ -371,7 +371,7 @@ impl Checker {
 
     fn note(&mut self, undo: Undo, keys: usize) {
         self.noted += keys;
-        if self.noted > self.keys_max {
+        if self.noted > self.keys_max / 4 {
             self.undo = None;
         }
         if let Some(noted) = &mut self.undo {
@@ -396,7 +396,7 @@ impl Checker {
                             (table.identity, table.values) = order(&relation);
                             (table.relation, table.shape) = (relation, shape);
                         }
-                        Undo::Table(index, table) => drop(self.swap(index, table)),
+                        Undo::Table(index, table) => drop(self.swap(index, *table)),
                     }
                 }
                 self.bound();
