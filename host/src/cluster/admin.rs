@@ -187,7 +187,7 @@ impl Changer<'_> {
 
     async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Box<Site>> {
         let session = apply::connect(dsn).await?;
-        pool::refuse_transaction_mode(&session, dsn, apply::APPLICATION).await?;
+        pool::refuse_transaction_mode(&session, dsn).await?;
         for gid in self.roll_back_orphans(&session).await? {
             tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
         }

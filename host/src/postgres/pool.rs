@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// How long a second connection is waited for: a pool in session mode may have none left.
 const SECOND_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What the second connection is called, which ends a moment after it was asked.
+const APPLICATION: &str = "pgshovel pool check";
+
 /// How often to look: other clients of a pool take sessions too.
 const ROUNDS: u32 = 3;
 
@@ -21,8 +24,8 @@ const SESSION: &str = "SELECT pid || ' ' || backend_start FROM pg_catalog.pg_sta
 /// `Configure` where `client`, which `dsn` led to, does not keep its session between
 /// transactions: locks, settings, prepared statements and notifications would be lost
 /// without a word. What cannot be told is not refused.
-pub async fn refuse_transaction_mode(client: &Client, dsn: &str, application: &str) -> Result<()> {
-    let Ok(Ok(second)) = timeout(SECOND_TIMEOUT, connect::connect(dsn, application)).await else { return Ok(()) };
+pub async fn refuse_transaction_mode(client: &Client, dsn: &str) -> Result<()> {
+    let Ok(Ok(second)) = timeout(SECOND_TIMEOUT, connect::connect(dsn, APPLICATION)).await else { return Ok(()) };
     match timeout(connect::ANSWER_TIMEOUT, shares(client, &second)).await {
         Ok(Ok(true)) => Err(Error::configure(format!(
             "PostgreSQL at {} is reached through a pool in transaction mode, such as pgbouncer with pool_mode=transaction, and pgshovel keeps \

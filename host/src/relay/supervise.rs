@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proto::batch::publisher::Publisher;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::progress::Progress;
@@ -60,6 +60,10 @@ pub trait Plugins: Send {
     fn writer(&mut self) -> impl Future<Output = Result<Self::Writer>> + Send;
 }
 
+/// How long after a set was moved its new database may have nothing of it: whoever moved it
+/// may have died in between, and another command or relay ends the change.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How an attempt without an error ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -84,14 +88,17 @@ pub async fn supervise(
 ) -> Result<()> {
     let mut patience = Patience::new(progress.batches());
     let status = progress.status().clone();
-    let mut relay = Relay { assignment, status, seen: false, served: false };
+    let mut relay = Relay { assignment, status, seen: false, served: false, moved: None };
     let (ensemble, cluster) = (assignment.ensemble.clone(), assignment.cluster.clone());
     // Beside the work, since it may be what the work waits for. Ends with this.
     let mut watch = JoinSet::new();
     watch.spawn(async move { keep_watch(&ensemble, &cluster).await });
     while !stop.requested() {
         let error = match relay.attempt(plugins, stop, progress).await {
-            Ok(End::Moved) => continue,
+            Ok(End::Moved) => {
+                relay.moved = Some(Instant::now());
+                continue;
+            }
             Ok(End::Dropped) => {
                 tracing::info!(set = %assignment.set, "the set was dropped: the relay ends");
                 return Ok(());
@@ -120,6 +127,8 @@ struct Relay<'a> {
     seen: bool,
     /// Its queue was open.
     served: bool,
+    /// When the set was found to be in another database, until its queue is open there.
+    moved: Option<Instant>,
 }
 
 /// Leadership of an existing set.
@@ -193,6 +202,7 @@ impl Relay<'_> {
             opened = open => opened?,
         };
         self.served = true;
+        self.moved = None;
         self.status.enter(State::Leading);
         let mut publisher = Publisher::new(Uuid::new_v4().into_bytes(), lease.epoch());
         let (stopper, mut inner) = stop::channel();
@@ -238,6 +248,12 @@ impl Relay<'_> {
         let error = lease.judge(error).await;
         match error.next {
             Next::Retry | Next::Blocked | Next::Trap => return Err(error),
+            // ZooKeeper may have changed first: the database follows.
+            Next::Configure if self.moved.is_some_and(|moved| moved.elapsed() < MOVE_TIMEOUT) => {
+                return Err(Error::retry(format!(
+                    "the set was moved to this database a moment ago, and is not captured there yet: {error}"
+                )));
+            }
             // The database may have changed first: ZooKeeper follows.
             Next::Configure if self.served => {
                 if let Ok(Ok(end)) = timeout(CHANGE_TIMEOUT, elsewhere(watch, set)).await {

@@ -72,7 +72,7 @@ impl Snapshot {
         let dsn = configuration.database.dsn.clone();
         let explain = |error: tokio_postgres::Error| connect::explain(&error).context("cannot read the set's database");
         let exporter = connect::connect(&dsn, &application).await?;
-        pool::refuse_transaction_mode(&exporter, &dsn, &application).await?;
+        pool::refuse_transaction_mode(&exporter, &dsn).await?;
         enter(&exporter, None).await?;
         let sql = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text";
         let row = exporter.query_one(sql, &[]).await.map_err(explain)?;

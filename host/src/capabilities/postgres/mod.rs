@@ -104,7 +104,7 @@ impl Connection {
     /// a statement that waits for one lock for longer than `lock_timeout` is refused.
     pub async fn open(dsn: &str, application: &str, lock_timeout: Duration) -> Result<Self, Failure> {
         let client = connect::connect(dsn, application).await.map_err(of)?;
-        pool::refuse_transaction_mode(&client, dsn, application).await.map_err(of)?;
+        pool::refuse_transaction_mode(&client, dsn).await.map_err(of)?;
         let connection = Self { client: Arc::new(client), statements: Statements::default(), pipeline: Pipeline::default() };
         answered(connection.client.batch_execute(&settings(lock_timeout))).await?;
         Ok(connection)

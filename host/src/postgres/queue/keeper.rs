@@ -286,10 +286,10 @@ impl<'a> Watch<'a> {
     async fn watch_partitions(&mut self) -> Result<()> {
         let Settings { cluster, set, .. } = self.settings;
         for row in answer(self.session.query(&partitions::late(cluster), &[&set])).await? {
-            let late = Late { table: row.get(0), function: row.get(1), whole: row.get(2), rows: row.get(3) };
+            let late = Late { table: row.get(0), function: row.get(1), whole: row.get(2), rows: row.get(3), born: row.get(4) };
             let table = &late.table;
             match self.watch_partition(&late).await {
-                Ok(()) => partitions::say_attached(set, &late),
+                Ok(holds_rows) => partitions::say_attached(set, &late, holds_rows),
                 Err(error) if self.session.is_closed() => return Err(error),
                 // It is locked: at the next time.
                 Err(error) if error.next == Next::Retry => tracing::debug!(%set, table, %error, "a partition is not captured yet"),
@@ -309,15 +309,18 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Waits for no lock, since ticks wait meanwhile.
-    async fn watch_partition(&mut self, late: &Late) -> Result<()> {
+    /// Waits for no lock, since ticks wait meanwhile. Whether the partition holds rows from
+    /// before it was one.
+    async fn watch_partition(&mut self, late: &Late) -> Result<bool> {
         let Settings { cluster, set, .. } = self.settings;
         let transaction = answer(self.session.transaction()).await?;
         answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE NOWAIT", late.table))).await?;
         let trigger = trigger_name(cluster, set, Event::Partition);
         answer(transaction.batch_execute(&watch_partition(&trigger, &late.table, &late.function))).await?;
         answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &trigger])).await?;
-        answer(transaction.commit()).await
+        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(late), &[])).await?.get(0);
+        answer(transaction.commit()).await?;
+        Ok(holds_rows)
     }
 
     /// Empties the oldest of the queue's tables, and lets triggers write to it from now on,

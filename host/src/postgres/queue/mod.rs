@@ -163,7 +163,7 @@ impl Queue {
     pub async fn open(settings: Settings) -> Result<Self> {
         let settings = Arc::new(settings);
         let control = Session::connect(&settings.dsn, &settings.application("")).await?;
-        pool::refuse_transaction_mode(&control, &settings.dsn, &settings.application("pool")).await?;
+        pool::refuse_transaction_mode(&control, &settings.dsn).await?;
         let control = Arc::new(prepared(control).await?);
         let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
         lock(&control, &settings).await?;

@@ -19,6 +19,8 @@ pub struct Late {
     pub whole: String,
     /// About how many rows it has; `None` if nobody has counted them yet.
     pub rows: Option<f64>,
+    /// It was made as a partition, and not attached later.
+    pub born: bool,
 }
 
 /// What [`Late`] holds of each. $1 the set.
@@ -28,13 +30,33 @@ pub fn late(cluster: &str) -> String {
     let capture = literal(&quote(&name::capture_schema(cluster)));
     format!(
         "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
-       {capture} || '.' || pg_catalog.quote_ident(pg_catalog.left(w.function, -1) || 'p'), w.key, NULLIF(c.reltuples, -1)::float8
+       {capture} || '.' || pg_catalog.quote_ident(pg_catalog.left(w.function, -1) || 'p'), w.key, NULLIF(c.reltuples, -1)::float8,
+       -- It is not older than its links to the tables above it.
+       (SELECT pg_catalog.bool_and(pg_catalog.age(i.xmin) >= pg_catalog.age(y.xmin))
+          FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid, pg_catalog.pg_type y
+         WHERE y.oid = c.reltype AND a.relid NOT IN (SELECT u.relid FROM pg_catalog.pg_partition_ancestors(w.relation) u))
   FROM {schema}.captured w, pg_catalog.pg_partition_tree(w.relation) t
   JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE w.\"set\" = $1 AND w.function LIKE '%:t' AND c.relkind = 'r' AND t.relid <> w.relation
    AND NOT EXISTS (SELECT FROM {schema}.captured p WHERE p.\"set\" = w.\"set\" AND p.relation = c.oid AND p.function = pg_catalog.left(w.function, -1) || 'p')
  ORDER BY 1"
     )
+}
+
+/// Whether the partition holds rows from before it was one.
+#[must_use]
+pub fn holds_rows(late: &Late) -> String {
+    let table = &late.table;
+    let earlier = if late.born {
+        // Of the transaction that made it.
+        format!(
+            " r, pg_catalog.pg_inherits i WHERE i.inhrelid = {}::pg_catalog.regclass AND r.xmin = i.xmin AND r.cmin::text::bigint < i.cmin::text::bigint",
+            literal(table)
+        )
+    } else {
+        String::new()
+    };
+    format!("SELECT EXISTS (SELECT FROM ONLY {table}{earlier})")
 }
 
 /// Records the trigger $3 of the partition $2 of the set $1.
@@ -82,9 +104,9 @@ pub fn sizes(cluster: &str) -> String {
     )
 }
 
-pub fn say_attached(set: &str, late: &Late) {
+pub fn say_attached(set: &str, late: &Late, holds_rows: bool) {
     let Late { table, whole, rows, .. } = late;
-    if *rows == Some(0.0) {
+    if !holds_rows {
         tracing::info!(%set, table, whole, "a partition that was attached is captured");
     } else {
         let rows = about(*rows);

@@ -166,6 +166,20 @@ async fn partitions_that_come_and_go_with_rows_are_said() {
     source.execute("ALTER TABLE part ATTACH PARTITION part_3 FOR VALUES FROM (200) TO (300)").await;
     let line = relay.logs("a partition was attached").await;
     assert!(line.contains("public.part_3") && line.contains("about 50") && line.contains("bootstrap"), "{line}");
+    // One that is made as a partition has nothing from before; one of two steps may.
+    source.execute("CREATE TABLE part_4 PARTITION OF part FOR VALUES FROM (300) TO (400); INSERT INTO part VALUES (301), (302)").await;
+    let line = relay.logs("public.part_4").await;
+    assert!(line.contains("INFO") && line.contains("is captured"), "{line}");
+    source
+        .execute("BEGIN; CREATE TABLE part_5 (LIKE part INCLUDING ALL); INSERT INTO part_5 VALUES (401); ALTER TABLE part ATTACH PARTITION part_5 FOR VALUES FROM (400) TO (500); INSERT INTO part VALUES (402); COMMIT")
+        .await;
+    let line = relay.logs("public.part_5").await;
+    assert!(line.contains("WARN") && line.contains("bootstrap"), "{line}");
+    source
+        .execute("CREATE TABLE part_6 (id int PRIMARY KEY, x int); ALTER TABLE part ATTACH PARTITION part_6 FOR VALUES FROM (500) TO (600)")
+        .await;
+    let line = relay.logs("public.part_6").await;
+    assert!(line.contains("INFO"), "{line}");
     source.execute("ALTER TABLE part DETACH PARTITION part_1").await;
     let line = relay.logs("a partition was detached").await;
     assert!(line.contains("public.part_1") && line.contains("about 100"), "{line}");
