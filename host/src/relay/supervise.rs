@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proto::batch::publisher::Publisher;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::progress::Progress;
@@ -34,6 +34,9 @@ const CALL_GRACE: Duration = Duration::from_secs(5);
 /// How long an administrator's change may be under way, its database changed and
 /// ZooKeeper not yet, before a queue that is gone is an error.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often to look whether the set has arrived in the database that it moves to.
+const CHANGE_POLL: Duration = Duration::from_millis(100);
 
 /// How long leaving may take: a lease that is not given back ends with its session.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,14 +87,17 @@ pub async fn supervise(
 ) -> Result<()> {
     let mut patience = Patience::new(progress.batches());
     let status = progress.status().clone();
-    let mut relay = Relay { assignment, status, seen: false, served: false };
+    let mut relay = Relay { assignment, status, seen: false, served: false, moved: None };
     let (ensemble, cluster) = (assignment.ensemble.clone(), assignment.cluster.clone());
     // Beside the work, since it may be what the work waits for. Ends with this.
     let mut watch = JoinSet::new();
     watch.spawn(async move { keep_watch(&ensemble, &cluster).await });
     while !stop.requested() {
         let error = match relay.attempt(plugins, stop, progress).await {
-            Ok(End::Moved) => continue,
+            Ok(End::Moved) => {
+                relay.moved.get_or_insert_with(Instant::now);
+                continue;
+            }
             Ok(End::Dropped) => {
                 tracing::info!(set = %assignment.set, "the set was dropped: the relay ends");
                 return Ok(());
@@ -106,7 +112,7 @@ pub async fn supervise(
         tokio::select! {
             biased;
             () = stop.wait() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(wait) => {}
         }
     }
     Ok(())
@@ -120,6 +126,8 @@ struct Relay<'a> {
     seen: bool,
     /// Its queue was open.
     served: bool,
+    /// Since when it is in another database, where its queue was not open yet.
+    moved: Option<Instant>,
 }
 
 /// Leadership of an existing set.
@@ -193,6 +201,7 @@ impl Relay<'_> {
             opened = open => opened?,
         };
         self.served = true;
+        self.moved = None;
         self.status.enter(State::Leading);
         let mut publisher = Publisher::new(Uuid::new_v4().into_bytes(), lease.epoch());
         let (stopper, mut inner) = stop::channel();
@@ -238,6 +247,11 @@ impl Relay<'_> {
         let error = lease.judge(error).await;
         match error.next {
             Next::Retry | Next::Blocked | Next::Trap => return Err(error),
+            // ZooKeeper decides first: the new database follows.
+            Next::Configure if self.moved.is_some_and(|moved| moved.elapsed() < CHANGE_TIMEOUT) => {
+                sleep(CHANGE_POLL).await;
+                return Ok(End::Moved);
+            }
             // The database may have changed first: ZooKeeper follows.
             Next::Configure if self.served => {
                 if let Ok(Ok(end)) = timeout(CHANGE_TIMEOUT, elsewhere(watch, set)).await {
