@@ -113,7 +113,7 @@ pub async fn supervise(
         tokio::select! {
             biased;
             () = stop.wait() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(wait) => {}
         }
     }
     Ok(())

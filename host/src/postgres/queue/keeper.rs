@@ -286,7 +286,7 @@ impl<'a> Watch<'a> {
     async fn watch_partitions(&mut self) -> Result<()> {
         let Settings { cluster, set, .. } = self.settings;
         for row in answer(self.session.query(&partitions::late(cluster), &[&set])).await? {
-            let late = Late { table: row.get(0), function: row.get(1), whole: row.get(2), rows: row.get(3), born: row.get(4) };
+            let late = Late { table: row.get(0), function: row.get(1), whole: row.get(2), rows: row.get(3) };
             let table = &late.table;
             match self.watch_partition(&late).await {
                 Ok(holds_rows) => partitions::say_attached(set, &late, holds_rows),
@@ -318,7 +318,7 @@ impl<'a> Watch<'a> {
         let trigger = trigger_name(cluster, set, Event::Partition);
         answer(transaction.batch_execute(&watch_partition(&trigger, &late.table, &late.function))).await?;
         answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &trigger])).await?;
-        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(late), &[])).await?.get(0);
+        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(late), &[&late.whole])).await?.get(0);
         answer(transaction.commit()).await?;
         Ok(holds_rows)
     }

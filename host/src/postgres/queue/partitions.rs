@@ -19,8 +19,6 @@ pub struct Late {
     pub whole: String,
     /// About how many rows it has; `None` if nobody has counted them yet.
     pub rows: Option<f64>,
-    /// It was made as a partition, and not attached later.
-    pub born: bool,
 }
 
 /// What [`Late`] holds of each. $1 the set.
@@ -30,11 +28,7 @@ pub fn late(cluster: &str) -> String {
     let capture = literal(&quote(&name::capture_schema(cluster)));
     format!(
         "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
-       {capture} || '.' || pg_catalog.quote_ident(pg_catalog.left(w.function, -1) || 'p'), w.key, NULLIF(c.reltuples, -1)::float8,
-       -- It is not older than its links to the tables above it.
-       (SELECT pg_catalog.bool_and(pg_catalog.age(i.xmin) >= pg_catalog.age(y.xmin))
-          FROM pg_catalog.pg_partition_ancestors(c.oid) a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid, pg_catalog.pg_type y
-         WHERE y.oid = c.reltype AND a.relid NOT IN (SELECT u.relid FROM pg_catalog.pg_partition_ancestors(w.relation) u))
+       {capture} || '.' || pg_catalog.quote_ident(pg_catalog.left(w.function, -1) || 'p'), w.key, NULLIF(c.reltuples, -1)::float8
   FROM {schema}.captured w, pg_catalog.pg_partition_tree(w.relation) t
   JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE w.\"set\" = $1 AND w.function LIKE '%:t' AND c.relkind = 'r' AND t.relid <> w.relation
@@ -43,20 +37,20 @@ pub fn late(cluster: &str) -> String {
     )
 }
 
-/// Whether the partition holds rows from before it was one.
+/// Whether the partition holds rows from before it was one of the captured table $1: of older
+/// transactions than the last one that attached it, or of this one before it did.
 #[must_use]
 pub fn holds_rows(late: &Late) -> String {
     let table = &late.table;
-    let earlier = if late.born {
-        // Of the transaction that made it.
-        format!(
-            " r, pg_catalog.pg_inherits i WHERE i.inhrelid = {}::pg_catalog.regclass AND r.xmin = i.xmin AND r.cmin::text::bigint < i.cmin::text::bigint",
-            literal(table)
-        )
-    } else {
-        String::new()
-    };
-    format!("SELECT EXISTS (SELECT FROM ONLY {table}{earlier})")
+    format!(
+        "WITH attached AS (
+  SELECT i.xmin, i.cmin::text::bigint AS command FROM pg_catalog.pg_partition_ancestors({name}) a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid
+   WHERE a.relid NOT IN (SELECT u.relid FROM pg_catalog.pg_partition_ancestors(pg_catalog.to_regclass($1)) u)
+   ORDER BY pg_catalog.age(i.xmin), command DESC LIMIT 1)
+SELECT EXISTS (SELECT FROM ONLY {table} r, attached a
+                WHERE pg_catalog.age(r.xmin) > pg_catalog.age(a.xmin) OR r.xmin = a.xmin AND r.cmin::text::bigint < a.command)",
+        name = literal(table),
+    )
 }
 
 /// Records the trigger $3 of the partition $2 of the set $1.
