@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proto::batch::publisher::Publisher;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::progress::Progress;
