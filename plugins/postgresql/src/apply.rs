@@ -253,8 +253,10 @@ fn astray(planned: &Planned, affected: u64) -> String {
             format!("{subject}: the server inserted {affected} rows; look for a trigger or rule of that table that redirects rows")
         }
         (_, 0) => format!(
-            "{subject}: it is not there; somebody else changed the target, or a trigger hides the row: put the row back as it was in \
-             the source before this event, or start again from a bootstrap by deleting the set's row in the state table"
+            "{subject}: it is not there. Either somebody else changed the target, or a trigger of it hides the row, or the row came to the \
+             source without an event: with a partition that was attached there, or while triggers of the set were disabled, which the \
+             relay's log and `pgshovel set check` say. Put the row back as it was in the source before this event, or start again with \
+             --bootstrap"
         ),
         _ => format!("{subject}: {affected} rows have this key; make it unique in the target as it is in the source"),
     }
@@ -264,7 +266,8 @@ fn unacceptable(planned: &Planned, error: &DatabaseError) -> String {
     let subject = subject(planned);
     let remedy = match error.sqlstate.as_str() {
         "23505" => {
-            "; the row that is in its way is not of the source, or the two change places: delete it, or make the constraint DEFERRABLE"
+            "; the row that is in its way is not of the source, or left it without an event, with a partition that was detached or dropped \
+             there, or the two change places: delete it, or make the constraint DEFERRABLE"
         }
         "23503" => {
             "; grant SET ON PARAMETER session_replication_role to the role of the target, make the foreign key DEFERRABLE, or drop it"

@@ -168,9 +168,11 @@ impl Round<'_> {
                 self.source.execute(&part.create).await;
             }
             for table in &family.tables {
-                let (schema, name) = table.name.split_once('.').unwrap();
                 let g = if table.composite { "primary_keys: \"g\"" } else { "" };
-                writeln!(tables, "tables {{ name: {name:?} schema: {schema:?} primary_keys: \"id\" {g} }}").unwrap();
+                for (name, _) in table.captured() {
+                    let (schema, name) = name.split_once('.').unwrap();
+                    writeln!(tables, "tables {{ name: {name:?} schema: {schema:?} primary_keys: \"id\" {g} }}").unwrap();
+                }
             }
         }
         let (set, file) = (&self.set, format!("{}.pgshovel", self.set));
@@ -211,7 +213,7 @@ impl Round<'_> {
     /// Runs the family's transactions; returns those that were committed.
     async fn write(&self, number: usize, family: &Family, coverage: &mut Coverage) -> Vec<(Transaction, Outcome)> {
         // Nothing was there before the stream began: now the stream says so.
-        let tables: Vec<&str> = family.tables.iter().map(|table| table.name.as_str()).collect();
+        let tables: Vec<String> = family.tables.iter().flat_map(|table| table.captured().into_iter().map(|(name, _)| name)).collect();
         self.source
             .execute(&format!("SET session_replication_role = replica; TRUNCATE {}; RESET session_replication_role", tables.join(", ")))
             .await;
@@ -289,11 +291,12 @@ impl Round<'_> {
 
     /// Between the source's rows and those that the stream leaves.
     async fn difference(&self, family: &Family, left: &Tables) -> Option<String> {
-        for table in &family.tables {
-            let (_, name) = table.name.split_once('.').unwrap();
+        let captured = family.tables.iter().flat_map(|table| table.captured().into_iter().map(move |captured| (table, captured)));
+        for (table, (path, only)) in captured {
+            let (_, name) = path.split_once('.').unwrap();
             let empty = Default::default();
             let replayed = left.get(name).unwrap_or(&empty);
-            let messages = self.source.client().simple_query(&format!("SELECT * FROM {}", table.name)).await.unwrap();
+            let messages = self.source.client().simple_query(&format!("SELECT * FROM {only}{path}")).await.unwrap();
             let mut rows = Rows::new();
             for message in messages {
                 let SimpleQueryMessage::Row(row) = message else { continue };
@@ -306,8 +309,7 @@ impl Round<'_> {
                 let key = rows.keys().chain(replayed.rows.keys()).collect::<BTreeSet<_>>();
                 let key = key.into_iter().find(|key| rows.get(*key) != replayed.rows.get(*key)).unwrap();
                 return Some(format!(
-                    "{}: the row {key:?} is {:?}, and the stream leaves {:?} ({:?})",
-                    table.name,
+                    "{path}: the row {key:?} is {:?}, and the stream leaves {:?} ({:?})",
                     rows.get(key),
                     replayed.rows.get(key),
                     replayed.columns

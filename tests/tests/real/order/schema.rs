@@ -18,7 +18,7 @@ pub enum Kind {
     Ranges,
     /// Partitioned by values of `g`.
     Lists,
-    /// Inherits from a table that is not captured.
+    /// Inherits from a table, which is captured too.
     Child,
 }
 
@@ -176,6 +176,16 @@ pub fn cover() -> String {
     format!("CREATE SCHEMA cover; {sequences}")
 }
 
+impl Table {
+    /// The tables that the set captures for it, as FROM takes those rows that are theirs.
+    pub fn captured(&self) -> Vec<(String, &'static str)> {
+        match self.kind {
+            Kind::Child => vec![(self.name.clone(), "ONLY "), (format!("{}_up", self.name), "ONLY ")],
+            _ => vec![(self.name.clone(), "")],
+        }
+    }
+}
+
 impl Family {
     pub fn random(random: &mut StdRng, number: usize) -> Self {
         let name = format!("f{number}");
@@ -252,9 +262,12 @@ impl Family {
                 ),
                 leaves,
             ),
-            Kind::Child => {
-                (format!("CREATE TABLE {name}_up ({columns}); CREATE TABLE {name} (PRIMARY KEY ({key})) INHERITS ({name}_up)"), Vec::new())
-            }
+            Kind::Child => (
+                format!(
+                    "CREATE TABLE {name}_up ({columns}, PRIMARY KEY ({key})); CREATE TABLE {name} (PRIMARY KEY ({key})) INHERITS ({name}_up)"
+                ),
+                Vec::new(),
+            ),
         };
         self.tables.push(Table { leaves, ..table });
         self.part(create, None, &name);
