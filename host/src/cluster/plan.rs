@@ -267,6 +267,7 @@ impl std::fmt::Display for Event {
             Self::Truncate => "TRUNCATE",
             Self::Begin => "the start of TRUNCATE",
             Self::Partition => "TRUNCATE of a partition",
+            Self::Emptied => "the end of TRUNCATE of a partition",
         })
     }
 }

@@ -315,9 +315,9 @@ impl<'a> Watch<'a> {
         let Settings { cluster, set, .. } = self.settings;
         let transaction = answer(self.session.transaction()).await?;
         answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE NOWAIT", late.table))).await?;
-        let trigger = trigger_name(cluster, set, Event::Partition);
-        answer(transaction.batch_execute(&watch_partition(&trigger, &late.table, &late.function))).await?;
-        answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &trigger])).await?;
+        let triggers = [Event::Partition, Event::Emptied].map(|event| trigger_name(cluster, set, event));
+        answer(transaction.batch_execute(&watch_partition(cluster, set, &late.whole, &late.table, &late.function))).await?;
+        answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &triggers.as_slice()])).await?;
         let holds_rows = answer(transaction.query_one(&partitions::holds_rows(late), &[&late.whole])).await?.get(0);
         answer(transaction.commit()).await?;
         Ok(holds_rows)

@@ -53,14 +53,14 @@ SELECT EXISTS (SELECT FROM ONLY {table} r, attached a
     )
 }
 
-/// Records the trigger $3 of the partition $2 of the set $1.
+/// Records the triggers $3 of the partition $2 of the set $1.
 #[must_use]
 pub fn remember(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
     format!(
         "INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest)
 SELECT c.\"set\", c.relation, $2, c.trigger, c.name, c.function, c.digest FROM {schema}.capturing c
- WHERE c.\"set\" = $1 AND c.relation = pg_catalog.to_regclass($2) AND c.name = $3
+ WHERE c.\"set\" = $1 AND c.relation = pg_catalog.to_regclass($2) AND c.name = ANY ($3)
 ON CONFLICT (trigger) DO UPDATE SET digest = excluded.digest, key = excluded.key"
     )
 }
@@ -85,7 +85,7 @@ pub fn departed(cluster: &str) -> String {
 #[must_use]
 pub fn forget(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
-    format!("DELETE FROM {schema}.captured WHERE \"set\" = $1 AND key = $2 AND function LIKE '%:p'")
+    format!("DELETE FROM {schema}.captured WHERE \"set\" = $1 AND key = $2 AND function ~ ':[pq]$'")
 }
 
 /// About how many rows each partition has. $1 the set.

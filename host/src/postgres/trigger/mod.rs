@@ -49,6 +49,8 @@ pub enum Event {
     Begin,
     /// A partition is about to be truncated.
     Partition,
+    /// A partition was truncated.
+    Emptied,
 }
 
 impl Event {
@@ -60,6 +62,7 @@ impl Event {
             Self::Truncate => 't',
             Self::Begin => 'b',
             Self::Partition => 'p',
+            Self::Emptied => 'q',
         }
     }
 }
@@ -88,7 +91,8 @@ impl Capture {
     /// The events that have a function.
     #[must_use]
     pub const fn events(&self) -> &'static [Event] {
-        const ALL: &[Event] = &[Event::Insert, Event::Update, Event::Delete, Event::Truncate, Event::Begin, Event::Partition];
+        const ALL: &[Event] =
+            &[Event::Insert, Event::Update, Event::Delete, Event::Truncate, Event::Begin, Event::Partition, Event::Emptied];
         let (plain, _) = ALL.split_at(5);
         if self.is_partitioned() { ALL } else { plain }
     }
@@ -97,7 +101,7 @@ impl Capture {
     #[must_use]
     pub fn tables(&self, event: Event) -> Vec<&str> {
         match event {
-            Event::Partition => self.partitions.iter().flatten().map(String::as_str).collect(),
+            Event::Partition | Event::Emptied => self.partitions.iter().flatten().map(String::as_str).collect(),
             _ => vec![&self.key],
         }
     }
@@ -144,11 +148,12 @@ pub fn function_signature(context: &Context<'_>, capture: &Capture, event: Event
     format!("{}.{name}({})", context.schema(), parameters.join(", ").replace("pg_catalog.", ""))
 }
 
-/// The name of the function behind a trigger: every table has its own, but for [`Event::Begin`].
+/// The name of the function behind a trigger: every table has its own, but for
+/// [`Event::Begin`] and [`Event::Emptied`].
 #[must_use]
 pub fn function_name(context: &Context<'_>, capture: &Capture, event: Event) -> String {
-    if event == Event::Begin {
-        return fit(context.set, ":b");
+    if let Event::Begin | Event::Emptied = event {
+        return fit(context.set, &format!(":{}", event.letter()));
     }
     let whole = [context.set, &capture.schema, &capture.table].map(|part| format!("{}:{part}", part.len())).concat();
     let suffix = format!("#{}:{}", digest(&whole), event.letter());
@@ -186,6 +191,7 @@ fn parameters(capture: &Capture, event: Event) -> String {
     match event {
         Event::Insert | Event::Update | Event::Delete => row::parameters(capture, event).0,
         Event::Truncate | Event::Begin | Event::Partition => String::new(),
+        Event::Emptied => "key text, leaf text".to_owned(),
     }
 }
 
@@ -197,6 +203,7 @@ pub fn create_function(context: &Context<'_>, capture: &Capture, event: Event) -
         Event::Truncate => (truncation::whole(context, capture), vec![Setting::SearchPath]),
         Event::Begin => (truncation::begin(context), vec![Setting::SearchPath]),
         Event::Partition => (truncation::partition(context, capture), vec![Setting::SearchPath]),
+        Event::Emptied => (truncation::emptied(context), vec![Setting::SearchPath]),
     };
     let name = format!("{}.{}", context.schema(), quote(&function_name(context, capture, event)));
     let signature = function_signature(context, capture, event);
@@ -245,7 +252,10 @@ pub fn create_trigger(context: &Context<'_>, capture: &Capture, event: Event, ta
         Event::Delete => row("DELETE"),
         Event::Truncate => format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT WHEN ({function}()) EXECUTE FUNCTION {schema}.never()"),
         Event::Begin => format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}({})", literal(&capture.key)),
-        Event::Partition => return watch_partition(&name, table, &function),
+        Event::Partition | Event::Emptied => {
+            let function = format!("{schema}.{}", quote(&function_name(context, capture, Event::Partition)));
+            return watch_partition(context.cluster, context.set, &capture.key, table, &function);
+        }
     };
     place(&name, &firing, table)
 }
@@ -255,10 +265,16 @@ fn place(trigger: &str, firing: &str, table: &str) -> String {
     format!("CREATE OR REPLACE TRIGGER {trigger} {firing};\nALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};")
 }
 
-/// Creates the trigger called `trigger` for [`Event::Partition`] on `table`.
+/// Creates the triggers for [`Event::Partition`] and [`Event::Emptied`] on `table`, a
+/// partition of the table `whole`; `function` is the first one's.
 #[must_use]
-pub fn watch_partition(trigger: &str, table: &str, function: &str) -> String {
-    place(trigger, &format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"), table)
+pub fn watch_partition(cluster: &str, set: &str, whole: &str, table: &str, function: &str) -> String {
+    let (schema, emptied) = (quote(&name::capture_schema(cluster)), quote(&fit(set, ":q")));
+    let before = format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()");
+    let condition = format!("{schema}.{emptied}({}, {})", literal(whole), literal(table));
+    let after = format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT WHEN ({condition}) EXECUTE FUNCTION {schema}.never()");
+    let name = |event| trigger_name(cluster, set, event);
+    format!("{}\n{}", place(&name(Event::Partition), &before, table), place(&name(Event::Emptied), &after, table))
 }
 
 /// A dollar quote that the body does not contain.

@@ -102,9 +102,9 @@ pub fn faults(cluster: &str) -> String {
         "{clones}
 SELECT f.key, f.name, f.fault FROM (
   SELECT c.key, c.name, CASE
-      WHEN c.function LIKE '%:p' AND (r.oid IS NULL OR NOT r.relispartition) THEN NULL
+      WHEN c.function ~ ':[pq]$' AND (r.oid IS NULL OR NOT r.relispartition) THEN NULL
       WHEN r.oid IS NULL THEN 'dropped'
-      WHEN c.function NOT LIKE '%:p' AND pg_catalog.to_regclass(c.key) IS DISTINCT FROM c.relation THEN 'renamed'
+      WHEN c.function !~ ':[pq]$' AND pg_catalog.to_regclass(c.key) IS DISTINCT FROM c.relation THEN 'renamed'
       WHEN r.relpersistence <> 'p' THEN 'unlogged'
       WHEN n.trigger IS NULL THEN 'without trigger'
       WHEN n.enabled = 'D' THEN 'disabled'

@@ -3,9 +3,11 @@ COMMENT ON SCHEMA @capture@ IS 'pgshovel: what captures changes. Nobody needs US
 CREATE TABLE IF NOT EXISTS @schema@.truncating (
   transaction xid8 NOT NULL,
   "set" text NOT NULL,
-  key text NOT NULL
+  key text NOT NULL,
+  whole text,
+  events bigint
 );
-COMMENT ON TABLE @schema@.truncating IS 'The tables that a transaction is truncating.';
+COMMENT ON TABLE @schema@.truncating IS 'The tables that a transaction is truncating; of a partition the whole table, and how many events of that were captured by triggers on rows or before.';
 
 -- The columns of a table as they are, whatever snapshot the transaction has. In REPEATABLE
 -- READ a query sees the catalog as it was when the transaction began, and ALTER TABLE may
@@ -147,6 +149,7 @@ CREATE OR REPLACE FUNCTION @capture@.truncated_partition(in_set text, key text, 
 LANGUAGE plpgsql @settings@ SET row_security = off AS $function$
 DECLARE
   events constant text := format('%I.%I', @capture_name@, in_set);
+  deleted bigint;
   selected text;
   format text;
 BEGIN
@@ -164,6 +167,37 @@ BEGIN
   EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, row_to_json(x.*)::text, $2, $3 FROM (SELECT '
     || selected || ' FROM ONLY ' || leaf::regclass || ' AS r) AS x'
     USING key, version, format;
+  GET DIAGNOSTICS deleted = ROW_COUNT;
+  UPDATE @schema@.truncating t SET events = t.events + deleted WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.whole = truncated_partition.key;
+  INSERT INTO @schema@.truncating (transaction, "set", key, whole, events)
+  VALUES (pg_current_xact_id(), in_set, leaf::regclass::text, key, @capture@.captured_here(in_set, key));
+END
+$function$;
+
+-- How many events the transaction has captured of a table.
+CREATE OR REPLACE FUNCTION @capture@.captured_here(in_set text, key text) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  events bigint;
+BEGIN
+  EXECUTE format('SELECT count(*) FROM %I.%I WHERE ev_txid = txid_current() AND ev_extra1 = $1', @capture_name@, in_set) INTO events USING key;
+  RETURN events;
+END
+$function$;
+
+-- Refuses what cannot be captured: that another trigger BEFORE TRUNCATE wrote to the whole table
+-- after the rows of a partition were captured, since TRUNCATE may have taken that away too.
+CREATE OR REPLACE FUNCTION @capture@.emptied_partition(in_set text, key text, leaf text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  before bigint;
+BEGIN
+  DELETE FROM @schema@.truncating t WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.key = leaf RETURNING t.events INTO before;
+  IF before <> @capture@.captured_here(in_set, key) THEN
+    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+      MESSAGE = format('pgshovel cannot capture TRUNCATE of the partition %s where a trigger BEFORE TRUNCATE writes to %s', leaf, key),
+      HINT = format('Let the trigger fire AFTER TRUNCATE, or truncate the whole of %s.', key);
+  END IF;
 END
 $function$;
 
@@ -204,7 +238,7 @@ BEGIN
              WHERE d.classid = 'pg_rewrite'::regclass AND r.ev_class = to_regclass(events) AND d.refclassid = 'pg_class'::regclass AND d.refobjid = wanted) THEN
     RETURN false;
   END IF;
-  EXECUTE 'CREATE OR REPLACE VIEW ' || events || ' AS SELECT ev_time, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4 FROM ' || wanted;
+  EXECUTE 'CREATE OR REPLACE VIEW ' || events || ' AS SELECT ev_txid, ev_time, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4 FROM ' || wanted;
   RETURN true;
 END
 $function$;

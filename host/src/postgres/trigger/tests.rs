@@ -54,7 +54,7 @@ fn rows_of_named_columns() {
 
 #[test]
 fn a_partitioned_table() {
-    let text = functions(&partitioned(scalars()), &[Event::Update, Event::Truncate, Event::Begin, Event::Partition]);
+    let text = functions(&partitioned(scalars()), &[Event::Update, Event::Truncate, Event::Begin, Event::Partition, Event::Emptied]);
     let inner = Capture { is_partition: true, ..partitioned(scalars()) };
     expect_test::expect_file!["snapshots/partitioned.sql"].assert_eq(&(text + &functions(&inner, &[Event::Delete])));
 }

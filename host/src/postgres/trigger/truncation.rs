@@ -53,3 +53,16 @@ END
         numbers = capture.columns.numbers()
     )
 }
+
+/// The condition after TRUNCATE of a partition alone: see `emptied_partition` in `shared.sql`.
+pub(super) fn emptied(context: &Context<'_>) -> String {
+    format!(
+        "BEGIN
+  PERFORM {schema}.emptied_partition({set}, key, leaf);
+  RETURN false;
+END
+",
+        schema = context.schema(),
+        set = literal(context.set)
+    )
+}

@@ -44,7 +44,8 @@ async fn who_may_read_all_data_forges_nothing() {
         .unwrap();
     let mut called = 0;
     for (name, types) in &names {
-        if name.contains("as_known") || name.contains("is_current") || name.contains("is_below") {
+        // This one makes no event.
+        if name.contains("as_known") || name.contains("is_current") || name.contains("is_below") || name.ends_with(":q\"") {
             continue;
         }
         for row in [
@@ -56,8 +57,15 @@ async fn who_may_read_all_data_forges_nothing() {
             "(SELECT t FROM own.part t LIMIT 1)",
         ] {
             for leaf in ["'own.part'::regclass", "'public.part_1'::regclass", "'public.part'::regclass", "0", "NULL"] {
-                let arguments: Vec<&str> =
-                    types.split(", ").filter(|kind| !kind.is_empty()).map(|kind| if kind == "oid" { leaf } else { row }).collect();
+                let arguments: Vec<&str> = types
+                    .split(", ")
+                    .filter(|kind| !kind.is_empty())
+                    .map(|kind| match kind {
+                        "oid" => leaf,
+                        "text" => "'public.part_1'",
+                        _ => row,
+                    })
+                    .collect();
                 let call = format!("SELECT {name}({})", arguments.join(", "));
                 let error = reader.batch_execute(&call).await.expect_err(&call);
                 let code = error.code().unwrap().code().to_owned();

@@ -197,6 +197,33 @@ async fn partitions_that_come_and_go_with_rows_are_said() {
     assert_eq!(relay.terminate().await.code, Some(0));
 }
 
+/// The rows of a partition are captured before it is truncated. What a trigger writes to it
+/// after that would stay in the targets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_before_truncate_that_writes_to_the_partition_is_refused() {
+    let (world, source) = setting().await;
+    source
+        .execute(
+            "CREATE TABLE part (id int PRIMARY KEY, x int) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (100);
+             CREATE TABLE part_2 PARTITION OF part DEFAULT; CREATE TABLE other (id int); INSERT INTO part VALUES (1, 1), (200, 2);
+             CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE TG_ARGV[0]; RETURN NULL; END $$;
+             CREATE TRIGGER zz BEFORE TRUNCATE ON other EXECUTE FUNCTION writes('INSERT INTO part VALUES (50)');
+             CREATE TRIGGER aa AFTER TRUNCATE ON part_1 EXECUTE FUNCTION writes('INSERT INTO part VALUES (60)')",
+        )
+        .await;
+    create(&world, "s", &configuration(&source.dsn(), &[("part", &[])])).await;
+    let queue = format!("pgshovel:{}:s", world.cluster());
+    source.execute("DELETE FROM part; INSERT INTO part VALUES (1, 1), (200, 2)").await;
+    let prefix = source.value("SELECT queue_data_pfx FROM pgq.queue").await.unwrap();
+    source.execute(&format!("DELETE FROM {prefix} WHERE ev_type = 'D'")).await;
+    let error = source.connect().await.batch_execute("TRUNCATE part_1, other").await.unwrap_err();
+    assert!(error.as_db_error().unwrap().message().contains("BEFORE TRUNCATE writes to public.part"), "{error:?}");
+    // What other triggers do harms nothing.
+    source.execute("TRUNCATE other; DELETE FROM part WHERE id = 50; TRUNCATE part_1; TRUNCATE part_1, part_2; TRUNCATE part_1; BEGIN; TRUNCATE part_1; SAVEPOINT s; TRUNCATE part_1; ROLLBACK TO s; TRUNCATE part; COMMIT; INSERT INTO part VALUES (3), (300); TRUNCATE part_1").await;
+    assert_eq!(replay(&source, &queue, "public.part").await, rows(&source, "part").await);
+    world.pgshovel(["set", "check", "s"]).succeeds().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_partition_is_refused_or_said() {
     let (world, source) = setting().await;

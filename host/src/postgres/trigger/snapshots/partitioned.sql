@@ -49,6 +49,17 @@ $pgshovel$;
 REVOKE ALL ON FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"() FROM PUBLIC;
 ALTER FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"() OWNER TO CURRENT_USER;
 COMMENT ON FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"() IS 'pgshovel: captures changes for the set bank';
+
+CREATE OR REPLACE FUNCTION "pgshovel:default"."bank:q"(key text, leaf text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $pgshovel$
+BEGIN
+  PERFORM "pgshovel:default".emptied_partition('bank', key, leaf);
+  RETURN false;
+END
+$pgshovel$;
+GRANT EXECUTE ON FUNCTION "pgshovel:default"."bank:q"(text, text) TO PUBLIC;
+ALTER FUNCTION "pgshovel:default"."bank:q"(text, text) OWNER TO CURRENT_USER;
+COMMENT ON FUNCTION "pgshovel:default"."bank:q"(text, text) IS 'pgshovel: captures changes for the set bank';
 CREATE OR REPLACE FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:d"(o record, leaf pg_catalog.oid) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER 
 AS $pgshovel$
 BEGIN
