@@ -154,6 +154,9 @@ impl Changer<'_> {
     /// Takes the steps.
     pub async fn run(&self, ready: Ready) -> Result<()> {
         let Ready { name, before, after, place } = ready;
+        if let (Place::One(site) | Place::Move(_, site), Some(_)) = (&place, &after) {
+            apply::create_role(&site.session, self.cluster.name()).await?;
+        }
         match (place, before, &after) {
             (Place::One(site), before, after) => self.change_one(site.session, &site.dsn, &name, before.as_ref(), after.as_ref()).await?,
             (Place::Move(old, new), Some(before), Some(after)) => self.move_set(&before, after, old.session, new.session).await?,
@@ -196,7 +199,7 @@ impl Changer<'_> {
     }
 
     fn check(&self, name: &str, wanted: &ReplicationSetConfiguration, site: &Site) -> Result<()> {
-        let problems = validate::problems(name, self.cluster_id(), wanted, &site.facts);
+        let problems = validate::problems(self.cluster.name(), name, self.cluster_id(), wanted, &site.facts);
         if problems.is_empty() { Ok(()) } else { Err(validate::refuse(name, &problems)) }
     }
 
@@ -213,7 +216,14 @@ impl Changer<'_> {
         let cluster = self.cluster.name();
         let stamp = Stamp { change: "CHANGE_ID", epoch: 0 };
         let scope = Scope { cluster, cluster_id: self.cluster_id(), version: &self.configuration.version, set: name, stamp };
-        let mut text = format!("-- in ZooKeeper: create {pending}\n");
+        let mut text = String::new();
+        if let (Place::One(site) | Place::Move(_, site), Some(_)) = (place, after)
+            && !site.facts.capture_role.exists
+        {
+            let described = connect::describe(&connect::parse(&site.dsn)?);
+            text.push_str(&format!("-- in PostgreSQL at {described}\n{}\n\n", schema::create_role(cluster)));
+        }
+        text.push_str(&format!("-- in ZooKeeper: create {pending}\n"));
         match (place, after) {
             (Place::Nowhere, _) => {}
             (Place::One(site), Some(after)) => {

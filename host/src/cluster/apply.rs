@@ -165,7 +165,7 @@ async fn capture(session: &Session, scope: &Scope<'_>, wanted: &ReplicationSetCo
             )));
         }
     }
-    let problems = validate::problems(scope.set, scope.cluster_id, wanted, &facts);
+    let problems = validate::problems(scope.cluster, scope.set, scope.cluster_id, wanted, &facts);
     if !problems.is_empty() {
         return Err(validate::refuse(scope.set, &problems));
     }
@@ -208,6 +208,11 @@ fn lock_error(error: &DriverError, doing: &str) -> Error {
         }
         _ => explained,
     }
+}
+
+/// Creates the role that captures, and is no part of the change: see [`schema::create_role`].
+pub(super) async fn create_role(session: &Session, cluster: &str) -> Result<()> {
+    execute(session, &schema::create_role(cluster), "cannot create the role that captures").await
 }
 
 /// What administration is called in `pg_stat_activity`.

@@ -128,6 +128,9 @@ impl<'a> Changer<'a> {
     /// Brings the cluster and its sets, grouped by database, to `version`.
     pub async fn upgrade(&self, version: &str, basis: Basis, databases: Vec<Database>) -> Result<()> {
         let one = databases.len() == 1;
+        for database in &databases {
+            apply::create_role(&database.session, self.cluster.name()).await?;
+        }
         let mut pending = Pending {
             change: Uuid::new_v4().to_string(),
             state: if one { State::Intended } else { State::Preparing }.into(),

@@ -23,6 +23,13 @@ pub fn capture_schema(cluster: &str) -> String {
     format!("{CAPTURE_SCHEMA_PREFIX}{cluster}")
 }
 
+/// The role that the functions run as that capture changes. It has no login and can insert
+/// events; it is of all databases of a server that the cluster captures.
+#[must_use]
+pub fn capture_role(cluster: &str) -> String {
+    capture_schema(cluster)
+}
+
 /// The PgQ queue of a set.
 #[must_use]
 pub fn queue(cluster: &str, set: &str) -> String {

@@ -67,14 +67,23 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
             schema::create_queue(scope.cluster, scope.set),
         ));
     }
-    if facts.queue.as_ref().is_none_or(|queue| queue.view.is_none()) {
-        steps.push(create_view(scope));
-    }
+    steps.extend(open_queue(scope, facts));
     steps
 }
 
-fn create_view(scope: &Scope<'_>) -> Step {
-    Step::new("create the view through which triggers write to the queue", schema::create_view(scope.cluster, scope.set))
+/// Lets the set's triggers write to its queue.
+fn open_queue(scope: &Scope<'_>, facts: &Facts) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let queue = facts.queue.as_ref();
+    if queue.is_none_or(|queue| queue.view.is_none()) {
+        let title = "create the view through which triggers write to the queue";
+        steps.push(Step::new(title, schema::create_view(scope.cluster, scope.set)));
+    }
+    if queue.is_none_or(|queue| !queue.writable) {
+        let title = format!("let the role {:?} insert events", super::name::capture_role(scope.cluster));
+        steps.push(Step::new(title, schema::let_insert(scope.cluster, scope.set)));
+    }
+    steps
 }
 
 /// Captures `configuration`, and nothing else of the set. The configuration must have no
@@ -90,6 +99,7 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
         schema::record_set(scope.cluster, scope.set, &version, scope.stamp),
     )];
     let mut wanted_functions = BTreeSet::new();
+    steps.push(Step::new("begin to create functions", schema::begin_giving(scope.cluster)));
     for (capture, description) in &captures {
         let key = &capture.key;
         steps.push(Step::new(format!("describe {key}"), schema::describe(scope.cluster, scope.set, &version, description)));
@@ -102,6 +112,7 @@ pub fn capture(scope: &Scope<'_>, configuration: &ReplicationSetConfiguration, f
             }
         }
     }
+    steps.push(Step::new("end to create functions", schema::end_giving(scope.cluster)));
     steps.extend(triggers(&context, facts, &captures));
     let unwanted = facts.functions.iter().filter(|function| !wanted_functions.contains(*function));
     steps.extend(unwanted.map(|function| drop_function(function)));
@@ -227,6 +238,7 @@ fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Desc
     let partitions = (table.kind == 'p').then(|| table.partitions.iter().map(|partition| partition.key.clone()).collect());
     let capture = Capture {
         table_oid: table.oid,
+        row_type_oid: table.row_type_oid,
         schema: table.schema.clone(),
         table: table.name.clone(),
         key: table.key.clone(),
@@ -291,8 +303,6 @@ pub fn refresh(scope: &Scope<'_>, facts: &Facts) -> Result<Vec<Step>> {
     if facts.queue.is_none() {
         steps.push(Step::new("create the queue, which is gone", schema::create_queue(scope.cluster, scope.set)));
     }
-    if facts.queue.as_ref().is_none_or(|queue| queue.view.is_none()) {
-        steps.push(create_view(scope));
-    }
+    steps.extend(open_queue(scope, facts));
     Ok(steps)
 }

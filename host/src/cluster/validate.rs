@@ -9,7 +9,10 @@ use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfig
 use crate::error::Error;
 use crate::nearest::advice;
 use crate::postgres::catalog::{Facts, Leftover, Table};
+use crate::postgres::quote;
 use crate::postgres::trigger::EVENT_TABLES;
+
+use super::name;
 
 /// `CREATE OR REPLACE TRIGGER` is of this version.
 const SERVER_VERSION_MIN: i32 = 140_000;
@@ -64,9 +67,9 @@ impl Problems {
 
 /// Everything that keeps `configuration` from being captured by `cluster_id`.
 #[must_use]
-pub fn problems(set: &str, cluster_id: &str, configuration: &ReplicationSetConfiguration, facts: &Facts) -> Vec<Problem> {
+pub fn problems(cluster: &str, set: &str, cluster_id: &str, configuration: &ReplicationSetConfiguration, facts: &Facts) -> Vec<Problem> {
     let mut problems = Problems(Vec::new());
-    database(&mut problems, set, cluster_id, facts);
+    database(&mut problems, cluster, set, cluster_id, facts);
     if configuration.tables.is_empty() {
         problems.add("tables", "there is none; a set needs at least one");
     }
@@ -85,7 +88,7 @@ pub fn problems(set: &str, cluster_id: &str, configuration: &ReplicationSetConfi
     problems.0
 }
 
-fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts) {
+fn database(problems: &mut Problems, cluster: &str, set: &str, cluster_id: &str, facts: &Facts) {
     let field = "database.dsn";
     let (role, database) = (&facts.role, &facts.database);
     if facts.server_version < SERVER_VERSION_MIN {
@@ -110,6 +113,7 @@ fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts)
         }
         Some(_) => {}
     }
+    capture_role(problems, cluster, facts);
     match &facts.managed {
         None if !facts.may_create => {
             problems
@@ -156,6 +160,37 @@ fn database(problems: &mut Problems, set: &str, cluster_id: &str, facts: &Facts)
                 ),
             );
         }
+    }
+}
+
+fn capture_role(problems: &mut Problems, cluster: &str, facts: &Facts) {
+    let field = "database.dsn";
+    let (found, role, name) = (&facts.capture_role, quote(&facts.role), quote(&name::capture_role(cluster)));
+    if found.powerful {
+        problems.add(field, format!("the role {name}, which the functions are to run as that capture, can log in or has rights of its own; take them away, or drop the role"));
+    } else if !found.usable {
+        let create = if found.exists { String::new() } else { format!("CREATE ROLE {name} NOLOGIN; ") };
+        problems.add(
+            field,
+            format!(
+                "what captures runs as a role of its own, which {role} may not set up; as a superuser run: {create}GRANT {name} TO {role}"
+            ),
+        );
+    }
+    let Some(owner) = &found.withheld_by else { return };
+    match &facts.queue {
+        Some(queue) if queue.writable => {}
+        Some(queue) => problems.add(
+            field,
+            format!("{role} may not let the role {name} draw the ids of events; as a superuser run: GRANT USAGE ON SEQUENCE {} TO {name}", queue.sequence),
+        ),
+        None => problems.add(
+            field,
+            format!(
+                "{role} may not let the role {name} draw the ids of events; as a superuser run once: ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA pgq GRANT USAGE ON SEQUENCES TO {name}",
+                quote(owner)
+            ),
+        ),
     }
 }
 
@@ -318,7 +353,7 @@ mod tests {
     use proto::interfaces::configurations::DatabaseConfiguration;
 
     use super::*;
-    use crate::postgres::catalog::{Column, Managed, Pgq, Queue, Unique};
+    use crate::postgres::catalog::{CaptureRole, Column, Managed, Pgq, Queue, Unique};
     use crate::postgres::event::relation::Described;
     use crate::postgres::event::value::Encoding;
 
@@ -329,6 +364,7 @@ mod tests {
 
     fn table(name: &str) -> Table {
         Table {
+            row_type_oid: 2,
             oid: 16_384,
             schema: "public".to_owned(),
             name: name.to_owned(),
@@ -352,6 +388,7 @@ mod tests {
             database: "shop".into(),
             may_create: true,
             pgq: Some(Pgq { may_use: true }),
+            capture_role: CaptureRole { usable: true, ..CaptureRole::default() },
             tables,
             known,
             ..Facts::default()
@@ -365,7 +402,7 @@ mod tests {
 
     fn found(tables: Vec<TableConfiguration>, facts: &Facts) -> String {
         let configuration = ReplicationSetConfiguration { database: DatabaseConfiguration { dsn: "host=x".to_owned() }, tables };
-        problems("shop", "id", &configuration, facts).iter().map(|problem| format!("{problem}\n")).collect()
+        problems("default", "shop", "id", &configuration, facts).iter().map(|problem| format!("{problem}\n")).collect()
     }
 
     #[test]
@@ -442,7 +479,7 @@ mod tests {
         .assert_eq(&found(tables(), &bare));
         let mut copied = facts(vec![table("a")]);
         copied.pgq = Some(Pgq { may_use: false });
-        copied.queue = Some(Queue { id: 1, tables: 3, consumers: Vec::new(), view: None });
+        copied.queue = Some(Queue { id: 1, tables: 3, consumers: Vec::new(), sequence: String::new(), writable: false, view: None });
         let node = uuid::Uuid::nil();
         copied.managed = Some(Managed { may_use: true, node: Some((node, "id".to_owned(), "0.1.0".to_owned())), ..Managed::default() });
         expect![[r#"

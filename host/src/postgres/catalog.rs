@@ -48,6 +48,7 @@ pub struct Facts {
     pub known: Vec<(String, String)>,
     /// What is wrong with the set's triggers.
     pub faults: Vec<Fault>,
+    pub capture_role: CaptureRole,
     /// Other clusters' triggers that were restored or cloned with the database.
     pub leftover: Vec<Leftover>,
     /// Of transactions that are prepared at a time; 0: none may be.
@@ -58,6 +59,18 @@ pub struct Facts {
 pub struct Pgq {
     /// May create queues, register consumers and insert into event tables.
     pub may_use: bool,
+}
+
+/// The role that the functions run as that capture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureRole {
+    pub exists: bool,
+    /// It can log in, or has an attribute or a membership.
+    pub powerful: bool,
+    /// The session's role may give it functions, or will once it has created it.
+    pub usable: bool,
+    /// The owner of PgQ, if the session's role could not let the capture role draw event ids.
+    pub withheld_by: Option<String>,
 }
 
 /// Triggers of a cluster that has its sets in another database, of which this one is a copy.
@@ -91,6 +104,10 @@ pub struct Queue {
     pub id: i32,
     pub tables: i32,
     pub consumers: Vec<String>,
+    /// The sequence of its events' ids.
+    pub sequence: String,
+    /// The capture role may insert events.
+    pub writable: bool,
     /// `pg_class.oid` of the view that the set's triggers write through.
     pub view: Option<Oid>,
 }
@@ -107,6 +124,8 @@ pub struct Captured {
 pub struct Table {
     /// `pg_class.oid`
     pub oid: Oid,
+    /// `pg_class.reltype`
+    pub row_type_oid: Oid,
     pub schema: String,
     pub name: String,
     pub key: String,
@@ -174,13 +193,19 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
             id: row.get(0),
             tables: row.get(1),
             consumers: row.get(2),
+            sequence: row.get(3),
+            writable: false,
             view: None,
         });
     }
     let (schema, capture_schema) = (name::schema(cluster), name::capture_schema(cluster));
+    let role = name::capture_role(cluster);
     if let Some(queue) = &mut facts.queue {
-        queue.view = client.query_one(VIEW, &[&capture_schema, &set]).await.map_err(reading)?.get(0);
+        let row = client.query_one(VIEW, &[&capture_schema, &set, &role, &queue.sequence]).await.map_err(reading)?;
+        (queue.view, queue.writable) = (row.get(0), row.get(1));
     }
+    let row = client.query_one(CAPTURE_ROLE, &[&role]).await.map_err(reading)?;
+    facts.capture_role = CaptureRole { exists: row.get(0), powerful: row.get(1), usable: row.get(2), withheld_by: row.get(3) };
     let exists: bool = client
         .query_one("SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL", &[&schema])
         .await
@@ -352,6 +377,7 @@ fn table(row: &Row) -> Table {
         persistence: letter(5),
         is_partition: row.get(6),
         owned: row.get(7),
+        row_type_oid: row.get(8),
         ancestors: Vec::new(),
         partitions: Vec::new(),
         columns: Vec::new(),
@@ -384,7 +410,7 @@ SELECT pg_catalog.has_schema_privilege('pgq', 'USAGE')
 
 const QUEUE: &str = "\
 SELECT q.queue_id, q.queue_ntables,
-       ARRAY(SELECT c.co_name FROM pgq.subscription s JOIN pgq.consumer c ON c.co_id = s.sub_consumer WHERE s.sub_queue = q.queue_id ORDER BY 1)
+       ARRAY(SELECT c.co_name FROM pgq.subscription s JOIN pgq.consumer c ON c.co_id = s.sub_consumer WHERE s.sub_queue = q.queue_id ORDER BY 1), q.queue_event_seq
 FROM pgq.queue q WHERE q.queue_name = $1";
 
 /// A clone of a trigger on a partition goes with the trigger it was cloned from. A
@@ -424,9 +450,32 @@ SELECT n.nspname::text, p.proname::text, pg_catalog.oidvectortypes(p.proargtypes
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = ANY ($1) AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2 ORDER BY 2";
 
+/// The view $2 in the schema $1, and whether the role $3 may insert through it, and draw ids
+/// from the sequence $4.
 const VIEW: &str = "\
-SELECT (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'v')";
+SELECT v.oid, coalesce(pg_catalog.has_table_privilege(r.oid, v.oid, 'INSERT') AND pg_catalog.has_sequence_privilege(r.oid, $4, 'USAGE'), false)
+FROM (SELECT) one
+LEFT JOIN (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'v') v ON true
+LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $3";
+
+/// The role $1. Since PostgreSQL 16 CREATEROLE alone gives no role that another one created.
+const CAPTURE_ROLE: &str = "\
+SELECT r.oid IS NOT NULL,
+       coalesce(r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
+                OR EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid), false),
+       CASE WHEN r.oid IS NULL THEN me.rolsuper OR me.rolcreaterole
+            ELSE pg_catalog.pg_has_role(r.oid, 'USAGE') OR pg_catalog.pg_has_role(r.oid, 'USAGE WITH ADMIN OPTION')
+              OR me.rolcreaterole AND pg_catalog.current_setting('server_version_num')::int4 < 160000 END,
+       CASE WHEN NOT pg_catalog.pg_has_role(p.proowner, 'USAGE') AND NOT EXISTS (
+              SELECT FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
+              WHERE d.defaclrole = p.proowner AND d.defaclobjtype = 'S' AND d.defaclnamespace IN (0, p.pronamespace)
+                AND a.grantee = r.oid AND a.privilege_type = 'USAGE')
+            THEN pg_catalog.pg_get_userbyid(p.proowner)::text END
+FROM pg_catalog.pg_roles me
+LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $1
+LEFT JOIN pg_catalog.pg_proc p ON p.oid = pg_catalog.to_regprocedure('pgq.create_queue(text)')
+WHERE me.rolname = current_user";
 
 const KNOWN: &str = "\
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -436,7 +485,7 @@ ORDER BY 1, 2 LIMIT $1";
 const TABLES: &str = "\
 SELECT c.oid, n.nspname::text, c.relname::text, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
        c.relkind, c.relpersistence, c.relispartition,
-       pg_catalog.pg_has_role(c.relowner, 'USAGE')
+       pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.reltype
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind NOT IN ('i', 'I', 'S', 't')
   AND (n.nspname, c.relname) IN (SELECT * FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])))";

@@ -136,6 +136,63 @@ COMMENT ON TABLE {schema}.relations IS 'What the events of each version of a set
     )
 }
 
+/// Creates the role that the functions run as that capture, and lets the session's role
+/// give it functions. It is of the whole server, so a change that is prepared in one
+/// database would keep another one waiting: this is no part of the change.
+#[must_use]
+pub fn create_role(cluster: &str) -> String {
+    let role = quote(&name::capture_role(cluster));
+    let block = format!(
+        "BEGIN
+  IF pg_catalog.to_regrole({quoted}) IS NULL THEN
+    BEGIN
+      CREATE ROLE {role} NOLOGIN;
+      COMMENT ON ROLE {role} IS 'pgshovel: what captures changes runs as this role, which can insert events and nothing else';
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+      NULL;
+    END;
+  END IF;
+  IF NOT pg_catalog.pg_has_role({name}, 'USAGE') THEN
+    GRANT {role} TO CURRENT_USER;
+  END IF;
+END",
+        quoted = literal(&role),
+        name = literal(&name::capture_role(cluster)),
+    );
+    format!("DO {};", literal(&block))
+}
+
+/// Lets the role own what is in its schema, for as long as functions are given to it.
+#[must_use]
+pub fn begin_giving(cluster: &str) -> String {
+    format!("GRANT CREATE ON SCHEMA {} TO {};", quote(&name::capture_schema(cluster)), quote(&name::capture_role(cluster)))
+}
+
+/// Ends what [`begin_giving`] began.
+#[must_use]
+pub fn end_giving(cluster: &str) -> String {
+    format!("REVOKE CREATE ON SCHEMA {} FROM {};", quote(&name::capture_schema(cluster)), quote(&name::capture_role(cluster)))
+}
+
+/// Lets the role insert events of the set. PgQ's owner has the sequence of their ids.
+#[must_use]
+pub fn let_insert(cluster: &str, set: &str) -> String {
+    let role = name::capture_role(cluster);
+    let block = format!(
+        "DECLARE
+  sequence text;
+BEGIN
+  SELECT q.queue_event_seq INTO STRICT sequence FROM pgq.queue q WHERE q.queue_name = {queue};
+  IF NOT pg_catalog.has_sequence_privilege({name}, sequence, 'USAGE') THEN
+    EXECUTE pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO %I', sequence::pg_catalog.regclass, {name});
+  END IF;
+END",
+        queue = literal(&name::queue(cluster, set)),
+        name = literal(&role),
+    );
+    format!("GRANT INSERT ON {}.{} TO {};\nDO {};", quote(&name::capture_schema(cluster)), quote(set), quote(&role), literal(&block))
+}
+
 /// Removes all of it.
 #[must_use]
 pub fn drop(cluster: &str) -> String {

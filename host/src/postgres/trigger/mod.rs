@@ -72,6 +72,8 @@ impl Event {
 pub struct Capture {
     /// `pg_class.oid`
     pub table_oid: u32,
+    /// `pg_class.reltype`
+    pub row_type_oid: u32,
     pub schema: String,
     pub table: String,
     /// The table in `ev_extra1`: as PostgreSQL's `quote_ident` writes it.
@@ -121,6 +123,11 @@ pub struct Context<'a> {
 impl Context<'_> {
     fn schema(&self) -> String {
         quote(&name::capture_schema(self.cluster))
+    }
+
+    /// The role that the functions run as.
+    fn role(&self) -> String {
+        quote(&name::capture_role(self.cluster))
     }
 
     /// The view that events are inserted into.
@@ -218,8 +225,9 @@ pub fn create_function(context: &Context<'_>, capture: &Capture, event: Event) -
 AS {tag}
 {body}{tag};
 {access}
-ALTER FUNCTION {signature} OWNER TO CURRENT_USER;
+ALTER FUNCTION {signature} OWNER TO {role};
 COMMENT ON FUNCTION {signature} IS {comment};",
+        role = context.role(),
         parameters = parameters(capture, event),
         settings = Setting::clauses(&settings),
         comment = literal(&comment(context.set))

@@ -48,7 +48,16 @@ pub(super) fn body(context: &Context<'_>, capture: &Capture, event: Event) -> St
     } else {
         format!("SELECT pg_catalog.now(), '{kind}', {new_text}, {old_text}, {rest}{from}")
     };
-    let (schema, table) = (context.schema(), capture.table_oid);
+    let (schema, table, row_type) = (context.schema(), capture.table_oid, capture.row_type_oid);
+    // Whoever may use the schema can call the function with a record of any type, whose casts
+    // are code of its owner.
+    let of_the_table: String = [(new, "n"), (old, "o")]
+        .iter()
+        .filter(|(given, _)| *given)
+        .map(|(_, row)| {
+            format!("\n    AND pg_catalog.pg_typeof({row})::pg_catalog.oid OPERATOR(pg_catalog.=) '{row_type}'::pg_catalog.oid")
+        })
+        .collect();
     let written = if capture.is_partitioned() { "leaf".to_owned() } else { format!("'{table}'::pg_catalog.oid") };
     let below = match (capture.is_partitioned(), capture.is_partition) {
         (false, _) => String::new(),
@@ -60,12 +69,12 @@ pub(super) fn body(context: &Context<'_>, capture: &Capture, event: Event) -> St
     format!(
         "BEGIN
   IF {schema}.as_known('{table}'::pg_catalog.regclass, '{view}'::pg_catalog.regclass, {known}, {every})
-    AND pg_catalog.pg_stat_get_xact_tuples_{counter}({written}) OPERATOR(pg_catalog.>) 0{below}
+    AND pg_catalog.pg_stat_get_xact_tuples_{counter}({written}) OPERATOR(pg_catalog.>) 0{of_the_table}{below}
   THEN
     INSERT INTO {events} (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
     {values};
   ELSE
-    PERFORM {schema}.altered('{kind}', {set}, {key}, {version}, '{table}', {leaf}, {numbers}, {n}, {o});
+    PERFORM {schema}.altered('{kind}', {set}, {key}, {version}, '{table}', '{row_type}', {leaf}, {numbers}, {n}, {o});
   END IF;
   RETURN false;
 END

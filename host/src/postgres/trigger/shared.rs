@@ -22,6 +22,8 @@ pub fn create(cluster: &str) -> String {
         ("@capture_name@", literal(&capture)),
         ("@capture_quoted@", literal(&quote(&capture))),
         ("@schema@", quote(&schema)),
+        ("@role@", quote(&name::capture_role(cluster))),
+        ("@role_name@", literal(&quote(&name::capture_role(cluster)))),
         ("@switch@", literal(&format!("{}(text)", switch(cluster)))),
         ("@queue_prefix@", literal(&name::queue(cluster, ""))),
         ("@comment_prefix@", literal(COMMENT)),

@@ -7,15 +7,20 @@ CREATE TABLE IF NOT EXISTS @schema@.truncating (
   whole text,
   events bigint
 );
+REVOKE ALL ON @schema@.truncating FROM PUBLIC;
+-- What the role may do that the functions run as: it has no login, and nothing of its own.
+GRANT USAGE ON SCHEMA @schema@, @capture@ TO @role@;
+GRANT SELECT, INSERT, DELETE ON @schema@.truncating TO @role@;
 COMMENT ON TABLE @schema@.truncating IS 'The tables that a transaction is truncating; of a partition the whole table, and how many events of that were captured by triggers on rows or before.';
 
 -- The columns of a table as they are, whatever snapshot the transaction has. In REPEATABLE
 -- READ a query sees the catalog as it was when the transaction began, and ALTER TABLE may
 -- have come in between. So the function asks what needs no snapshot: names by their number,
 -- and the planner for the row type of the table, whose constants it prints with their types,
--- modifiers and all.
+-- modifiers and all. To name the table it takes USAGE on its schema, which whoever made the
+-- set has, and its caller has not. No code of a user is run for a row of NULLs.
 CREATE OR REPLACE FUNCTION @capture@.columns(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, type text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
 DECLARE
   names text[];
   plan json;
@@ -94,13 +99,16 @@ $function$;
 
 -- Captures a row of a table that is not as its function knows it, whatever ALTER TABLE did:
 -- builds the statement from the columns that there are, and describes them in the event.
--- "leaf" is the partition that holds the row. Refuses what no statement has written: whoever
--- may use the schema can call a table's function, and PostgreSQL counts what a session writes.
-CREATE OR REPLACE FUNCTION @capture@.altered(kind text, in_set text, key text, version text, configured oid, leaf oid, captured int2[], "identity" int2[], n record, o record) RETURNS void
+-- "leaf" is the partition that holds the row, "row_type" the type of the table's rows. Refuses
+-- what no statement has written: whoever may use the schema can call a table's function, and
+-- PostgreSQL counts what a session writes. A value is looked at only once its type is that of
+-- the table: another type may have casts that are its owner's code.
+CREATE OR REPLACE FUNCTION @capture@.altered(kind text, in_set text, key text, version text, configured oid, row_type oid, leaf oid, captured int2[], "identity" int2[], n record, o record) RETURNS void
 LANGUAGE plpgsql @settings@ AS $function$
 DECLARE
   events constant text := format('%I.%I', @capture_name@, in_set);
-  relation regclass;
+  relation oid := configured;
+  type oid;
   written oid;
   writes bigint;
   selected text;
@@ -110,20 +118,23 @@ DECLARE
 BEGIN
   -- A queue that was dropped with CASCADE captures nothing, and stops no write: the relay reports it.
   IF to_regclass(events) IS NULL THEN RETURN; END IF;
-  IF kind = 'D' THEN
-    EXECUTE 'SELECT pg_typeof($1)::text' INTO new USING o;
-  ELSE
-    EXECUTE 'SELECT pg_typeof($1)::text' INTO new USING n;
+  IF kind <> 'D' THEN
+    EXECUTE 'SELECT pg_typeof($1)::oid' INTO type USING n;
   END IF;
-  relation := new::regclass;
-  new := NULL;
+  IF kind <> 'I' THEN
+    EXECUTE 'SELECT CASE WHEN pg_typeof($1)::oid = $2 OR $2 IS NULL THEN pg_typeof($1)::oid ELSE 0 END' INTO type USING o, type;
+  END IF;
+  IF type <> row_type THEN
+    -- A restored copy of the database has other OIDs.
+    SELECT t.typrelid INTO relation FROM pg_type t JOIN pg_class c ON c.oid = t.typrelid
+    WHERE t.oid = type AND c.relkind IN ('r', 'p') AND c.oid::regclass::text = key AND NOT EXISTS (SELECT FROM pg_class other WHERE other.oid = configured AND other.relkind IN ('r', 'p'));
+  END IF;
   written := coalesce(leaf, relation);
   writes := CASE kind WHEN 'I' THEN pg_stat_get_xact_tuples_inserted(written) WHEN 'U' THEN pg_stat_get_xact_tuples_updated(written) ELSE pg_stat_get_xact_tuples_deleted(written) END;
   -- PostgreSQL does not count what is written to a foreign table.
-  IF writes = 0 AND current_setting('track_counts')::boolean AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = written AND c.relkind = 'f')
-    -- A restored copy of the database has other OIDs.
-    OR relation <> configured AND (relation::text <> key OR EXISTS (SELECT FROM pg_class c WHERE c.oid = configured AND c.relkind IN ('r', 'p')))
-    OR written <> relation AND relation <> ALL (ARRAY(SELECT pg_partition_ancestors(written)))
+  IF relation IS NULL
+    OR writes = 0 AND current_setting('track_counts')::boolean AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = written AND c.relkind = 'f')
+    OR written <> relation AND NOT @capture@.is_below(written, relation)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
       MESSAGE = format('pgshovel captures a change of %s only where a statement makes it', key),
@@ -144,9 +155,9 @@ $function$;
 
 -- Captures the rows of a partition that is about to be truncated, unless its whole table is.
 -- TRUNCATE takes away rows that the snapshot of an older transaction does not see, and no query
--- in there could find them.
+-- in there could find them. It reads a table, so it runs as whoever made the set.
 CREATE OR REPLACE FUNCTION @capture@.truncated_partition(in_set text, key text, version text, configured oid, leaf oid, captured int2[], "identity" int2[]) RETURNS void
-LANGUAGE plpgsql @settings@ SET row_security = off AS $function$
+LANGUAGE plpgsql SECURITY DEFINER @settings@ SET row_security = off AS $function$
 DECLARE
   events constant text := format('%I.%I', @capture_name@, in_set);
   deleted bigint;
@@ -156,7 +167,7 @@ BEGIN
   IF to_regclass(events) IS NULL
     OR EXISTS (SELECT FROM @schema@.truncating t WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.key = truncated_partition.key)
     -- It was detached since.
-    OR configured <> ALL (ARRAY(SELECT pg_partition_ancestors(leaf)))
+    OR NOT @capture@.is_below(leaf, configured)
   THEN RETURN; END IF;
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
     RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
@@ -176,7 +187,7 @@ $function$;
 
 -- How many events the transaction has captured of a table.
 CREATE OR REPLACE FUNCTION @capture@.captured_here(in_set text, key text) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   events bigint;
 BEGIN
@@ -239,15 +250,23 @@ BEGIN
     RETURN false;
   END IF;
   EXECUTE 'CREATE OR REPLACE VIEW ' || events || ' AS SELECT ev_txid, ev_time, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4 FROM ' || wanted;
+  EXECUTE 'GRANT INSERT ON ' || events || ' TO ' || @role_name@;
   RETURN true;
 END
 $function$;
 
--- Whether a table is a partition below another one.
+-- Whether a table is a partition below another one. PostgreSQL's own function leaves out one
+-- that is being detached CONCURRENTLY, while sessions still write to it as a partition; a query
+-- leaves out one that is younger than the snapshot.
 CREATE OR REPLACE FUNCTION @capture@.is_below(leaf oid, configured oid) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-  RETURN configured = ANY (ARRAY(SELECT pg_partition_ancestors(leaf)));
+  RETURN configured = ANY (ARRAY(SELECT pg_partition_ancestors(leaf))) OR configured IN (
+    WITH RECURSIVE above (oid) AS (
+      SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = leaf
+      UNION SELECT i.inhparent FROM above JOIN pg_inherits i ON i.inhrelid = above.oid
+    )
+    SELECT oid FROM above);
 END
 $function$;
 
@@ -289,6 +308,10 @@ BEGIN
     EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
     EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
   END LOOP;
+  FOR function IN SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL LOOP
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', function, @role_name@);
+  END LOOP;
   IF pg_catalog.to_regrole('pgq_admin') IS NOT NULL THEN
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO pgq_admin', @switch@);
   END IF;
@@ -297,6 +320,7 @@ $block$;
 
 -- What earlier versions had instead.
 DROP FUNCTION IF EXISTS @schema@.columns(oid);
+DROP FUNCTION IF EXISTS @capture@.altered(text, text, text, text, oid, oid, int2[], int2[], record, record);
 
 -- Whoever makes a partition clones the triggers, for which PostgreSQL asks for this right.
 GRANT EXECUTE ON FUNCTION @capture@.never() TO PUBLIC;

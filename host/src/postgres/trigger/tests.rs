@@ -10,6 +10,7 @@ fn column(name: &str, encoding: Encoding) -> Column {
 fn capture(columns: Columns) -> Capture {
     Capture {
         table_oid: 16_400,
+        row_type_oid: 16_402,
         schema: "public".to_owned(),
         table: "accounts".to_owned(),
         key: "public.accounts".to_owned(),

@@ -85,7 +85,7 @@ async fn who_may_read_all_data_forges_nothing() {
         format!("INSERT INTO \"pgshovel:{cluster}\".s (ev_type) VALUES ('I')"),
         format!("INSERT INTO pgshovel_{cluster}.truncating VALUES (pg_current_xact_id(), 's', 'public.a')"),
         format!(
-            "SELECT \"pgshovel:{cluster}\".altered('I', 's', 'public.a', 'v', 'public.a'::regclass, NULL, NULL, '{{1}}', NULL::public.a, NULL)"
+            "SELECT \"pgshovel:{cluster}\".altered('I', 's', 'public.a', 'v', 'public.a'::regclass, 'public.a'::regtype, NULL, NULL, '{{1}}', NULL::public.a, NULL)"
         ),
         format!("SELECT \"pgshovel:{cluster}\".truncated('s', 'public.a', 'v')"),
         format!("SELECT pgshovel_{cluster}.switch('s')"),
@@ -100,6 +100,150 @@ async fn who_may_read_all_data_forges_nothing() {
     assert_eq!(events(&source).await.len(), 3);
     drop((reader, writer));
     source.execute(&format!("DROP OWNED BY reader_{cluster}, writer_{cluster}; DROP ROLE reader_{cluster}, writer_{cluster}")).await;
+}
+
+/// Before, a record of a type of the reader's own was turned into JSON by a cast of the
+/// reader's own, as the role that had created the set: a superuser in every example.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_code_of_a_caller_runs() {
+    let (world, source) = setting().await;
+    let cluster = world.cluster();
+    source
+        .execute(&format!(
+            "CREATE TABLE whole (id int PRIMARY KEY, x int); CREATE TABLE named (id int PRIMARY KEY, x int[]); CREATE TABLE part (id int PRIMARY KEY, x int) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part DEFAULT;
+             CREATE ROLE reader_{cluster} LOGIN; GRANT pg_read_all_data TO reader_{cluster}; GRANT ALL ON whole, named, part TO reader_{cluster};
+             CREATE SCHEMA own AUTHORIZATION reader_{cluster}"
+        ))
+        .await;
+    create(&world, "s", &configuration(&source.dsn(), &[("whole", &[]), ("named", &["x"]), ("part", &[])])).await;
+    let functions: Vec<(String, String, String)> = source
+        .query("SELECT p.oid::regproc::text, right(p.proname, 1), oidvectortypes(p.proargtypes) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname LIKE 'pgshovel:%' AND p.proname ~ ':[iud]$' ORDER BY 1", &[])
+        .await
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    assert_eq!(functions.len(), 9);
+    let login = source.dsn().replace("user=postgres", &format!("user=reader_{cluster}"));
+    let connect = async || pgshovel::postgres::connect::connect(&login, "test").await.unwrap();
+    let reader = connect().await;
+    reader
+        .batch_execute(
+            "CREATE TYPE own.mood AS ENUM ('a');
+             CREATE FUNCTION own.said(who text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'P0666', MESSAGE = who; END $$; GRANT USAGE ON SCHEMA own TO PUBLIC;
+             CREATE FUNCTION own.evil(own.mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN PERFORM own.said(current_user::text); RETURN '1'; END $$;
+             CREATE FUNCTION own.evil_text(own.mood) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM own.said(current_user::text); RETURN '1'; END $$;
+             CREATE CAST (own.mood AS json) WITH FUNCTION own.evil(own.mood); CREATE CAST (own.mood AS text) WITH FUNCTION own.evil_text(own.mood);
+             CREATE TYPE own.pair AS (id int, x own.mood); CREATE TABLE own.whole (id int, x own.mood); CREATE DOMAIN own.checked AS int CHECK (own.said(current_user::text) IS NULL);",
+        )
+        .await
+        .unwrap();
+    // The one that PostgreSQL counts, whatever is written.
+    const WRITES: &str = "INSERT INTO whole VALUES (1); UPDATE whole SET x = 2; DELETE FROM whole; INSERT INTO named VALUES (1); UPDATE named SET x = '{2}'; DELETE FROM named; INSERT INTO part VALUES (1); UPDATE part SET x = 2; DELETE FROM part";
+    let mut called = 0;
+    for (name, letter, types) in &functions {
+        for row in ["ROW(1, 'a'::own.mood)", "ROW(1, 'a'::own.mood)::own.pair", "ROW(1, 'a'::own.mood)::own.whole"] {
+            for genuine in ["", "ROW(1, 2)::whole", "ROW(1, '{2}')::named", "ROW(1, 2)::part"] {
+                let rows = match (letter.as_str(), genuine) {
+                    (_, "") => vec![vec![row, row]],
+                    ("u", _) => vec![vec![row, genuine], vec![genuine, row]],
+                    _ => continue,
+                };
+                for mut rows in rows {
+                    if letter != "u" {
+                        rows.truncate(1);
+                    }
+                    let mut arguments = rows.join(", ");
+                    if types.contains("oid") {
+                        arguments.push_str(", 'part_1'::regclass");
+                    }
+                    // With a plan that the triggers made, and as the first of a session.
+                    for session in [&reader, &connect().await] {
+                        let before = if std::ptr::eq(session, &reader) { WRITES } else { "SELECT 1" };
+                        let sql = format!("BEGIN; {before}; SELECT {name}({arguments})");
+                        let error = session.batch_execute(&sql).await.expect_err(&sql);
+                        let code = error.code().unwrap().code().to_owned();
+                        assert!(["42501", "42804"].contains(&code.as_str()), "{sql}: {error:?}");
+                        session.batch_execute("ROLLBACK").await.unwrap();
+                        called += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(called > 50, "{called}");
+    assert_eq!(events(&source).await, Vec::<String>::new());
+    // What runs as the functions' role could do nothing with it.
+    let role = format!("pgshovel:{cluster}");
+    let sql = format!(
+        "SELECT concat_ws(' ', c.relname, has_table_privilege('{role}', c.oid, 'INSERT'), has_table_privilege('{role}', c.oid, 'UPDATE, DELETE, TRUNCATE')) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname !~ '^pg_|^information_schema$' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (has_table_privilege('{role}', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') OR c.relnamespace <> 'pgq'::regnamespace AND has_table_privilege('{role}', c.oid, 'SELECT')) ORDER BY 1"
+    );
+    let may: Vec<String> = source.query(&sql, &[]).await.iter().map(|row| row.get(0)).collect();
+    assert_eq!(may, ["s t f", "truncating t t"]);
+    let sql = format!(
+        "SELECT rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls OR has_database_privilege(oid, current_database(), 'CREATE') OR has_schema_privilege(oid, 'pgshovel:{cluster}', 'CREATE') OR has_schema_privilege(oid, 'pgshovel_{cluster}', 'CREATE') FROM pg_roles WHERE rolname = '{role}'"
+    );
+    assert!(!source.query(&sql, &[]).await[0].get::<_, bool>(0));
+    drop(reader);
+    source.execute(&format!("DROP OWNED BY reader_{cluster} CASCADE; DROP ROLE reader_{cluster}")).await;
+}
+
+/// A table's owner is not who made the set. Before, the triggers that a partition gets could
+/// be cloned by the set's role only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tables_owner_makes_and_attaches_partitions() {
+    let (world, source) = setting().await;
+    let cluster = world.cluster();
+    source
+        .execute(&format!(
+            "CREATE ROLE owner_{cluster} LOGIN; CREATE SCHEMA own AUTHORIZATION owner_{cluster}; SET ROLE owner_{cluster};
+             CREATE TABLE own.part (id int PRIMARY KEY, x int, y text) PARTITION BY RANGE (id); RESET ROLE"
+        ))
+        .await;
+    let text = configuration(&source.dsn(), &[("part", &[])]).replace("name: \"part\"", "name: \"part\" schema: \"own\"");
+    create(&world, "s", &text).await;
+    let owner = pgshovel::postgres::connect::connect(&source.dsn().replace("user=postgres", &format!("user=owner_{cluster}")), "test")
+        .await
+        .unwrap();
+    owner
+        .batch_execute(
+            "CREATE TABLE own.part_1 PARTITION OF own.part FOR VALUES FROM (0) TO (10);
+             CREATE TABLE own.part_2 (id int PRIMARY KEY, x int, y text); ALTER TABLE own.part ATTACH PARTITION own.part_2 FOR VALUES FROM (10) TO (20);
+             INSERT INTO own.part VALUES (1), (11); UPDATE own.part SET x = 3; DELETE FROM own.part WHERE id = 1;",
+        )
+        .await
+        .unwrap();
+    assert_eq!(events(&source).await.len(), 5);
+    owner.batch_execute("ALTER TABLE own.part DETACH PARTITION own.part_2; INSERT INTO own.part_2 VALUES (12)").await.unwrap();
+    assert_eq!(events(&source).await.len(), 5);
+    drop(owner);
+    source.execute(&format!("DROP OWNED BY owner_{cluster} CASCADE; DROP ROLE owner_{cluster}")).await;
+}
+
+/// While a partition is being detached CONCURRENTLY, sessions write to it as a partition.
+/// Before, their writes failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_being_detached_is_written_to() {
+    let (world, source) = setting().await;
+    source
+        .execute("CREATE TABLE part (id int PRIMARY KEY, x int, y text) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (10)")
+        .await;
+    create(&world, "s", &configuration(&source.dsn(), &[("part", &[])])).await;
+    let (old, new, detaching) = (source.connect().await, source.connect().await, source.connect().await);
+    old.batch_execute("BEGIN; INSERT INTO part VALUES (1)").await.unwrap();
+    let waiting = tokio::spawn(async move { detaching.batch_execute("ALTER TABLE part DETACH PARTITION part_1 CONCURRENTLY").await });
+    let pending = "SELECT count(*)::int FROM pg_inherits WHERE inhdetachpending";
+    while new.query_one(pending, &[]).await.unwrap().get::<_, i32>(0) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    new.batch_execute("INSERT INTO part_1 VALUES (2); UPDATE part_1 SET x = 1 WHERE id = 2").await.unwrap();
+    old.batch_execute("INSERT INTO part_1 VALUES (3); UPDATE part_1 SET x = 1 WHERE id = 3; DELETE FROM part_1 WHERE id = 1; COMMIT")
+        .await
+        .unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(events(&source).await.len(), 6);
+    new.batch_execute("INSERT INTO part_1 VALUES (4)").await.unwrap();
+    assert_eq!(events(&source).await.len(), 6);
 }
 
 /// Without USAGE the functions cannot be named.

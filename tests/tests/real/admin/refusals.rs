@@ -149,6 +149,11 @@ async fn what_a_role_lacks_is_named() {
     source
         .execute(&format!("GRANT pgq_admin TO {role}; GRANT CREATE ON DATABASE {} TO {role}; ALTER TABLE a OWNER TO {role}", source.name()))
         .await;
+    let told = world.pgshovel(["set", "create", "s", "weak.pgshovel"]).fails(3).await;
+    let remedies: Vec<&str> =
+        told.lines().filter_map(|line| line.split_once(": CREATE ").or(line.split_once(": ALTER "))).map(|(_, rest)| rest).collect();
+    assert_eq!(remedies.len(), 2, "{told}");
+    source.execute(&format!("CREATE {}; ALTER {}", remedies[0], remedies[1])).await;
     world.pgshovel(["set", "create", "s", "weak.pgshovel"]).succeeds().await;
     source.execute("INSERT INTO own VALUES (1)").await;
     assert_eq!(replay(&source, &format!("pgshovel:{}:s", world.cluster()), "public.own").await, rows(&source, "own").await);

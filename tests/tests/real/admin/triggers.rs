@@ -260,6 +260,7 @@ async fn truncate_under_row_security_is_captured_whole_or_refused() {
     limited
         .execute(&format!(
             "CREATE ROLE owner_{cluster} LOGIN; GRANT pgq_admin, pg_monitor TO owner_{cluster}; GRANT CREATE ON DATABASE {name} TO owner_{cluster}; GRANT CREATE ON SCHEMA public TO owner_{cluster};
+             GRANT \"pgshovel:{cluster}\" TO owner_{cluster}; ALTER DEFAULT PRIVILEGES IN SCHEMA pgq GRANT USAGE ON SEQUENCES TO \"pgshovel:{cluster}\";
              SET ROLE owner_{cluster}; {secured}; RESET ROLE"
         ))
         .await;
