@@ -29,6 +29,8 @@ pub enum Kind {
     /// The trigger, or a function that it calls: text, owner or privileges.
     Altered,
     TriggerRenamed,
+    /// The trigger is as it has to be, and was changed since it was made.
+    Touched,
     /// A partition that is a foreign table.
     Foreign,
 }
@@ -45,6 +47,7 @@ impl Fault {
             "disabled" => Kind::Disabled,
             "not always" => Kind::NotAlways,
             "trigger renamed" => Kind::TriggerRenamed,
+            "touched" => Kind::Touched,
             "foreign" => Kind::Foreign,
             _ => Kind::Altered,
         };
@@ -70,6 +73,9 @@ impl Fault {
             ),
             Kind::Altered => format!(
                 "the trigger {trigger:?} on {table} or a function that it calls was replaced, or has another owner or other privileges"
+            ),
+            Kind::Touched => format!(
+                "the trigger {trigger:?} on {table} is as it has to be again, but was changed: it may have been disabled for a while"
             ),
             Kind::Foreign => format!("the partition {table} is a foreign table, whose rows change where no trigger fires: detach it"),
             Kind::TriggerRenamed => format!("the trigger {trigger:?} on {table} was renamed, and still captures"),

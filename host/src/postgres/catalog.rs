@@ -297,8 +297,8 @@ async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
     }
     managed.records = client
         .query_one(
-            "SELECT pg_catalog.to_regclass($1) IS NOT NULL AND pg_catalog.to_regclass($2) IS NOT NULL",
-            &[&format!("{quoted}.captured"), &format!("{quoted}.capturing")],
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass($1) AND attname = 'made')",
+            &[&format!("{quoted}.captured")],
         )
         .await
         .map_err(reading)?

@@ -6,6 +6,7 @@
 //! from then on.
 
 use crate::cluster::name;
+use crate::postgres::trigger::shared;
 use crate::postgres::{literal, quote};
 
 /// A partition without the trigger for `Event::Partition`.
@@ -56,12 +57,12 @@ SELECT EXISTS (SELECT FROM ONLY {table} r, attached a
 /// Records the triggers $3 of the partition $2 of the set $1.
 #[must_use]
 pub fn remember(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let (schema, capturing) = (quote(&name::schema(cluster)), shared::capturing(cluster));
     format!(
-        "INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest)
-SELECT c.\"set\", c.relation, $2, c.trigger, c.name, c.function, c.digest FROM {schema}.capturing c
+        "INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest, made)
+SELECT c.\"set\", c.relation, $2, c.trigger, c.name, c.function, c.digest, c.made FROM {capturing} c
  WHERE c.\"set\" = $1 AND c.relation = pg_catalog.to_regclass($2) AND c.name = ANY ($3)
-ON CONFLICT (trigger) DO UPDATE SET digest = excluded.digest, key = excluded.key"
+ON CONFLICT (trigger) DO UPDATE SET digest = excluded.digest, key = excluded.key, made = excluded.made"
     )
 }
 

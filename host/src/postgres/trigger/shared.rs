@@ -26,8 +26,6 @@ pub fn create(cluster: &str) -> String {
         ("@role_name@", literal(&quote(&name::capture_role(cluster)))),
         ("@switch@", literal(&format!("{}(text)", switch(cluster)))),
         ("@queue_prefix@", literal(&name::queue(cluster, ""))),
-        ("@comment_prefix@", literal(COMMENT)),
-        ("@definition@", DEFINITION.to_owned()),
         ("@settings@", Setting::clauses(Setting::ALL)),
         ("@format@", literal(FORMAT)),
         ("@json_is_exact@", JSON_IS_EXACT.to_owned()),
@@ -59,25 +57,55 @@ pub fn switch(cluster: &str) -> String {
     format!("{}.switch", quote(&name::schema(cluster)))
 }
 
+/// The triggers of sets as they are, for a query around it: those that call a function of
+/// a set, which its comment names. A clone on a partition goes with the trigger that it was
+/// cloned from. `made` is the transaction that last changed the trigger: one that was
+/// disabled and enabled again looks as before, but for that. It is no view, which would run
+/// the code of its owner.
+#[must_use]
+pub fn capturing(cluster: &str) -> String {
+    let (schema, capture) = (quote(&name::schema(cluster)), literal(&quote(&name::capture_schema(cluster))));
+    format!(
+        "(SELECT s.name AS \"set\", t.tgrelid AS relation, t.oid AS trigger, t.tgname::text AS name, t.tgenabled AS enabled,
+       p.proname::text AS function, t.xmin::text AS made,
+       pg_catalog.md5(pg_catalog.concat_ws(E'\\n', t.tgtype, t.tgqual::text, t.tgargs, f.definition, p.definition, g.definitions)) AS digest
+  FROM {schema}.sets s
+  JOIN LATERAL (SELECT p.oid, p.proname, {DEFINITION} AS definition FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = pg_catalog.to_regnamespace({capture})
+                   AND pg_catalog.obj_description(p.oid, 'pg_proc') = {comment} || s.name) p ON true
+  JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+  JOIN pg_catalog.pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal AND t.tgparentid = 0
+  JOIN LATERAL (SELECT {DEFINITION} AS definition FROM pg_catalog.pg_proc p WHERE p.oid = t.tgfoid) f ON true
+  JOIN LATERAL (SELECT pg_catalog.string_agg({DEFINITION}, E'\\n' ORDER BY p.oid) AS definitions FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = pg_catalog.to_regnamespace({capture}) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL) g ON true)",
+        comment = literal(COMMENT)
+    )
+}
+
 /// Records the set's triggers as they are, as what they have to be.
 #[must_use]
 pub fn record(cluster: &str, set: &str) -> String {
-    let (schema, set) = (quote(&name::schema(cluster)), literal(set));
+    let (schema, set, capturing) = (quote(&name::schema(cluster)), literal(set), capturing(cluster));
     format!(
         "DELETE FROM {schema}.captured WHERE \"set\" = {set};
-INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest)
-SELECT c.\"set\", c.relation, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(r.relname), c.trigger, c.name, c.function, c.digest
-FROM {schema}.capturing c JOIN pg_catalog.pg_class r ON r.oid = c.relation JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest, made)
+SELECT c.\"set\", c.relation, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(r.relname), c.trigger, c.name, c.function, c.digest, c.made
+FROM {capturing} c JOIN pg_catalog.pg_class r ON r.oid = c.relation JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
 WHERE c.\"set\" = {set};"
     )
 }
 
-/// The triggers of the set $1 with their clones on partitions, for a query behind it.
+/// The triggers of the set $1 with their clones on partitions, for a query behind it. A clone
+/// was last changed with its original, or when a partition was attached, or was touched.
 fn clones(schema: &str) -> String {
     format!(
-        "WITH RECURSIVE clones (key, name, original, relation, trigger, enabled) AS (
-  SELECT c.key, c.name, c.trigger, c.relation, c.trigger, 'A'::\"char\" FROM {schema}.captured c WHERE c.\"set\" = $1
-  UNION ALL SELECT k.key, k.name, k.original, t.tgrelid, t.oid, t.tgenabled FROM clones k JOIN pg_catalog.pg_trigger t ON t.tgparentid = k.trigger
+        "WITH RECURSIVE clones (key, name, original, relation, trigger, enabled, made, touched) AS (
+  SELECT c.key, c.name, c.trigger, c.relation, c.trigger, 'A'::\"char\", t.xmin::text, false
+  FROM {schema}.captured c JOIN pg_catalog.pg_trigger t ON t.oid = c.trigger WHERE c.\"set\" = $1
+  UNION ALL
+  SELECT k.key, k.name, k.original, t.tgrelid, t.oid, t.tgenabled, t.xmin::text,
+         t.xmin::text <> k.made AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(t.tgrelid) a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid WHERE i.xmin = t.xmin)
+  FROM clones k JOIN pg_catalog.pg_trigger t ON t.tgparentid = k.trigger
 )"
     )
 }
@@ -88,10 +116,11 @@ pub fn intact(cluster: &str) -> String {
     let schema = quote(&name::schema(cluster));
     format!(
         "{clones}
-SELECT c.trigger FROM {schema}.captured c JOIN {schema}.capturing n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\"
-WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.name
-  AND NOT EXISTS (SELECT FROM clones k WHERE k.original = c.trigger AND k.enabled <> 'A')",
-        clones = clones(&schema)
+SELECT c.trigger FROM {schema}.captured c JOIN {capturing} n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\"
+WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.name AND n.made = coalesce(c.made, n.made)
+  AND NOT EXISTS (SELECT FROM clones k WHERE k.original = c.trigger AND (k.enabled <> 'A' OR k.touched))",
+        clones = clones(&schema),
+        capturing = capturing(cluster)
     )
 }
 
@@ -113,13 +142,14 @@ SELECT f.key, f.name, f.fault FROM (
       WHEN n.enabled <> 'A' THEN 'not always'
       WHEN n.digest <> c.digest THEN 'altered'
       WHEN n.name <> c.name THEN 'trigger renamed'
+      WHEN n.made <> c.made THEN 'touched'
     END AS fault
-  FROM {schema}.captured c LEFT JOIN {schema}.capturing n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\" LEFT JOIN pg_catalog.pg_class r ON r.oid = c.relation
+  FROM {schema}.captured c LEFT JOIN {capturing} n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\" LEFT JOIN pg_catalog.pg_class r ON r.oid = c.relation
   WHERE c.\"set\" = $1
   UNION ALL
-  SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(r.relname), k.name, CASE k.enabled WHEN 'D' THEN 'disabled' ELSE 'not always' END
+  SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(r.relname), k.name, CASE k.enabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'touched' ELSE 'not always' END
   FROM clones k JOIN pg_catalog.pg_class r ON r.oid = k.relation JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
-  WHERE k.enabled <> 'A'
+  WHERE k.enabled <> 'A' OR k.touched
   UNION ALL
   SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(r.relname), '', 'foreign'
   FROM {schema}.captured c, pg_catalog.pg_partition_tree(c.relation) t
@@ -129,6 +159,7 @@ SELECT f.key, f.name, f.fault FROM (
   SELECT r.key, '', 'without trigger' FROM {schema}.sets s JOIN {schema}.relations r ON r.\"set\" = s.name AND r.version = s.version
   WHERE s.name = $1 AND NOT EXISTS (SELECT FROM {schema}.captured c WHERE c.\"set\" = $1 AND c.key = r.key)
 ) f WHERE f.fault IS NOT NULL ORDER BY 1, 2, 3",
-        clones = clones(&schema)
+        clones = clones(&schema),
+        capturing = capturing(cluster)
     )
 }

@@ -270,21 +270,6 @@ BEGIN
 END
 $function$;
 
--- The triggers of sets as they are: those that call a function of a set, which its comment
--- names. A clone on a partition goes with the trigger that it was cloned from.
-CREATE OR REPLACE VIEW @schema@.capturing AS
-SELECT s.name AS "set", t.tgrelid AS relation, t.oid AS trigger, t.tgname::text AS name, t.tgenabled AS enabled,
-       p.proname::text AS function,
-       pg_catalog.md5(pg_catalog.concat_ws(E'\n', t.tgtype, t.tgqual::text, t.tgargs, f.definition, p.definition, g.definitions)) AS digest
-  FROM @schema@.sets s
-  JOIN LATERAL (SELECT p.oid, p.proname, @definition@ AS definition FROM pg_catalog.pg_proc p
-                 WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@)
-                   AND pg_catalog.obj_description(p.oid, 'pg_proc') = @comment_prefix@ || s.name) p ON true
-  JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
-  JOIN pg_catalog.pg_trigger t ON t.oid = d.objid AND NOT t.tgisinternal AND t.tgparentid = 0
-  JOIN LATERAL (SELECT @definition@ AS definition FROM pg_catalog.pg_proc p WHERE p.oid = t.tgfoid) f ON true
-  JOIN LATERAL (SELECT pg_catalog.string_agg(@definition@, E'\n' ORDER BY p.oid) AS definitions FROM pg_catalog.pg_proc p
-                 WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL) g ON true;
 CREATE TABLE IF NOT EXISTS @schema@.captured (
   "set" text NOT NULL,
   relation oid NOT NULL,
@@ -293,9 +278,10 @@ CREATE TABLE IF NOT EXISTS @schema@.captured (
   name text NOT NULL,
   function text NOT NULL,
   digest text NOT NULL,
+  made text,
   PRIMARY KEY (trigger)
 );
-COMMENT ON VIEW @schema@.capturing IS 'The triggers of sets as they are.';
+ALTER TABLE @schema@.captured ADD COLUMN IF NOT EXISTS made text;
 COMMENT ON TABLE @schema@.captured IS 'The triggers of sets as they have to be: what `set create` and `set update` made.';
 
 DO $block$
@@ -319,6 +305,7 @@ END
 $block$;
 
 -- What earlier versions had instead.
+DROP VIEW IF EXISTS @schema@.capturing;
 DROP FUNCTION IF EXISTS @schema@.columns(oid);
 DROP FUNCTION IF EXISTS @capture@.altered(text, text, text, text, oid, oid, int2[], int2[], record, record);
 

@@ -27,12 +27,22 @@ const TAMPERINGS: &[(&str, &str, &str)] = &[
         "",
     ),
     (
-        "CREATE OR REPLACE FUNCTION \"pgshovel:#\".altered(kind text, in_set text, key text, version text, configured oid, leaf oid, captured int2[], \"identity\" int2[], n record, o record) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'",
+        "CREATE OR REPLACE FUNCTION \"pgshovel:#\".altered(kind text, in_set text, key text, version text, configured oid, row_type oid, leaf oid, captured int2[], \"identity\" int2[], n record, o record) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'",
         "or a function that it calls was replaced",
         "",
     ),
     ("ALTER TABLE a SET UNLOGGED", "the table public.a was set unlogged", "ALTER TABLE a SET LOGGED"),
     ("ALTER TABLE part_1 DISABLE TRIGGER ALL", "on public.part_1 is disabled", ""),
+    (
+        "ALTER TABLE a DISABLE TRIGGER ALL; ALTER TABLE a ENABLE ALWAYS TRIGGER \"@:b\", ENABLE ALWAYS TRIGGER \"@:t\", ENABLE ALWAYS TRIGGER \"@:i\", ENABLE ALWAYS TRIGGER \"@:u\", ENABLE ALWAYS TRIGGER \"@:d\"",
+        "on public.a is as it has to be again, but was changed",
+        "",
+    ),
+    (
+        "ALTER TABLE part_1 DISABLE TRIGGER \"@:i\"; ALTER TABLE part_1 ENABLE ALWAYS TRIGGER \"@:i\"",
+        "\"@:i\" on public.part_1 is as it has to be again, but was changed",
+        "",
+    ),
     ("ALTER TABLE part DISABLE TRIGGER \"@:u\"", "on public.part is disabled", ""),
     ("DROP SCHEMA \"pgshovel:#\" CASCADE", "the table public.b has no trigger", ""),
     ("ALTER TABLE a RENAME TO other", "the table public.a was renamed or replaced by another one", "ALTER TABLE other RENAME TO a"),
