@@ -49,9 +49,9 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
     let mut steps = Vec::new();
     let known = facts.managed.as_ref().and_then(|managed| managed.node.as_ref());
     if known.is_none() || !facts.managed.as_ref().is_some_and(|managed| managed.records) {
-        steps.push(Step::new("create the cluster's schema", schema::create(scope.cluster)));
+        steps.push(Step::new("create the cluster's schema", schema::create(scope.cluster, facts.schemas)));
     } else if !facts.faults.is_empty() {
-        steps.push(Step::new("create what captures changes again", shared::create(scope.cluster)));
+        steps.push(Step::new("create what captures changes again", schema::create_shared(scope.cluster, facts.schemas)));
     }
     if known.is_none_or(|(_, _, version)| version != scope.version) {
         let node = known.map_or(node, |(node, _, _)| *node);
@@ -297,7 +297,7 @@ pub fn refresh(scope: &Scope<'_>, facts: &Facts) -> Result<Vec<Step>> {
     }
     let identify = schema::identify(scope.cluster, *node, scope.cluster_id, scope.version);
     let mut steps = vec![
-        Step::new("complete the cluster's schema", schema::create(scope.cluster)),
+        Step::new("complete the cluster's schema", schema::create(scope.cluster, facts.schemas)),
         Step::new(format!("record version {} of the cluster for node {node}", scope.version), identify),
     ];
     if facts.queue.is_none() {

@@ -10,6 +10,7 @@ pub mod queue;
 pub mod schema;
 pub mod secret;
 pub mod trigger;
+pub mod trust;
 
 /// What the rest of the host names of the driver, which is used nowhere else.
 pub use tokio_postgres::error::SqlState;

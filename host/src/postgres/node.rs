@@ -8,6 +8,7 @@ use tokio_postgres::types::Oid;
 use uuid::Uuid;
 
 use super::connect::explain;
+use super::trust::{self, Purpose};
 use crate::cluster::name;
 use crate::error::{Error, Result};
 
@@ -59,6 +60,7 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
 /// cluster manages.
 pub async fn identify(client: &Client, cluster: &str) -> Result<Identity> {
     let server = server(client).await?;
+    trust::check(client, cluster, Purpose::Read).await?;
     let schema = super::quote(&name::schema(cluster));
     let row = match client.query_opt(&format!("SELECT node, system_identifier, database_oid FROM {schema}.configuration"), &[]).await {
         Ok(row) => row,

@@ -1,6 +1,7 @@
 //! The cluster's own schema in each of its databases, and its PgQ queues, as
 //! SQL. Pure.
 
+use super::catalog::Schemas;
 use super::trigger::shared;
 use super::{literal, quote};
 use crate::cluster::name;
@@ -98,13 +99,14 @@ pub fn lock(cluster: &str) -> String {
 }
 
 /// The schema, its tables, and what capturing functions share, as far as they are missing.
+/// A schema that is not among `present` must not have been made meanwhile by somebody else.
 #[must_use]
-pub fn create(cluster: &str) -> String {
+pub fn create(cluster: &str, present: Schemas) -> String {
     let schema = quote(&name::schema(cluster));
-    let shared = shared::create(cluster);
+    let shared = create_shared(cluster, present);
+    let create = if present.own { String::new() } else { format!("CREATE SCHEMA {schema};\n") };
     format!(
-        "CREATE SCHEMA IF NOT EXISTS {schema};
-COMMENT ON SCHEMA {schema} IS 'pgshovel: what the cluster manages in this database';
+        "{create}COMMENT ON SCHEMA {schema} IS 'pgshovel: what the cluster manages in this database';
 CREATE TABLE IF NOT EXISTS {schema}.configuration (
   singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
   node uuid NOT NULL,
@@ -193,6 +195,13 @@ END",
     format!("GRANT INSERT ON {}.{} TO {};\nDO {};", quote(&name::capture_schema(cluster)), quote(set), quote(&role), literal(&block))
 }
 
+/// What capturing functions share, as far as it is missing.
+#[must_use]
+pub fn create_shared(cluster: &str, present: Schemas) -> String {
+    let create = if present.capture { String::new() } else { format!("CREATE SCHEMA {};\n", quote(&name::capture_schema(cluster))) };
+    create + &shared::create(cluster)
+}
+
 /// Removes all of it.
 #[must_use]
 pub fn drop(cluster: &str) -> String {
@@ -248,7 +257,8 @@ pub fn forget_set(cluster: &str, set: &str) -> String {
 /// limits hold for whatever else ticks: a batch at least twice a second while
 /// there are events, of some ten thousand of them, and one a minute without. Its
 /// tables are the relay's to rotate: PgQ's maintenance would end a rotation too
-/// early, and lose events.
+/// early, and lose events. Nobody inserts events but triggers: PgQ's own functions,
+/// which its role pgq_writer may call, refuse.
 #[must_use]
 pub fn create_queue(cluster: &str, set: &str) -> String {
     let queue = literal(&name::queue(cluster, set));
@@ -258,6 +268,7 @@ SELECT pgq.set_queue_config({queue}, 'ticker_max_count', '10000');
 SELECT pgq.set_queue_config({queue}, 'ticker_max_lag', '500 milliseconds');
 SELECT pgq.set_queue_config({queue}, 'ticker_idle_period', '1 minute');
 SELECT pgq.set_queue_config({queue}, 'rotation_period', '100 years');
+UPDATE pgq.queue SET queue_disable_insert = true WHERE queue_name = {queue};
 SELECT pgq.register_consumer({queue}, {consumer});",
         consumer = literal(CONSUMER)
     )

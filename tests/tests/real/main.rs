@@ -14,6 +14,7 @@ mod pools;
 mod queue;
 mod relay;
 mod replicate;
+mod security;
 mod servers;
 mod store;
 mod streams;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgshovel::error::{Next, Result};
 use pgshovel::observe::Status;
 use pgshovel::ports::Queue as _;
+use pgshovel::postgres::catalog::Schemas;
 use pgshovel::postgres::event::value::Encoding;
 use pgshovel::postgres::queue::{Queue, Settings};
 use pgshovel::postgres::{catalog, schema};
@@ -23,15 +24,16 @@ pub const QUEUE: &str = "pgshovel:c:s";
 /// A set without triggers: its events are made by hand.
 pub async fn set(world: &World) -> Database {
     let source = world.source("queue").await;
-    let (schema, queue, view) = (schema::create("c"), schema::create_queue("c", "s"), schema::create_view("c", "s"));
+    let (schema, queue, view) = (schema::create("c", Schemas::default()), schema::create_queue("c", "s"), schema::create_view("c", "s"));
     source
         .execute(&format!(
-            "{schema} {queue} {view}
+            "{role} {schema} {queue} {view}
              {identify}
              CREATE TABLE items (id int PRIMARY KEY, name text);
              INSERT INTO pgshovel_c.relations VALUES ('s', 'v1', 'public.items', 'public', 'items',
                  '[{{\"name\": \"id\", \"type\": \"integer\", \"oid\": 23, \"encoding\": \"json\"}},
                    {{\"name\": \"name\", \"type\": \"text\", \"oid\": 25, \"encoding\": \"json\"}}]', '{{id}}');",
+            role = schema::create_role("c"),
             identify = schema::identify("c", uuid::Uuid::from_bytes([7; 16]), "id", "0")
         ))
         .await;
@@ -294,7 +296,7 @@ async fn a_large_batch_comes_in_chunks_and_in_order() {
     let mut queue = Queue::open(settings(&source)).await.unwrap();
     source
         .execute(&format!(
-            "SELECT count(pgq.insert_event('{QUEUE}', 'I', row_to_json(r)::text, 'public.items', NULL, 'v1', 'j1'))
+            "INSERT INTO \"pgshovel:c\".s (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) SELECT now(), 'I', row_to_json(r)::text, 'public.items', 'v1', 'j1'
                FROM (SELECT id, repeat('x', 100) AS name FROM generate_series(1, 20000) AS id) AS r"
         ))
         .await;
@@ -380,8 +382,9 @@ async fn values_are_postgresqls_text() {
         };
         for value in *values {
             let row = format!("(SELECT CAST({value} AS {name}) AS a) AS v");
-            let event =
-                format!("SELECT pgq.insert_event('{QUEUE}', 'I', {data}::text, 'public.items', NULL, '{version}', 'j1') FROM {row}");
+            let event = format!(
+                "INSERT INTO \"pgshovel:c\".s (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) SELECT now(), 'I', {data}::text, 'public.items', '{version}', 'j1' FROM {row}"
+            );
             source.execute(&event).await;
             expected.push((*name, source.value(&format!("SELECT format('%s', a) FROM {row}")).await.unwrap()));
         }

@@ -238,8 +238,10 @@ async fn a_set_that_is_dropped_ends_its_relay() {
 async fn an_event_that_cannot_be_decoded_stops_the_relay_and_rolls_its_batch_back() {
     let app = App::new().await;
     app.insert(0..10).await;
-    let queue = format!("pgshovel:{}:{SET}", app.world.cluster());
-    let bad = format!("SELECT pgq.insert_event('{queue}', 'I', '{{\"id\":\"secret\"}}', 'public.items', NULL, 'v', 'j1')");
+    let events = format!("\"pgshovel:{}\".\"{SET}\"", app.world.cluster());
+    let bad = format!(
+        "INSERT INTO {events} (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) VALUES (now(), 'I', '{{\"id\":\"secret\"}}', 'public.items', 'v', 'j1')"
+    );
     app.source.execute(&bad).await;
     let stderr = app.world.pgshovel(["relay", "relay.yaml", SET]).fails(1).await;
     let message = stderr.lines().find(|line| line.starts_with("pgshovel: ")).unwrap();
@@ -248,7 +250,8 @@ async fn an_event_that_cannot_be_decoded_stops_the_relay_and_rolls_its_batch_bac
     let contents = app.read().await.unwrap();
     assert_eq!((contents.rows.len(), contents.rollbacks), (0, 1));
     // Once the operator has removed it, the batch arrives.
-    app.source.execute("DELETE FROM pgq.event_template WHERE ev_extra3 = 'v'").await;
+    let remedy = message.split("remove it: ").nth(1).unwrap();
+    app.source.execute(remedy).await;
     let relay = app.relay().await;
     assert_eq!(app.arrives().await.rows.len(), 10);
     assert_eq!(relay.terminate().await.code, Some(0));

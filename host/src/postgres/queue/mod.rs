@@ -195,13 +195,13 @@ impl Queue {
             Reading::Idle(Some(reader)) => reader,
             // An unfinished reading is of no more use, nor its session.
             Reading::Idle(None) | Reading::Busy { .. } => {
-                let connect = Reader::connect(Arc::clone(&self.settings), Arc::clone(&self.control));
+                let connect = Reader::connect(Arc::clone(&self.settings), self.queue_id, Arc::clone(&self.control));
                 let mut connecting = Abort(self.lane.spawn(connect));
                 Box::new((&mut connecting.0).await.map_err(panicked)??)
             }
         };
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let task = Abort(self.lane.spawn(reader.read(self.queue_id, batch.clone(), sender)));
+        let task = Abort(self.lane.spawn(reader.read(batch.clone(), sender)));
         self.reading = Reading::Busy { batch: batch.id, chunks, task };
         Ok(())
     }

@@ -36,34 +36,36 @@ pub enum Chunk {
 pub struct Reader {
     settings: Arc<Settings>,
     session: Session,
+    /// The queue's id.
+    queue: i32,
     /// For the catalogs, since `session` is busy with the events.
     control: Arc<Session>,
     decoder: Decoder,
 }
 
 impl Reader {
-    pub async fn connect(settings: Arc<Settings>, control: Arc<Session>) -> Result<Self> {
+    pub async fn connect(settings: Arc<Settings>, queue: i32, control: Arc<Session>) -> Result<Self> {
         let session = session(&settings, "reader").await?;
-        Ok(Self { settings, session, control, decoder: Decoder::default() })
+        Ok(Self { settings, session, queue, control, decoder: Decoder::default() })
     }
 
     /// Reads a batch into `chunks`, as fast as they are taken. To be dropped after a failure.
-    pub async fn read(mut self: Box<Self>, queue: i32, batch: Batch, chunks: mpsc::Sender<Chunk>) -> Box<Self> {
-        if let Err(error) = self.stream(queue, &batch, &chunks).await {
+    pub async fn read(mut self: Box<Self>, batch: Batch, chunks: mpsc::Sender<Chunk>) -> Box<Self> {
+        if let Err(error) = self.stream(&batch, &chunks).await {
             // Nobody listens: the batch was given up.
             let _ = chunks.send(Chunk::Failed(error)).await;
         }
         self
     }
 
-    async fn stream(&mut self, queue: i32, batch: &Batch, chunks: &mpsc::Sender<Chunk>) -> Result<()> {
-        let events = self.session.copy_out(&sql::copy(queue, &batch.start.snapshot, &batch.end.snapshot)).await;
+    async fn stream(&mut self, batch: &Batch, chunks: &mpsc::Sender<Chunk>) -> Result<()> {
+        let events = self.session.copy_out(&sql::copy(self.queue, &batch.start.snapshot, &batch.end.snapshot)).await;
         let batch = batch.id;
         let mut events = pin!(events.map_err(|error| reading(batch, &error))?);
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while let Some(row) = events.next().await {
             let row: Bytes = row.map_err(|error| reading(batch, &error))?;
-            let Some(event) = Event::parse(&row).map_err(stop)? else { break };
+            let Some(event) = Event::parse(&row).map_err(|cause| stop(self.queue, cause))? else { break };
             chunk.push(self.decode(&event).await?);
             bytes += row.len();
             if bytes >= CHUNK_BYTES {
@@ -90,7 +92,7 @@ impl Reader {
     async fn decode(&mut self, event: &Event<'_>) -> Result<Mutation> {
         // An event asks for its table, then for its shape or what identifies its rows.
         for _ in 0..3 {
-            match self.decoder.decode(event).map_err(stop)? {
+            match self.decoder.decode(event).map_err(|cause| stop(self.queue, cause))? {
                 Decoded::Mutation(mutation) => return Ok(mutation),
                 Decoded::Unknown(unknown) => self.learn(event.id, unknown).await?,
             }
@@ -108,7 +110,8 @@ impl Reader {
                 let known = self.decoder.relation(&version, &table).ok_or_else(|| Error::bug(format!("table {table} is not known")))?;
                 let found = self.columns(&table, known.unknown(&columns)).await?;
                 let reshaped = known.reshape(&columns, &found);
-                let reshaped = reshaped.map_err(|cause| stop(Undecodable { event: Some(event), table: Some(table.clone()), cause }))?;
+                let reshaped =
+                    reshaped.map_err(|cause| stop(self.queue, Undecodable { event: Some(event), table: Some(table.clone()), cause }))?;
                 tracing::info!(%table, %version, columns = columns.len(), "the table's columns differ from those of the configuration that captures it");
                 self.decoder.learn(&version, &table, Arc::new(reshaped));
             }
@@ -125,7 +128,7 @@ impl Reader {
 
     /// What the configuration's version `version` says of `table`.
     async fn relation(&self, event: u64, version: &str, table: &str) -> Result<Descriptor> {
-        let undecodable = |cause: String| stop(Undecodable { event: Some(event), table: Some(table.to_owned()), cause });
+        let undecodable = |cause: String| stop(self.queue, Undecodable { event: Some(event), table: Some(table.to_owned()), cause });
         let statement = sql::relation(&self.settings.cluster);
         let row = answer(self.control.query_opt(&statement, &[&self.settings.set, &version, &table])).await?;
         let row = row.ok_or_else(|| {
@@ -170,6 +173,13 @@ fn reading(batch: u64, error: &tokio_postgres::Error) -> Error {
     connect::explain(error).context(format!("cannot read batch {batch}"))
 }
 
-fn stop(undecodable: Undecodable) -> Error {
-    Error::stop(undecodable.to_string())
+/// What a person may do about it is to remove the event.
+fn stop(queue: i32, undecodable: Undecodable) -> Error {
+    let remedy = match undecodable.event {
+        Some(id) => {
+            format!("; if it was not a trigger of the set that wrote it, remove it: DELETE FROM pgq.event_{queue} WHERE ev_id = {id}")
+        }
+        None => String::new(),
+    };
+    Error::stop(format!("{undecodable}{remedy}"))
 }

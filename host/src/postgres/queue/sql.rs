@@ -241,14 +241,15 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
 /// external ticker, and `pgq.ticker(text)` refuses it. The rotation that
 /// `pgq.maint_operations` would begin is due in a century; one that somebody began is
 /// ended by `pgq.maint_rotate_tables_step2`, for all queues whose second step is NULL:
-/// here a number stands for that, see [`ROTATION`].
+/// here a number stands for that, see [`ROTATION`]. `pgq.insert_event` refuses: nobody but
+/// the triggers writes events.
 /// Changes what differs only.
 pub const OWN: &str = "
 UPDATE pgq.queue
-   SET queue_external_ticker = true, queue_rotation_period = '100 years',
+   SET queue_external_ticker = true, queue_disable_insert = true, queue_rotation_period = '100 years',
        queue_switch_step2 = coalesce(queue_switch_step2, 9223372036854775807)
  WHERE queue_name = $1
-   AND (NOT queue_external_ticker OR queue_switch_step2 IS NULL
+   AND (NOT queue_external_ticker OR NOT queue_disable_insert OR queue_switch_step2 IS NULL
         OR queue_rotation_period IS DISTINCT FROM '100 years'::interval)";
 
 /// Whether the role may do [`OWN`], [`TICK`] and [`ROTATE`]: pgq_admin may.

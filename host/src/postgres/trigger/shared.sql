@@ -1,4 +1,3 @@
-CREATE SCHEMA IF NOT EXISTS @capture@;
 COMMENT ON SCHEMA @capture@ IS 'pgshovel: what captures changes. Nobody needs USAGE on it, and whoever has it can call what writes events.';
 CREATE TABLE IF NOT EXISTS @schema@.truncating (
   transaction xid8 NOT NULL,

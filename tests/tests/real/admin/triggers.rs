@@ -82,6 +82,12 @@ async fn triggers_that_are_not_as_they_have_to_be_are_said_and_mended() {
         assert_eq!(told.contains("bootstrap the targets"), loses, "{tampering}: {told}");
         source.execute(&fill(first, &cluster)).await;
         world.write("set.pgshovel", &text);
+        if tampering.contains(" TO stranger_") {
+            // What the stranger could replace is not called.
+            let told = world.pgshovel(["set", "update", "s", "set.pgshovel"]).fails(3).await;
+            assert!(told.contains(&format!("belongs to stranger_{cluster}")), "{told}");
+            source.execute(&format!("REASSIGN OWNED BY stranger_{cluster} TO postgres")).await;
+        }
         let told = world.pgshovel(["set", "update", "s", "set.pgshovel"]).succeeds().await;
         // What was put back by hand was never wrong to the update.
         assert_eq!(told.contains("--bootstrap"), loses && first.is_empty(), "{tampering}: {told}");

@@ -1,0 +1,87 @@
+//! Whose code runs when the cluster's schema, or PgQ's, is used.
+//!
+//! Whoever may create schemas in a database, as its owner may, can prepare one of the name
+//! that a set's would have, or that PgQ's has: with views, rules, policies, triggers or
+//! functions that run as the role that uses them. So before anything in there is read or
+//! called, its owners are looked at: they must not gain by what they have made.
+
+use tokio_postgres::Client;
+
+use super::connect::explain;
+use crate::cluster::name;
+use crate::error::{Error, Result};
+
+/// What a session is about to do with the schemas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Change them: the owner has to be the session's role, or a superuser.
+    Administer,
+    /// Read the queue, or what is recorded of the set: unless the session's role is a
+    /// superuser, the owner may also be a member of pgq_admin.
+    Read,
+}
+
+/// How many objects a message names.
+const NAMED_MAX: i64 = 3;
+
+/// What of the schemas $1 to $3 (the cluster's own, what captures, PgQ) belongs to a role
+/// that is not to be trusted, or is not of its kind: what it is, and its owner. $4 whether
+/// the schemas are only read, $5 the capture role.
+const STRANGE: &str = "\
+WITH me AS (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
+trusted AS (
+  SELECT r.oid FROM pg_catalog.pg_roles r, me
+   WHERE r.oid = me.oid OR r.rolsuper
+      OR $4 AND NOT me.rolsuper AND pg_catalog.to_regrole('pgq_admin') IS NOT NULL AND pg_catalog.pg_has_role(r.oid, pg_catalog.to_regrole('pgq_admin')::oid, 'MEMBER')
+), places AS (
+  SELECT n.oid, n.nspname, n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname IN ($1, $2, $3)
+), relations AS (
+  SELECT c.*, p.nspname FROM places p JOIN pg_catalog.pg_class c ON c.relnamespace = p.oid
+   WHERE c.relkind NOT IN ('i', 'I', 'S') AND (p.nspname <> $3 OR c.relname IN ('queue', 'tick', 'consumer', 'subscription', 'event_template', 'retry_queue'))
+), objects AS (
+  SELECT 'the schema ' || pg_catalog.quote_ident(p.nspname) AS what, p.nspowner AS owner, NULL AS wrong FROM places p
+  UNION ALL
+  SELECT 'the table or view ' || pg_catalog.quote_ident(r.nspname) || '.' || pg_catalog.quote_ident(r.relname), r.relowner,
+         CASE WHEN r.relkind <> CASE r.nspname WHEN $2 THEN 'v' ELSE 'r' END THEN 'is none of ours'
+              WHEN r.relrowsecurity THEN 'has row-level security'
+              WHEN r.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = r.oid) THEN 'has a rule'
+              WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = r.oid AND NOT t.tgisinternal) THEN 'has a trigger' END
+    FROM relations r
+  UNION ALL
+  SELECT 'the function ' || p.oid::pg_catalog.regprocedure, p.proowner, NULL
+    FROM places n JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+   WHERE n.nspname <> $2 OR p.proowner IS DISTINCT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = $5)
+)
+SELECT o.what, pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o.owner)), o.wrong FROM objects o
+ WHERE o.wrong IS NOT NULL OR o.owner NOT IN (SELECT oid FROM trusted)
+ ORDER BY o.what LIKE 'the schema %' DESC, o.what";
+
+/// Refuses (`Configure`) schemas whose owner could run code as the session's role. Schemas
+/// that do not exist are nobody's.
+pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<()> {
+    let (schema, capture, role) = (name::schema(cluster), name::capture_schema(cluster), name::capture_role(cluster));
+    let sql = format!("{STRANGE} LIMIT {NAMED_MAX}");
+    let reads = purpose == Purpose::Read;
+    let reading = |error: tokio_postgres::Error| explain(&error).context("cannot look at the owners of the cluster's schema");
+    let rows = client.query(&sql, &[&schema, &capture, &"pgq", &reads, &role]).await.map_err(reading)?;
+    let found: Vec<String> = rows
+        .iter()
+        .map(|row| match row.get::<_, Option<&str>>(2) {
+            Some(wrong) => format!("{} {wrong}", row.get::<_, &str>(0)),
+            None => format!("{} belongs to {}", row.get::<_, &str>(0), row.get::<_, &str>(1)),
+        })
+        .collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let me: String = client.query_one("SELECT pg_catalog.quote_ident(current_user)", &[]).await.map_err(reading)?.get(0);
+    let wanted = match purpose {
+        Purpose::Administer => format!(
+            "connect as that role, give it to a superuser or to {me} (ALTER … OWNER TO), or, if it is none of yours, drop the schema (DROP SCHEMA … CASCADE)"
+        ),
+        Purpose::Read => format!(
+            "connect as a role that is no superuser (`set create --help` says which rights it needs), and let the owner be a member of pgq_admin; or, if the schema is none of yours, drop it"
+        ),
+    };
+    Err(Error::configure(format!("{}: its owner could run code as the role {me}; {wanted}", found.join("; "))))
+}

@@ -1,0 +1,120 @@
+//! A database whose owner has prepared what a set's role would read or call.
+
+use tests::harness::{Database, World};
+
+/// A database that an application's role owns; what that role calls makes it superuser, if
+/// it is called by one.
+async fn setting() -> (World, Database, String) {
+    let world = World::start().await;
+    world.zookeeper().await;
+    let owner = format!("owner_{}", world.cluster());
+    let source = world.source("prepared").await;
+    source
+        .execute(&format!(
+            "CREATE TABLE a (id int PRIMARY KEY, x int); CREATE ROLE {owner} LOGIN; ALTER DATABASE {name} OWNER TO {owner};
+             SET ROLE {owner}; CREATE SCHEMA own;
+             CREATE FUNCTION own.rise() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+               IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE {owner} SUPERUSER; END IF; RETURN true; END $$;
+             GRANT USAGE ON SCHEMA own TO PUBLIC; RESET ROLE",
+            name = source.name()
+        ))
+        .await;
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    world.write("set.pgshovel", &format!("database {{ dsn: {:?} }}\ntables {{ name: \"a\" primary_keys: \"id\" }}\n", source.dsn()));
+    (world, source, owner)
+}
+
+/// Every command that looks at the set's database is refused, and ran no code of the owner's.
+async fn refused(world: &World, source: &Database, owner: &str, words: &str) {
+    for arguments in [&["set", "create", "s", "set.pgshovel", "--dry-run"][..], &["set", "create", "s", "set.pgshovel"]] {
+        let told = world.pgshovel(arguments.iter().copied()).fails(3).await;
+        assert!(told.contains(words) && told.contains("could run code as the role postgres") && told.contains("drop the schema"), "{told}");
+    }
+    assert_eq!(source.value(&format!("SELECT rolsuper::text FROM pg_roles WHERE rolname = '{owner}'")).await.as_deref(), Some("false"));
+}
+
+/// Before, three views of the right names made their owner a superuser, at `set create
+/// --dry-run` already; and whoever owned the schema replaced functions in it later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_clusters_schemas_is_not_used() {
+    let (world, source, owner) = setting().await;
+    let cluster = world.cluster();
+    let as_owner = async |sql: &str| source.execute(&format!("SET ROLE {owner}; {sql}; RESET ROLE")).await;
+    as_owner(&format!("CREATE SCHEMA pgshovel_{cluster}")).await;
+    refused(&world, &source, &owner, &format!("the schema pgshovel_{cluster} belongs to {owner}")).await;
+    as_owner(&format!(
+        "CREATE VIEW pgshovel_{cluster}.configuration AS SELECT own.rise() AS singleton, gen_random_uuid() AS node, 'x'::text AS cluster, '0'::text AS version, 1::int8 AS system_identifier, 1::oid AS database_oid;
+         CREATE VIEW pgshovel_{cluster}.sets AS SELECT 's'::text AS name, 'v'::text AS version, 'c'::text AS change, 1::int8 AS epoch WHERE own.rise();
+         CREATE VIEW pgshovel_{cluster}.relations AS SELECT 's'::text AS set WHERE own.rise(); GRANT ALL ON ALL TABLES IN SCHEMA pgshovel_{cluster} TO PUBLIC"
+    ))
+    .await;
+    refused(&world, &source, &owner, &format!("the schema pgshovel_{cluster} belongs to {owner}")).await;
+    // The schema alone is given away, to look better.
+    source.execute(&format!("ALTER SCHEMA pgshovel_{cluster} OWNER TO postgres")).await;
+    refused(&world, &source, &owner, &format!("the table or view pgshovel_{cluster}.configuration is none of ours")).await;
+    source.execute(&format!("DROP SCHEMA pgshovel_{cluster} CASCADE")).await;
+    as_owner(&format!("CREATE SCHEMA \"pgshovel:{cluster}\"; CREATE FUNCTION \"pgshovel:{cluster}\".is_below(oid, oid) RETURNS boolean LANGUAGE sql AS 'SELECT own.rise()'")).await;
+    refused(&world, &source, &owner, &format!("the schema \"pgshovel:{cluster}\" belongs to {owner}")).await;
+    source.execute(&format!("ALTER SCHEMA \"pgshovel:{cluster}\" OWNER TO postgres")).await;
+    refused(&world, &source, &owner, "the function \"pgshovel:").await;
+    source.execute(&format!("DROP SCHEMA \"pgshovel:{cluster}\" CASCADE")).await;
+
+    // A set that is there: whatever of it somebody else owns, or a superuser has made worse.
+    world.pgshovel(["set", "create", "s", "set.pgshovel"]).succeeds().await;
+    world.write("relay.yaml", "stream:\n  path: file.wasm\n  grants: { files: { path: ., mode: read-write } }\n");
+    for (worse, words, better) in [
+        ("ALTER TABLE @.sets OWNER TO #", "the table or view @.sets belongs to #", "ALTER TABLE @.sets OWNER TO postgres"),
+        (
+            "ALTER FUNCTION @.switch(text) OWNER TO #",
+            "the function @.switch(text) belongs to #",
+            "ALTER FUNCTION @.switch(text) OWNER TO postgres",
+        ),
+        (
+            "ALTER TABLE @.relations ENABLE ROW LEVEL SECURITY",
+            "the table or view @.relations has row-level security",
+            "ALTER TABLE @.relations DISABLE ROW LEVEL SECURITY",
+        ),
+        ("CREATE RULE r AS ON UPDATE TO @.sets DO ALSO SELECT own.rise()", "the table or view @.sets has a rule", "DROP RULE r ON @.sets"),
+        (
+            "CREATE FUNCTION own.fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM own.rise(); RETURN NEW; END'; CREATE TRIGGER t BEFORE INSERT ON @.sets FOR EACH ROW EXECUTE FUNCTION own.fires()",
+            "the table or view @.sets has a trigger",
+            "DROP TRIGGER t ON @.sets; DROP FUNCTION own.fires()",
+        ),
+        (
+            "CREATE TABLE @.another (id int); ALTER TABLE @.another OWNER TO #",
+            "the table or view @.another belongs to #",
+            "DROP TABLE @.another",
+        ),
+    ] {
+        let fill = |text: &str| text.replace('@', &format!("pgshovel_{cluster}")).replace('#', &owner);
+        source.execute(&fill(worse)).await;
+        for arguments in
+            [&["set", "update", "s", "set.pgshovel", "--dry-run"][..], &["set", "drop", "s", "--dry-run"], &["relay", "relay.yaml", "s"]]
+        {
+            let told = world.pgshovel(arguments.iter().copied()).fails(3).await;
+            assert!(told.contains(&fill(words)), "{worse}: {arguments:?}: {told}");
+        }
+        source.execute(&fill(better)).await;
+    }
+    world.pgshovel(["set", "update", "s", "set.pgshovel"]).succeeds().await;
+    assert_eq!(source.value(&format!("SELECT rolsuper::text FROM pg_roles WHERE rolname = '{owner}'")).await.as_deref(), Some("false"));
+    source.execute(&format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}", source.name())).await;
+}
+
+/// PgQ is called by name, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pgq_of_somebody_elses_making_is_not_used() {
+    let (world, source, owner) = setting().await;
+    source.execute("DROP EXTENSION pgq CASCADE").await;
+    source
+        .execute(&format!(
+            "SET ROLE {owner}; CREATE SCHEMA pgq; GRANT USAGE ON SCHEMA pgq TO PUBLIC;
+             CREATE VIEW pgq.queue AS SELECT 1 AS queue_id, 3 AS queue_ntables, 'x'::text AS queue_name WHERE own.rise(); CREATE TABLE pgq.event_template (ev_id int8);
+             CREATE FUNCTION pgq.create_queue(text) RETURNS int LANGUAGE sql AS 'SELECT own.rise()::int'; GRANT ALL ON ALL TABLES IN SCHEMA pgq TO PUBLIC; RESET ROLE"
+        ))
+        .await;
+    refused(&world, &source, &owner, &format!("the schema pgq belongs to {owner}")).await;
+    source.execute("ALTER SCHEMA pgq OWNER TO postgres").await;
+    refused(&world, &source, &owner, "pgq.").await;
+    source.execute(&format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}", source.name())).await;
+}
