@@ -28,14 +28,20 @@ pub async fn visit(dsn: &str, cluster: &str, set: &str) -> Result<Backlog> {
 }
 
 /// Looks at the queue of `set`. `Configure` if there is none. `client` has to have
-/// [`sql::LOOK_TIMEOUT`].
+/// [`sql::LOOK_TIMEOUT`], and is of no more use after an error.
 pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> {
     let queue = crate::cluster::name::queue(cluster, set);
+    // One transaction instead of three: an idle set is to cost little.
+    answer(client.batch_execute("BEGIN")).await?;
     let row = answer(client.query_opt(sql::SIZE, &[&queue])).await?;
     let row = row.ok_or_else(|| Error::configure(format!("queue {queue:?} does not exist in this database")))?;
     let (events, bytes, last_event): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let found = answer(client.query(sql::CONSUMERS, &[&queue])).await?;
+    let faults = answer(client.query(&shared::faults(cluster), &[&set])).await?;
+    let faults = faults.iter().map(|row| Fault::read(row.get(0), row.get(1), row.get(2))).collect();
+    answer(client.batch_execute("COMMIT")).await?;
     let mut consumers = Vec::new();
-    for row in answer(client.query(sql::CONSUMERS, &[&queue])).await? {
+    for row in found {
         let (name, tick_event, snapshot, tick_age): (String, Option<i64>, Option<String>, Option<f64>) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
         let oldest = match &snapshot {
@@ -49,8 +55,6 @@ pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> 
         let relay = answer(client.query_opt(sql::LOCKED_BY, &[&key])).await?.map(|row| row.get(1));
         consumers.push(Consumer { name, unread_events, lag_seconds: oldest.unwrap_or(0.0), relay });
     }
-    let faults = answer(client.query(&shared::faults(cluster), &[&set])).await?;
-    let faults = faults.iter().map(|row| Fault::read(row.get(0), row.get(1), row.get(2))).collect();
     Ok(Backlog { bytes: u64::try_from(bytes).unwrap_or(0), consumers, faults })
 }
 

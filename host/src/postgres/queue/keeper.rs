@@ -276,16 +276,26 @@ impl<'a> Watch<'a> {
         if !self.may_own {
             return Ok(());
         }
-        if answer(self.session.execute(sql::OWN, &[&self.queue])).await? > 0 {
+        let transaction = answer(self.session.transaction()).await?;
+        let owned = answer(transaction.execute(sql::OWN, &[&self.queue])).await?;
+        let rotation = answer(transaction.query_one(sql::ROTATION, &[&self.queue])).await?;
+        answer(transaction.commit()).await?;
+        if owned > 0 {
             tracing::info!(set = %self.settings.set, "the queue's ticks and rotations are made the relay's alone");
         }
-        if self.rotates { self.rotate().await } else { Ok(()) }
+        if self.rotates { self.rotate(rotation.get(0), rotation.get(1)).await } else { Ok(()) }
     }
 
     /// Looks which partitions come and go. Until one is watched, TRUNCATE of it alone is missed.
     async fn watch_partitions(&mut self) -> Result<()> {
         let Settings { cluster, set, .. } = self.settings;
-        for row in answer(self.session.query(&partitions::late(cluster), &[&set])).await? {
+        // One transaction instead of three: an idle set is to cost little.
+        let transaction = answer(self.session.transaction()).await?;
+        let late = answer(transaction.query(&partitions::late(cluster), &[&set])).await?;
+        let departed = answer(transaction.query(&partitions::departed(cluster), &[&set])).await?;
+        let sizes = answer(transaction.query(&partitions::sizes(cluster), &[&set])).await?;
+        answer(transaction.commit()).await?;
+        for row in late {
             let late = Late { table: row.get(0), function: row.get(1), whole: row.get(2), rows: row.get(3) };
             let table = &late.table;
             match self.watch_partition(&late).await {
@@ -299,13 +309,12 @@ impl<'a> Watch<'a> {
                 Err(_) => {}
             }
         }
-        for row in answer(self.session.query(&partitions::departed(cluster), &[&set])).await? {
+        for row in departed {
             let (table, present, rows): (String, bool, Option<f64>) = (row.get(0), row.get(1), row.get(2));
             partitions::say_departed(set, &table, present, rows.or_else(|| self.rows.get(&table).copied()));
             answer(self.session.execute(&partitions::forget(cluster), &[set, &table])).await?;
         }
-        self.rows =
-            answer(self.session.query(&partitions::sizes(cluster), &[&set])).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+        self.rows = sizes.iter().map(|row| (row.get(0), row.get(1))).collect();
         Ok(())
     }
 
@@ -327,9 +336,8 @@ impl<'a> Watch<'a> {
     /// when that is due. All in one transaction: the view that triggers write through is
     /// replaced, for which PostgreSQL waits until every transaction is over that has
     /// written to the table before. Ends what somebody else began by PgQ's own functions.
-    async fn rotate(&mut self) -> Result<()> {
-        let row = answer(self.session.query_one(sql::ROTATION, &[&self.queue])).await?;
-        let (begun_elsewhere, age): (bool, f64) = (row.get(0), row.get(1));
+    /// `age` is that of the last rotation, in seconds.
+    async fn rotate(&mut self, begun_elsewhere: bool, age: f64) -> Result<()> {
         if !begun_elsewhere && age < self.settings.rotation_period.as_secs_f64() {
             return Ok(());
         }

@@ -268,7 +268,8 @@ pub const SEES_SNAPSHOTS: &str = "SELECT pg_catalog.pg_has_role(current_user, 'p
 /// The queue's rotation: whether somebody began one by PgQ's own functions, and how many
 /// seconds ago the last one was. $1 queue, for which [`OWN`] was done.
 pub const ROTATION: &str = "
-SELECT queue_switch_step2 = 9223372036854775807, extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8
+SELECT queue_switch_step2 = 9223372036854775807,
+       CASE WHEN pg_catalog.isfinite(queue_switch_time) THEN extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8 ELSE 'Infinity' END
   FROM pgq.queue WHERE queue_name = $1";
 
 /// Makes a rotation of the queue $1 due, for [`ROTATE`] in the same transaction.
