@@ -69,9 +69,10 @@ impl Stage {
         finish(&mut command, &format!("pgshovel {}", arguments.join(" "))).await
     }
 
-    /// Starts `pgshovel relay` or `pgshovel replicate`.
-    pub fn follow(&self, role: &str, configuration: &str, set: &str) -> Result<Process> {
+    /// Starts `pgshovel relay` or `pgshovel replicate`, which is `user` in the source.
+    pub fn follow(&self, role: &str, configuration: &str, set: &str, user: &str) -> Result<Process> {
         let mut command = self.command(&[role, configuration, set])?;
+        command.env("PGSHOVEL_SOURCE_DSN", format!("user={user}"));
         self.process(&format!("pgshovel {role}"), role, &mut command, "TERM")
     }
 

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::queue::{self, Check, Seen};
 use super::{Common, cluster};
-use crate::cluster::admin::Ready;
+use crate::cluster::admin::{self, Ready};
 use crate::cluster::change::{Changer, Unobserved};
 use crate::cluster::{Cluster, StoredSet};
 use crate::error::{Error, Result};
-use crate::postgres::{connect, secret};
+use crate::postgres::{connect, rights, secret};
 
 /// How many bytes a configuration may have: what ZooKeeper takes, with room to spare.
 const CONFIGURATION_BYTES_MAX: u64 = 512 * 1024;
@@ -80,6 +80,8 @@ pub enum Command {
         name: String,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        roles: Roles,
     },
     /// List the replication sets, and how large and how far behind their queues are.
     /// Passwords are not printed.
@@ -123,6 +125,8 @@ pub enum Command {
         name: String,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        roles: Roles,
     },
     /// Drop a set: its triggers, functions and queue, and nothing else.
     Drop {
@@ -166,25 +170,65 @@ pub enum InspectFormat {
     Json,
 }
 
+/// The roles that a set's processes connect as.
+#[derive(Args, Debug)]
+pub struct Roles {
+    /// Grant this role what a relay needs, and no more; it must exist. To grant pgq_admin
+    /// takes a superuser, or its admin option.
+    #[arg(long, env = "PGSHOVEL_RELAY_ROLE", value_name = "ROLE")]
+    relay_role: Option<String>,
+    /// Grant this role what a worker needs while it bootstraps, and no more: to read the
+    /// tables. It must exist. `set drop` does not take it back.
+    #[arg(long, env = "PGSHOVEL_LOADER_ROLE", value_name = "ROLE")]
+    loader_role: Option<String>,
+}
+
+impl Roles {
+    const fn is_empty(&self) -> bool {
+        self.relay_role.is_none() && self.loader_role.is_none()
+    }
+
+    /// The statements that grant the rights of both, or of those that are named.
+    fn statements(&self, cluster: &str, configuration: &ReplicationSetConfiguration) -> Vec<String> {
+        let name = |role: &Option<String>, other: &Option<String>, stand_in: &str| {
+            role.clone().or_else(|| other.is_none().then(|| stand_in.to_owned()))
+        };
+        let relay = name(&self.relay_role, &self.loader_role, "relay_role");
+        let loader = name(&self.loader_role, &self.relay_role, "loader_role");
+        let mut statements = relay.map(|role| rights::relay(cluster, &role)).unwrap_or_default();
+        statements.extend(loader.map(|role| rights::loader(cluster, &role, configuration)).unwrap_or_default());
+        statements
+    }
+}
+
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
-        Command::Create { name, source } => {
+        Command::Create { name, source, roles } => {
             crate::cluster::name::check_set(name)?;
             let wanted = read(&source.file)?;
+            let granted = wanted.clone();
             let version = crate::cluster::set::version(&wanted);
             let (cluster, configuration) = cluster::open(common).await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.create(name, wanted).await?;
-            carry_out(&changer, ready, source.dry_run, &format!("created the set {name:?}, version {version}")).await
+            carry_out(&changer, ready, source.dry_run, &format!("created the set {name:?}, version {version}")).await?;
+            give(common, source, roles, &granted).await?;
+            if roles.is_empty() && !source.dry_run {
+                println!("The processes need these rights, and no more; --relay-role and --loader-role grant them:");
+                print_statements(&roles.statements(&common.cluster, &granted));
+            }
+            Ok(())
         }
-        Command::Update { name, source } => {
+        Command::Update { name, source, roles } => {
             let (name, expected) = split(name);
             let wanted = read(&source.file)?;
+            let granted = wanted.clone();
             let version = crate::cluster::set::version(&wanted);
             let (cluster, configuration) = cluster::open(common).await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.update(name, expected, wanted).await?;
-            carry_out(&changer, ready, source.dry_run, &format!("updated the set {name:?}, version {version}")).await
+            carry_out(&changer, ready, source.dry_run, &format!("updated the set {name:?}, version {version}")).await?;
+            give(common, source, roles, &granted).await
         }
         Command::Drop { name, force, dry_run } => {
             let (name, expected) = split(name);
@@ -196,6 +240,33 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
         Command::Check(check) => queue::check(common, check).await,
         Command::List { format } => list(common, *format).await,
         Command::Inspect { name, format, show_secrets } => inspect(common, name, *format, *show_secrets).await,
+    }
+}
+
+/// Grants the rights, or prints what would.
+async fn give(common: &Common, source: &Source, roles: &Roles, configuration: &ReplicationSetConfiguration) -> Result<()> {
+    if roles.is_empty() {
+        return Ok(());
+    }
+    let statements = roles.statements(&common.cluster, configuration);
+    if source.dry_run {
+        println!();
+        print_statements(&statements);
+        return Ok(());
+    }
+    admin::grant(&configuration.database.dsn, &statements)
+        .await
+        .map_err(|error| error.context("the set is as it should be, but not all rights are granted; `set update` does that, too"))?;
+    println!(
+        "granted what these roles need: {}",
+        [&roles.relay_role, &roles.loader_role].into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
+    );
+    Ok(())
+}
+
+fn print_statements(statements: &[String]) {
+    for statement in statements {
+        println!("  {statement};");
     }
 }
 

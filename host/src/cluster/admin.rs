@@ -307,6 +307,12 @@ impl Cluster {
     }
 }
 
+/// Runs statements that grant rights, all or none.
+pub async fn grant(dsn: &str, statements: &[String]) -> Result<()> {
+    let session = apply::connect(dsn).await?;
+    apply::grant(&session, &statements.join(";\n")).await
+}
+
 /// The databases of all sets, each once, whatever their connection strings say.
 pub async fn databases(changer: &Changer<'_>) -> Result<Vec<Database>> {
     let mut databases: Vec<(node::Server, Database)> = Vec::new();

@@ -210,6 +210,11 @@ fn lock_error(error: &DriverError, doing: &str) -> Error {
     }
 }
 
+/// Runs statements that grant rights. What is sent as one is one transaction.
+pub(super) async fn grant(session: &Session, statements: &str) -> Result<()> {
+    execute(session, statements, "cannot grant the rights").await
+}
+
 /// Creates the role that captures, and is no part of the change: see [`schema::create_role`].
 pub(super) async fn create_role(session: &Session, cluster: &str) -> Result<()> {
     execute(session, &schema::create_role(cluster), "cannot create the role that captures").await

@@ -103,6 +103,12 @@ fn database(problems: &mut Problems, cluster: &str, set: &str, cluster_id: &str,
             format!("the encoding of the database {database:?} is {}, from which its texts cannot be told; dump it, and restore it into one of UTF8", facts.encoding),
         );
     }
+    if !facts.counts_writes {
+        problems.add(
+            field,
+            "track_counts is off, so an event that a statement wrote cannot be told from one that was forged (nor does autovacuum run); set it to on",
+        );
+    }
     match &facts.pgq {
         None => problems.add(
             field,
@@ -387,6 +393,7 @@ mod tests {
             role: "app".into(),
             database: "shop".into(),
             may_create: true,
+            counts_writes: true,
             pgq: Some(Pgq { may_use: true }),
             capture_role: CaptureRole { usable: true, ..CaptureRole::default() },
             tables,

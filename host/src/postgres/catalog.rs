@@ -32,6 +32,8 @@ pub struct Facts {
     pub in_recovery: bool,
     /// Of the database: `UTF8`.
     pub encoding: String,
+    /// `track_counts`: the server counts what a session writes.
+    pub counts_writes: bool,
     /// May create a schema in the database.
     pub may_create: bool,
     /// `None`: PgQ is not installed.
@@ -197,6 +199,7 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         pgq: row.get::<_, bool>(5).then_some(Pgq { may_use: false }),
         prepared_max: row.get(7),
         encoding: row.get(8),
+        counts_writes: row.get(9),
         ..Facts::default()
     };
     if let Some(pgq) = &mut facts.pgq {
@@ -409,7 +412,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int4, current_user::tex
        pg_catalog.pg_is_in_recovery(), pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
        pg_catalog.to_regclass('pgq.queue') IS NOT NULL AND pg_catalog.to_regclass('pgq.event_template') IS NOT NULL,
        pg_catalog.current_setting('server_version'), pg_catalog.current_setting('max_prepared_transactions')::int4,
-       pg_catalog.current_setting('server_encoding')";
+       pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('track_counts')::boolean";
 
 const SCHEMAS: &str = "\
 SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL, pg_catalog.to_regnamespace(pg_catalog.quote_ident($2)) IS NOT NULL";

@@ -7,6 +7,7 @@ pub mod node;
 mod passfile;
 pub mod pool;
 pub mod queue;
+pub mod rights;
 pub mod schema;
 pub mod secret;
 pub mod trigger;

@@ -86,7 +86,7 @@ async fn bench(screen: &mut Screen, fleet: &Arc<Fleet>, rows: u64) -> Result<()>
     let queue = Queue::open(connect(&stage.source.dsn("source"), "bench").await?, QUEUE).await?;
     screen.done(&format!("{} rows of 8 columns in the source", grouped(rows)));
 
-    let mut relay = stage.follow("relay", "relay.yaml", SET)?;
+    let mut relay = stage.follow("relay", "relay.yaml", SET, "postgres")?;
     screen.begin("bootstrap");
     let loaded = bootstrap(&stage, rows).await?;
     screen.done("bootstrap");
@@ -129,7 +129,7 @@ struct Cost {
 
 /// From the start of the process until the loaded rows are committed.
 async fn bootstrap(stage: &Stage, rows: u64) -> Result<Cost> {
-    let mut worker = stage.follow("replicate", "replicate.yaml", SET)?;
+    let mut worker = stage.follow("replicate", "replicate.yaml", SET, "postgres")?;
     let mut log = Log::new(worker.log());
     let started = Instant::now();
     while log.text("phase", "phase").is_none_or(|phase| phase == "bootstrap") {
@@ -147,7 +147,7 @@ async fn bootstrap(stage: &Stage, rows: u64) -> Result<Cost> {
 
 /// From the start of the process until PgQ knows that all is finished.
 async fn relay_all(stage: &Stage, queue: &Queue, rows: u64) -> Result<Cost> {
-    let mut relay = stage.follow("relay", "relay.yaml", SET)?;
+    let mut relay = stage.follow("relay", "relay.yaml", SET, "postgres")?;
     let started = Instant::now();
     while queue.progress().await?.relayed < rows {
         alive(&mut relay)?;
@@ -160,7 +160,7 @@ async fn relay_all(stage: &Stage, queue: &Queue, rows: u64) -> Result<Cost> {
 
 /// From the start of the process until the row that was changed last has arrived.
 async fn apply(stage: &Stage, target: &Client, rows: u64) -> Result<Cost> {
-    let mut worker = stage.follow("replicate", "replicate.yaml", SET)?;
+    let mut worker = stage.follow("replicate", "replicate.yaml", SET, "postgres")?;
     let started = Instant::now();
     let last = i64::try_from(rows).map_err(|error| Error::usage(format!("{rows} rows: {error}")))?;
     loop {

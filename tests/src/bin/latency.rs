@@ -214,7 +214,7 @@ async fn start(stage: &Stage, source: &Client, target: &Client, name: &str) -> R
         &format!("database {{ dsn: \"{dsn}\" }}\ntables {{ name: \"{name}\" primary_keys: \"writer\" primary_keys: \"number\" }}\n"),
     )?;
     stage.administer(&["set", "create", name, "set.pgshovel"]).await?;
-    Ok((stage.follow("relay", "relay.yaml", name)?, stage.follow("replicate", "replicate.yaml", name)?))
+    Ok((stage.follow("relay", "relay.yaml", name, "postgres")?, stage.follow("replicate", "replicate.yaml", name, "postgres")?))
 }
 
 /// One change, and how long it takes.

@@ -9,6 +9,9 @@ use tests::servers::{Kafka, Postgres, Process};
 use tests::stage::{Stage, Stream, finish};
 use tokio_postgres::Client;
 
+/// The application's role, which owns the tables.
+const OWNER: &str = "bench";
+
 /// What the files say where the servers are.
 const ADDRESSES: [&str; 3] = ["localhost:5432/source", "localhost:5433/target", "localhost:9092"];
 
@@ -32,17 +35,29 @@ pub fn copy(stage: &Stage, example: &Path, stream: Stream) -> Result<()> {
     Ok(())
 }
 
+/// Makes the roles of the example, as its files say.
+pub async fn make_roles(stage: &Stage, example: &Path) -> Result<()> {
+    for (server, database, name) in [(&stage.source, "source", "source.sql"), (&stage.target, "target", "target.sql")] {
+        let mut command = server.client("psql", database);
+        // The servers' user need not be able to enter the folder.
+        let text = std::fs::read_to_string(example.join(name)).map_err(|error| Error::stop(format!("cannot read {name}: {error}")))?;
+        command.args(["--quiet", "--set=ON_ERROR_STOP=1", "--command", &text]);
+        finish(&mut command, &format!("psql -f {name}")).await?;
+    }
+    Ok(())
+}
+
 /// Runs pgbench's initialization, only `steps` of it.
 pub async fn initialize(server: &Postgres, database: &str, steps: &str, scale: u64) -> Result<()> {
     let mut command = server.client("pgbench", database);
-    command.args(["-i", "-q", "-I", steps, "-s", &scale.to_string()]);
+    command.args(["-U", OWNER, "-i", "-q", "-I", steps, "-s", &scale.to_string()]);
     finish(&mut command, "pgbench -i").await
 }
 
 /// Starts a load that ends when it is stopped, or else after `at_most`.
 pub fn load(stage: &Stage, clients: u64, at_most: Duration) -> Result<Process> {
     let mut command = stage.source.client("pgbench", "source");
-    command.args(["-n", "-P", "1", "-c", &clients.to_string(), "-T", &at_most.as_secs().to_string()]);
+    command.args(["-U", OWNER, "-n", "-P", "1", "-c", &clients.to_string(), "-T", &at_most.as_secs().to_string()]);
     stage.process("pgbench", "pgbench", &mut command, "TERM")
 }
 

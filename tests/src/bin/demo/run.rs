@@ -57,13 +57,16 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, folder: &Path, stream:
         Stream::Kafka => "source and target PostgreSQL, ZooKeeper, Kafka started",
     });
 
+    example::make_roles(&stage, folder).await?;
+
     screen.begin("pgbench -i");
     example::initialize(&stage.source, "source", "dtgp", scale).await?;
     example::initialize(&stage.target, "target", "dtp", scale).await?;
     let rows = scale * (100_000 + 1 + 10);
     screen.done(&format!("pgbench tables: {} rows in the source, 0 in the target", grouped(rows)));
 
-    for arguments in [&["cluster", "initialize"][..], &["set", "create", SET, "set.pgshovel"]] {
+    let create = ["set", "create", SET, "set.pgshovel", "--relay-role", "shovel_relay", "--loader-role", "shovel_loader"];
+    for arguments in [&["cluster", "initialize"][..], &create] {
         let shown = format!("pgshovel {}", arguments.join(" "));
         screen.begin(&shown);
         stage.administer(arguments).await?;
@@ -73,8 +76,8 @@ pub async fn run(screen: &mut Screen, fleet: &Arc<Fleet>, folder: &Path, stream:
     let queue = connect(&stage.source.dsn("source"), "demo").await?;
     let queue = Queue::open(queue, &format!("pgshovel:{CLUSTER}:{SET}")).await?;
     screen.begin("starting relay, worker and load");
-    let relay = stage.follow("relay", "relay.yaml", SET)?;
-    let worker = stage.follow("replicate", "replicate.yaml", SET)?;
+    let relay = stage.follow("relay", "relay.yaml", SET, "shovel_relay")?;
+    let worker = stage.follow("replicate", "replicate.yaml", SET, "shovel_loader")?;
     let mut load = example::load(&stage, CLIENTS, LOADS_WITHIN + seconds)?;
     screen.done(&format!("relay, worker, and pgbench -c {CLIENTS} started"));
     let (relay_log, worker_log) = (Log::new(relay.log()), Log::new(worker.log()));

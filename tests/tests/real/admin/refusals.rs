@@ -161,6 +161,15 @@ async fn what_a_role_lacks_is_named() {
     source.execute(&format!("REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
+/// Without it, whoever may use the schema could forge events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_count_is_refused() {
+    let (world, source) = setting().await;
+    source.execute(&format!("ALTER DATABASE {} SET track_counts = off", source.name())).await;
+    world.write("set.pgshovel", &configuration(&source.dsn(), &[("a", &[])]));
+    refused(&world, &source, &["set", "create", "s", "set.pgshovel"], 3, &["track_counts is off", "set it to on"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_password_is_told_and_not_repeated() {
     let (world, source) = setting().await;

@@ -1,0 +1,67 @@
+//! The rights that a relay and a loader need in a set's database, and no more, as SQL. Pure.
+//!
+//! Neither owns anything, creates anything, or writes to a table of the set.
+
+use proto::interfaces::configurations::ReplicationSetConfiguration;
+
+use super::quote;
+use crate::cluster::name;
+
+/// What a relay does: it reads the set's queue, ticks, rotates and finishes it, which PgQ
+/// allows its role pgq_admin, and looks at how old the oldest snapshot of other sessions is.
+#[must_use]
+pub fn relay(cluster: &str, role: &str) -> Vec<String> {
+    let (schema, role) = (quote(&name::schema(cluster)), quote(role));
+    vec![
+        format!("GRANT pgq_admin, pg_read_all_stats TO {role}"),
+        format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
+        format!("GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"),
+        // It forgets partitions that are none any more.
+        format!("GRANT DELETE ON {schema}.captured TO {role}"),
+    ]
+}
+
+/// What a worker does with the set's database while it bootstraps: it reads the tables.
+#[must_use]
+pub fn loader(cluster: &str, role: &str, configuration: &ReplicationSetConfiguration) -> Vec<String> {
+    let (schema, role) = (quote(&name::schema(cluster)), quote(role));
+    let mut statements =
+        vec![format!("GRANT USAGE ON SCHEMA {schema} TO {role}"), format!("GRANT SELECT ON {schema}.configuration TO {role}")];
+    let mut schemas: Vec<&str> = configuration.tables.iter().map(|table| table.schema()).collect();
+    schemas.sort_unstable();
+    schemas.dedup();
+    statements.extend(schemas.iter().map(|schema| format!("GRANT USAGE ON SCHEMA {} TO {role}", quote(schema))));
+    for table in &configuration.tables {
+        let columns = if table.columns.is_empty() {
+            String::new()
+        } else {
+            let mut names: Vec<&String> = table.primary_keys.iter().chain(&table.columns).collect();
+            names.sort_unstable();
+            names.dedup();
+            format!(" ({})", names.into_iter().map(|name| quote(name)).collect::<Vec<_>>().join(", "))
+        };
+        statements.push(format!("GRANT SELECT{columns} ON {}.{} TO {role}", quote(table.schema()), quote(&table.name)));
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::interfaces::configurations::{DatabaseConfiguration, TableConfiguration};
+
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_and_only_captured_columns_read() {
+        let table = TableConfiguration {
+            name: "a\"b".into(),
+            primary_keys: vec!["id".into()],
+            columns: vec!["x".into(), "id".into()],
+            schema: Some("S".into()),
+        };
+        let configuration = ReplicationSetConfiguration { database: DatabaseConfiguration { dsn: String::new() }, tables: vec![table] };
+        let statements = loader("c", "who\"", &configuration);
+        assert_eq!(statements.last().map(String::as_str), Some("GRANT SELECT (\"id\", \"x\") ON \"S\".\"a\"\"b\" TO \"who\"\"\""));
+        assert!(relay("c", "r").iter().all(|statement| statement.ends_with("TO \"r\"")));
+    }
+}
