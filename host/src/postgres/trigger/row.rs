@@ -42,11 +42,11 @@ pub(super) fn body(context: &Context<'_>, capture: &Capture, event: Event) -> St
     let values = if event == Event::Update && !columns.every {
         // An update of no captured column is no event. OFFSET keeps the texts from being made twice.
         format!(
-            "SELECT pg_catalog.now(), 'U', z.new, z.old, {rest} FROM (SELECT {new_text} AS new, {old_text} AS old{from} OFFSET 0) AS z
+            "SELECT CURRENT_TIMESTAMP, 'U', z.new, z.old, {rest} FROM (SELECT {new_text} AS new, {old_text} AS old{from} OFFSET 0) AS z
     WHERE z.new OPERATOR(pg_catalog.<>) z.old"
         )
     } else {
-        format!("SELECT pg_catalog.now(), '{kind}', {new_text}, {old_text}, {rest}{from}")
+        format!("SELECT CURRENT_TIMESTAMP, '{kind}', {new_text}, {old_text}, {rest}{from}")
     };
     let (schema, table, row_type) = (context.schema(), capture.table_oid, capture.row_type_oid);
     // Whoever may use the schema can call the function with a record of any type, whose casts

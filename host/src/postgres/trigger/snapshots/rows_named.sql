@@ -6,7 +6,7 @@ BEGIN
     AND pg_catalog.pg_typeof(n)::pg_catalog.oid OPERATOR(pg_catalog.=) '16402'::pg_catalog.oid
   THEN
     INSERT INTO "pgshovel:default"."bank" (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
-    SELECT pg_catalog.now(), 'I', pg_catalog.row_to_json(x.*)::pg_catalog.text, NULL, 'public.accounts', '0123456789abcdef', 'j1' FROM (SELECT n."id", CASE WHEN n."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', n."tags") END AS "tags", n."at") AS x;
+    SELECT CURRENT_TIMESTAMP, 'I', pg_catalog.row_to_json(x.*)::pg_catalog.text, NULL, 'public.accounts', '0123456789abcdef', 'j1' FROM (SELECT n."id", CASE WHEN n."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', n."tags") END AS "tags", n."at") AS x;
   ELSE
     PERFORM "pgshovel:default".altered('I', 'bank', 'public.accounts', '0123456789abcdef', '16400', '16402', NULL, '{1,3,4}', '{1}', n, NULL);
   END IF;
@@ -26,7 +26,7 @@ BEGIN
     AND pg_catalog.pg_typeof(o)::pg_catalog.oid OPERATOR(pg_catalog.=) '16402'::pg_catalog.oid
   THEN
     INSERT INTO "pgshovel:default"."bank" (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
-    SELECT pg_catalog.now(), 'U', z.new, z.old, 'public.accounts', '0123456789abcdef', 'j1' FROM (SELECT pg_catalog.row_to_json(x.*)::pg_catalog.text AS new, pg_catalog.row_to_json(y.*)::pg_catalog.text AS old FROM (SELECT n."id", CASE WHEN n."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', n."tags") END AS "tags", n."at") AS x, (SELECT o."id", CASE WHEN o."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', o."tags") END AS "tags", o."at") AS y OFFSET 0) AS z
+    SELECT CURRENT_TIMESTAMP, 'U', z.new, z.old, 'public.accounts', '0123456789abcdef', 'j1' FROM (SELECT pg_catalog.row_to_json(x.*)::pg_catalog.text AS new, pg_catalog.row_to_json(y.*)::pg_catalog.text AS old FROM (SELECT n."id", CASE WHEN n."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', n."tags") END AS "tags", n."at") AS x, (SELECT o."id", CASE WHEN o."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', o."tags") END AS "tags", o."at") AS y OFFSET 0) AS z
     WHERE z.new OPERATOR(pg_catalog.<>) z.old;
   ELSE
     PERFORM "pgshovel:default".altered('U', 'bank', 'public.accounts', '0123456789abcdef', '16400', '16402', NULL, '{1,3,4}', '{1}', n, o);
@@ -46,7 +46,7 @@ BEGIN
     AND pg_catalog.pg_typeof(o)::pg_catalog.oid OPERATOR(pg_catalog.=) '16402'::pg_catalog.oid
   THEN
     INSERT INTO "pgshovel:default"."bank" (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
-    SELECT pg_catalog.now(), 'D', NULL, pg_catalog.row_to_json(y.*)::pg_catalog.text, 'public.accounts', '0123456789abcdef', 'j1' FROM (SELECT o."id", CASE WHEN o."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', o."tags") END AS "tags", o."at") AS y;
+    SELECT CURRENT_TIMESTAMP, 'D', NULL, pg_catalog.row_to_json(y.*)::pg_catalog.text, 'public.accounts', '0123456789abcdef', 'j1' FROM (SELECT o."id", CASE WHEN o."tags" IS DISTINCT FROM NULL THEN pg_catalog.format('%s', o."tags") END AS "tags", o."at") AS y;
   ELSE
     PERFORM "pgshovel:default".altered('D', 'bank', 'public.accounts', '0123456789abcdef', '16400', '16402', NULL, '{1,3,4}', '{1}', NULL, o);
   END IF;

@@ -6,7 +6,7 @@ BEGIN
     AND pg_catalog.pg_typeof(n)::pg_catalog.oid OPERATOR(pg_catalog.=) '16402'::pg_catalog.oid
   THEN
     INSERT INTO "pgshovel:default"."bank" (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
-    SELECT pg_catalog.now(), 'I', pg_catalog.row_to_json(n)::pg_catalog.text, NULL, 'public.accounts', '0123456789abcdef', 'j1';
+    SELECT CURRENT_TIMESTAMP, 'I', pg_catalog.row_to_json(n)::pg_catalog.text, NULL, 'public.accounts', '0123456789abcdef', 'j1';
   ELSE
     PERFORM "pgshovel:default".altered('I', 'bank', 'public.accounts', '0123456789abcdef', '16400', '16402', NULL, NULL, '{1}', n, NULL);
   END IF;
@@ -26,7 +26,7 @@ BEGIN
     AND pg_catalog.pg_typeof(o)::pg_catalog.oid OPERATOR(pg_catalog.=) '16402'::pg_catalog.oid
   THEN
     INSERT INTO "pgshovel:default"."bank" (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
-    SELECT pg_catalog.now(), 'U', pg_catalog.row_to_json(n)::pg_catalog.text, pg_catalog.row_to_json(o)::pg_catalog.text, 'public.accounts', '0123456789abcdef', 'j1';
+    SELECT CURRENT_TIMESTAMP, 'U', pg_catalog.row_to_json(n)::pg_catalog.text, pg_catalog.row_to_json(o)::pg_catalog.text, 'public.accounts', '0123456789abcdef', 'j1';
   ELSE
     PERFORM "pgshovel:default".altered('U', 'bank', 'public.accounts', '0123456789abcdef', '16400', '16402', NULL, NULL, '{1}', n, o);
   END IF;
@@ -45,7 +45,7 @@ BEGIN
     AND pg_catalog.pg_typeof(o)::pg_catalog.oid OPERATOR(pg_catalog.=) '16402'::pg_catalog.oid
   THEN
     INSERT INTO "pgshovel:default"."bank" (ev_time, ev_type, ev_data, ev_extra2, ev_extra1, ev_extra3, ev_extra4)
-    SELECT pg_catalog.now(), 'D', NULL, pg_catalog.row_to_json(o)::pg_catalog.text, 'public.accounts', '0123456789abcdef', 'j1';
+    SELECT CURRENT_TIMESTAMP, 'D', NULL, pg_catalog.row_to_json(o)::pg_catalog.text, 'public.accounts', '0123456789abcdef', 'j1';
   ELSE
     PERFORM "pgshovel:default".altered('D', 'bank', 'public.accounts', '0123456789abcdef', '16400', '16402', NULL, NULL, '{1}', NULL, o);
   END IF;
