@@ -1,6 +1,7 @@
 //! Private servers: each on ports of its own, in one folder of their own, and
 //! none of them outlives the program that started it.
 
+pub mod certificates;
 mod fleet;
 pub mod kafka;
 pub mod pgbouncer;
@@ -10,6 +11,7 @@ pub mod postgres;
 pub mod process;
 pub mod zookeeper;
 
+pub use certificates::{Certificate, Wanted};
 pub use fleet::Fleet;
 pub use kafka::Kafka;
 pub use pgbouncer::Pgbouncer;
