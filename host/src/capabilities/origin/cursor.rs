@@ -85,7 +85,8 @@ impl Drop for Cursor {
 async fn hold(client: &Client, table: &Table, lock_timeout: Duration) -> Result<()> {
     let relation = &table.relation;
     let name = format!("{}.{}", quote(&relation.schema), quote(&relation.table));
-    let lock = format!("SET lock_timeout = {}; LOCK TABLE {name} IN ACCESS SHARE MODE", lock_timeout.as_millis());
+    // LOCK TABLE would take the right to read all columns; this takes that of any one.
+    let lock = format!("SET lock_timeout = {}; SELECT FROM {name} LIMIT 0", lock_timeout.as_millis());
     client.batch_execute(&lock).await.map_err(|error| altered(&error))?;
     // The catalog's row is as of the snapshot, what the function says as of now.
     let rewritten = "SELECT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1::text::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
