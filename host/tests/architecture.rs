@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 /// A word that may stand in no source but those below `only`.
-const CLIENTS: [(&str, &[&str]); 7] = [
+const CLIENTS: [(&str, &[&str]); 9] = [
     ("wasmtime", &["host/src/plugins"]),
     ("wasmtime_wasi", &["host/src/plugins"]),
     ("wasmparser", &["host/src/plugins"]),
     ("rdkafka", &["host/src/capabilities"]),
     ("zookeeper_client", &["host/src/cluster"]),
     ("serde_yaml", &["host/src/config"]),
+    ("openssl", &["host/src/postgres"]),
+    ("postgres_openssl", &["host/src/postgres"]),
     ("tokio_postgres", &["host/src/postgres", "host/src/capabilities"]),
 ];
 

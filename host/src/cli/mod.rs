@@ -10,6 +10,7 @@ mod signal;
 mod stream;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::cluster::{Ensemble, SESSION_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::observe::Status;
 use crate::observe::server::Server;
+use crate::postgres::own;
 
 /// Moves the changes made to a PostgreSQL database, in order and with their
 /// transaction boundaries, into a stream, and from there into any store.
@@ -49,6 +51,15 @@ pub struct Common {
     /// ZooKeeper servers and, optionally, a chroot: host:port[,host:port…][/path].
     #[arg(long, global = true, env = "PGSHOVEL_ZOOKEEPER_HOSTS", default_value = "localhost:2181", value_name = "HOSTS")]
     pub zookeeper_hosts: String,
+
+    /// How this process connects to the databases of sets, in libpq's form: user, password, TLS and
+    /// other keywords take the place of those in a set's connection string; the name of the database
+    /// stays. `relay` and `replicate`, which serve one set, connect to its host too, if it has one; other
+    /// commands use it for databases on its hosts only, or for all if it has none. A password
+    /// takes a host beside it. PGPASSWORD is sent to those servers alone that this, PGHOST or a
+    /// file given to the command names.
+    #[arg(long, global = true, env = "PGSHOVEL_SOURCE_DSN", hide_env_values = true, value_name = "DSN")]
+    pub source_dsn: Option<Sensitive>,
 
     /// What to log: error, warn, info, debug, trace, or directives such as `info,pgshovel::relay=debug`.
     #[arg(long, global = true, env = "PGSHOVEL_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
@@ -87,6 +98,22 @@ impl Following {
             Some(address) => Server::bind(address, status).await?.beside(work).await,
             None => work.await,
         }
+    }
+}
+
+/// A text that no log may show.
+#[derive(Clone)]
+pub struct Sensitive(String);
+
+impl From<&str> for Sensitive {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
     }
 }
 
@@ -148,6 +175,9 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     log(&arguments.common)?;
+    if let Some(Sensitive(dsn)) = &arguments.common.source_dsn {
+        own::set_source(dsn)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

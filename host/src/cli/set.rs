@@ -14,7 +14,7 @@ use crate::cluster::admin::{self, Ready};
 use crate::cluster::change::{Changer, Unobserved};
 use crate::cluster::{Cluster, StoredSet};
 use crate::error::{Error, Result};
-use crate::postgres::{connect, rights, secret};
+use crate::postgres::{connect, own, rights, secret};
 
 /// How many bytes a configuration may have: what ZooKeeper takes, with room to spare.
 const CONFIGURATION_BYTES_MAX: u64 = 512 * 1024;
@@ -68,8 +68,15 @@ pgshovel:CLUSTER lets a role call what writes events. The functions there refuse
 no statement of the session has written; who may both use the schema (as members of
 pg_read_all_data may) and write to a table is trusted with the events of that table.
 
-A password can be left out of the dsn: PGPASSWORD and password files
-(PGPASSFILE, ~/.pgpass) are asked for it where it is needed.";
+A password is left out of the dsn, since ZooKeeper would show it (--store-password stores
+it all the same). Each process gets its own: by a password file (PGPASSFILE, ~/.pgpass),
+which is asked for each host; by --source-dsn, with the host; or by PGPASSWORD, which is
+sent to servers only that --source-dsn, PGHOST or the configuration in FILE names.
+
+TLS is as with libpq: sslmode (disable, allow, prefer, require, verify-ca, verify-full),
+sslrootcert, sslcert, sslkey, sslpassword and channel_binding, their variables (PGSSLMODE,
+…) and the files in ~/.postgresql. Only verify-full makes sure that it is the right server.
+The files are read on the machine of each process that connects.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -150,6 +157,10 @@ pub struct Source {
     /// Print the steps and their SQL, and take none.
     #[arg(long, env = "PGSHOVEL_DRY_RUN", value_parser = FalseyValueParser::new())]
     dry_run: bool,
+    /// Store the password that is in the configuration's connection string, where everybody can
+    /// read it who reaches ZooKeeper, its logs and its backups.
+    #[arg(long, env = "PGSHOVEL_STORE_PASSWORD", value_parser = FalseyValueParser::new())]
+    store_password: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -205,7 +216,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Create { name, source, roles } => {
             crate::cluster::name::check_set(name)?;
-            let wanted = read(&source.file)?;
+            let wanted = source.read()?;
             let granted = wanted.clone();
             let version = crate::cluster::set::version(&wanted);
             let (cluster, configuration) = cluster::open(common).await?;
@@ -221,7 +232,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
         }
         Command::Update { name, source, roles } => {
             let (name, expected) = split(name);
-            let wanted = read(&source.file)?;
+            let wanted = source.read()?;
             let granted = wanted.clone();
             let version = crate::cluster::set::version(&wanted);
             let (cluster, configuration) = cluster::open(common).await?;
@@ -287,6 +298,22 @@ async fn carry_out(changer: &Changer<'_>, ready: Ready, dry_run: bool, done: &st
 /// NAME or NAME@VERSION.
 fn split(name: &str) -> (&str, Option<&str>) {
     name.split_once('@').map_or((name, None), |(name, version)| (name, Some(version)))
+}
+
+impl Source {
+    /// The configuration. What it names, PGPASSWORD may be sent to.
+    fn read(&self) -> Result<ReplicationSetConfiguration> {
+        let wanted = read(&self.file)?;
+        let dsn = &wanted.database.dsn;
+        if !self.store_password && secret::has_password(dsn) && !secret::is_masked(dsn) {
+            return Err(Error::configure(
+                "database.dsn: the connection string has a password, and everybody who reaches ZooKeeper can read what is stored there: leave it out, and give each \
+                 process PGSHOVEL_SOURCE_DSN, PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass), or a client's certificate (sslcert); to store it all the same, add --store-password",
+            ));
+        }
+        own::name(dsn);
+        Ok(wanted)
+    }
 }
 
 fn read(file: &Path) -> Result<ReplicationSetConfiguration> {

@@ -14,7 +14,7 @@ use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, Stamp};
-use crate::postgres::{connect, literal, node, pool, secret};
+use crate::postgres::{connect, literal, node, own, pool, secret};
 
 /// A change that was looked at, found possible, and not begun.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl Changer<'_> {
 
     async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Box<Site>> {
         let session = apply::connect(dsn).await?;
-        pool::refuse_transaction_mode(&session, dsn).await?;
+        pool::refuse_transaction_mode(&session, &own::of_any(dsn)).await?;
         for gid in self.roll_back_orphans(&session).await? {
             tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
         }

@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Stamp};
-use crate::postgres::{DriverError, SqlState, catalog, literal};
+use crate::postgres::{DriverError, SqlState, catalog, literal, own};
 
 /// How often a change is tried while locks are in its way: for half a minute.
 const ATTEMPTS_MAX: u32 = 16;
@@ -225,7 +225,7 @@ pub(super) const APPLICATION: &str = "pgshovel admin";
 
 /// A connection for administration: no statement waits for ever.
 pub(super) async fn connect(dsn: &str) -> Result<Session> {
-    let session = Session::connect(dsn, APPLICATION).await?;
+    let session = Session::connect(&own::of_any(dsn), APPLICATION).await?;
     let settings = format!(
         "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; SET search_path = pg_catalog, pg_temp"
     );

@@ -165,10 +165,10 @@ mod tests {
             "postgresql://ann@db/app?connect_timeout=3&password=${env:P}",
         ] {
             let parsed = crate::postgres::connect::parse(&with(text)).unwrap();
-            let password = String::from_utf8_lossy(parsed.get_password().unwrap_or_default()).into_owned();
+            let password = String::from_utf8_lossy(parsed.config.get_password().unwrap_or_default()).into_owned();
             assert_eq!(password.trim_matches(['x', 'y']), SECRET, "{text}");
-            assert_eq!(parsed.get_hosts(), crate::postgres::connect::parse("host=db").unwrap().get_hosts(), "{text}");
-            assert_eq!(parsed.get_dbname(), Some("app"), "{text}");
+            assert_eq!(parsed.servers[0].host.as_deref(), Some("db"), "{text}");
+            assert_eq!(parsed.config.get_dbname(), Some("app"), "{text}");
         }
         for (text, expected) in [
             ("${env:DSN}", "postgresql://ann:p%40ss@db/app"),

@@ -91,6 +91,7 @@ impl Session {
         }
         let limit = self.limits.call.saturating_add(extra);
         self.store.data_mut().deadline = Instant::now() + limit;
+        self.store.data_mut().misconfigured = false;
         // Running code is interrupted at the deadline, and can tell where it was; only
         // code that waits for the host needs this longer limit.
         Ok(limit + 4 * TICK)
@@ -112,6 +113,10 @@ impl Session {
     fn failed(&self, function: &str, error: types::Error, row: impl Fn(u32) -> String) -> Error {
         let text = |reason: &str| format!("{}: {}", self.name(), printable(reason, REASON_BYTES_MAX));
         match error {
+            // Whatever the plugin makes of it, trying again does not help.
+            types::Error::Retry(reason) | types::Error::Stop(reason) | types::Error::Blocked(reason) if self.store.data().misconfigured => {
+                Error::configure(text(&reason))
+            }
             types::Error::Retry(reason) => Error::retry(text(&reason)),
             types::Error::Stop(reason) => Error::stop(text(&reason)),
             types::Error::Blocked(reason) => Error::blocked(text(&reason)),

@@ -36,6 +36,8 @@ pub(super) struct State {
     pub lock_timeout: Duration,
     /// Where the section stands, for messages: ``section `target` of app.yaml``.
     pub place: String,
+    /// In the call that is under way, a grant turned out to be wrong.
+    pub misconfigured: bool,
     /// When the call that is under way has to be over.
     pub deadline: Instant,
 }
@@ -61,6 +63,7 @@ impl State {
             application,
             lock_timeout: LOCK_TIMEOUT_MAX.min(section.limits.call / 2),
             place: place(section),
+            misconfigured: false,
             deadline: Instant::now(),
         })
     }

@@ -2,22 +2,20 @@
 
 use std::error::Error as _;
 use std::ops::{Deref, DerefMut};
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Config};
 
-use super::passfile;
+use super::dsn::Dsn;
+use super::server;
 use crate::error::{Error, Next, Result};
 
 /// How long a server may take until a connection is ready for use, unless the DSN
 /// says otherwise; of several, each.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Names of tables and types are compared as text, so they have to be written in one way.
 /// A session that waits for something to do is not ended for it.
@@ -42,8 +40,9 @@ const SILENCE_PROBES: u32 = 4;
 /// Connects to `dsn`, a libpq connection string or URI. `application` shows in
 /// `pg_stat_activity`. The connection is driven by a task of its own and ends
 /// when the client is dropped. Of several hosts it is the first that takes writes: not a
-/// replica, however old, unless `target_session_attrs` says so. A password that the DSN leaves out comes from
-/// PGPASSWORD or the password file, as with libpq.
+/// replica, however old, unless `target_session_attrs` says so. A password that the DSN
+/// leaves out comes from PGPASSWORD, if this process was told of the server (see
+/// [`super::own`]), or from the password file.
 pub async fn connect(dsn: &str, application: &str) -> Result<Client> {
     // Dropping the handle leaves the task to end with its client.
     open(dsn, application).await.map(|(client, _)| client)
@@ -100,39 +99,18 @@ impl Drop for Session {
 }
 
 async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> {
-    let mut config = parse(dsn)?;
-    config.application_name(application);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
+    let mut dsn = parse(dsn)?;
+    dsn.config.application_name(application);
+    if dsn.config.get_connect_timeout().is_none() {
+        dsn.config.connect_timeout(CONNECT_TIMEOUT);
     }
-    if config.get_password().is_none()
-        && let Some(password) = passfile::password(&config)
-    {
-        config.password(password);
+    if dsn.config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        dsn.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    }
-    notice_silence(&mut config);
-    let place = describe(&config);
-    // What the driver bounds is the TCP connection: a server that takes it and says nothing would be waited for.
-    let each = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-    let at_most = each.saturating_mul(u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX));
-    let silent = || Error::retry(format!("no answer within {} s", at_most.as_secs()));
-    let opened = timeout(at_most, handshake(&config, &place)).await.unwrap_or_else(|_| Err(silent()));
-    opened.map_err(|error| error.context(format!("cannot connect to PostgreSQL at {place}")))
-}
-
-async fn handshake(config: &Config, place: &str) -> Result<(Client, JoinHandle<()>)> {
-    let explain = |error| explain(&error);
-    let (client, driver) = if config.get_ssl_mode() == SslMode::Disable || only_sockets(config) {
-        let (client, connection) = config.connect(NoTls).await.map_err(explain)?;
-        (client, drive(connection, place.to_owned()))
-    } else {
-        let (client, connection) = config.connect(tls()?).await.map_err(explain)?;
-        (client, drive(connection, place.to_owned()))
-    };
-    client.batch_execute(SETTINGS).await.map_err(explain)?;
+    notice_silence(&mut dsn.config);
+    let (client, driver) =
+        server::open_any(&dsn).await.map_err(|error| error.context(format!("cannot connect to PostgreSQL at {}", dsn.place())))?;
+    client.batch_execute(SETTINGS).await.map_err(|error| explain(&error))?;
     Ok((client, driver))
 }
 
@@ -152,41 +130,14 @@ fn notice_silence(config: &mut Config) {
 }
 
 /// Parses a DSN; the error does not repeat it, since it may hold a password.
-pub fn parse(dsn: &str) -> Result<Config> {
-    let config = Config::from_str(dsn).map_err(|error| {
-        let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        Error::configure(format!("the connection string of the database is not valid: {cause}; it takes libpq's form, such as host=localhost port=5432 dbname=app user=app, or postgresql://app@localhost:5432/app"))
-    })?;
-    // Of a URI, the host begins behind the first @.
-    if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
-        return Err(Error::configure(
-            "the connection string of the database has an @ in its user name or password: in a URI write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25",
-        ));
-    }
-    Ok(config)
+pub fn parse(dsn: &str) -> Result<Dsn> {
+    Dsn::parse(dsn)
 }
 
 /// Where a DSN leads, for messages: no user, no password.
 #[must_use]
-pub fn describe(config: &Config) -> String {
-    let ports = config.get_ports();
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(index, host)| {
-            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        })
-        .collect();
-    let hosts = if hosts.is_empty() { "localhost:5432".to_owned() } else { hosts.join(",") };
-    match config.get_dbname().or(config.get_user()) {
-        Some(database) => format!("{hosts}/{database}"),
-        None => hosts,
-    }
+pub fn describe(dsn: &Dsn) -> String {
+    dsn.place()
 }
 
 /// Names a PostgreSQL error by what to do next. Never holds a row's values: the
@@ -228,57 +179,5 @@ fn next(code: &str) -> Next {
             Some("08" | "53" | "57" | "40" | "58") => Next::Retry,
             _ => Next::Stop,
         },
-    }
-}
-
-fn only_sockets(config: &Config) -> bool {
-    !config.get_hosts().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
-}
-
-/// TLS with the system's certificates, as libpq's `sslmode=verify-full`.
-fn tls() -> Result<MakeRustlsConnect> {
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::bug(format!("cannot set up TLS: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
-}
-
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String) -> JoinHandle<()>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    tokio::spawn(async move {
-        // Whoever uses the client sees the same failure and handles it.
-        if let Err(error) = connection.await {
-            tracing::debug!(%place, %error, "connection to PostgreSQL ended");
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrong_dsn_is_not_repeated() {
-        let error = parse("host=a password=secret port=x").unwrap_err();
-        assert_eq!(error.next, Next::Configure);
-        assert!(!error.message.contains("secret"), "{error}");
-        let error = parse("postgresql://u:sec@ret@a/app").unwrap_err();
-        assert!(error.message.contains("%40") && !error.message.contains("ret@"), "{error}");
-    }
-
-    #[test]
-    fn a_place_has_neither_user_nor_password() {
-        let place = |dsn| describe(&parse(dsn).unwrap());
-        assert_eq!(place("postgresql://u:secret@a:1,b:2/app"), "a:1,b:2/app");
-        assert_eq!(place("host=/run/pg user=u password=secret"), "/run/pg:5432/u");
     }
 }

@@ -2,14 +2,18 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod dsn;
 pub mod event;
 pub mod node;
+pub mod own;
 mod passfile;
 pub mod pool;
 pub mod queue;
 pub mod rights;
 pub mod schema;
 pub mod secret;
+mod server;
+pub mod tls;
 pub mod trigger;
 pub mod trust;
 

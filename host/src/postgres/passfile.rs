@@ -1,11 +1,10 @@
-//! Passwords that a DSN does not hold: PGPASSWORD and password files, by the
-//! rules of PostgreSQL's documentation of libpq ("The Password File").
+//! Passwords that a DSN does not hold: password files, by the rules of PostgreSQL's
+//! documentation of libpq ("The Password File").
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use tokio_postgres::Config;
-use tokio_postgres::config::Host;
+use super::dsn::Server;
 
 /// How large a password file may be.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -13,28 +12,22 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Group and others have no access.
 const ALLOWED_MODE: u32 = 0o600;
 
-/// The password for the first host of `config`, from the environment, else from
-/// the password file. `None` if neither knows one.
+/// The password for one server, from the password file. `None` if it knows none.
 #[must_use]
-pub fn password(config: &Config) -> Option<String> {
-    if let Ok(password) = std::env::var("PGPASSWORD")
-        && !password.is_empty()
-    {
-        return Some(password);
-    }
-    let path = std::env::var_os("PGPASSFILE")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
-    let text = read(&path)?;
-    let user = config.get_user()?;
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        Some(Host::Unix(path)) if path == Path::new("/var/run/postgresql") || path == Path::new("/tmp") => "localhost".to_owned(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".to_owned(),
+pub fn password(server: &Server, database: &str, user: &str) -> Option<String> {
+    let text = read(&path()?)?;
+    let host = match server.name() {
+        folder if folder == "/var/run/postgresql" || folder == "/tmp" => "localhost".to_owned(),
+        name => name,
     };
-    let port = config.get_ports().first().copied().unwrap_or(5432).to_string();
-    find(&text, [&host, &port, config.get_dbname().unwrap_or(user), user])
+    find(&text, [&host, &server.port.to_string(), database, user])
+}
+
+/// Where the password file is, whether there is one or not.
+#[must_use]
+pub fn path() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
+    std::env::var_os("PGPASSFILE").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home)
 }
 
 fn read(path: &Path) -> Option<String> {

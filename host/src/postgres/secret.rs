@@ -25,6 +25,12 @@ pub fn is_masked(dsn: &str) -> bool {
     secrets(dsn).into_iter().any(|place| dsn.get(place) == Some(MASK))
 }
 
+/// Whether it holds a password.
+#[must_use]
+pub fn has_password(dsn: &str) -> bool {
+    !secrets(dsn).is_empty()
+}
+
 /// Where the passwords stand, in order.
 fn secrets(dsn: &str) -> Vec<Range<usize>> {
     match ["postgresql://", "postgres://"].iter().find(|scheme| dsn.starts_with(**scheme)) {
@@ -110,7 +116,7 @@ mod tests {
             ("postgresql://a:5432/db", "postgresql://a:5432/db"),
         ] {
             assert_eq!(mask(dsn), masked);
-            assert_eq!(is_masked(masked), dsn != masked, "{masked}");
+            assert_eq!((is_masked(masked), has_password(dsn)), (dsn != masked, dsn != masked), "{masked}");
             assert!(!is_masked(dsn), "{dsn}");
         }
     }

@@ -25,6 +25,7 @@ use crate::error::{Error, Next, Result};
 use crate::observe::{State, Status};
 use crate::patience::Patience;
 use crate::ports::Writer;
+use crate::postgres::own;
 use crate::postgres::queue::{Queue, Settings, backlog};
 use crate::stop::{self, Stop};
 
@@ -238,7 +239,7 @@ impl Relay<'_> {
 
     fn settings(&self, set: &StoredSet, epoch: u64) -> Settings {
         let Assignment { cluster, set: name, consumer, rotation_period, queue_bytes_max, .. } = self.assignment.clone();
-        let (dsn, status) = (set.configuration.database.dsn.clone(), self.status.clone());
+        let (dsn, status) = (own::of_set(&set.configuration.database.dsn), self.status.clone());
         Settings { dsn, cluster, set: name, consumer, epoch, rotation_period, queue_bytes_max, status }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pgshovel::error::{Error, Result};
 
+use super::certificates::{Certificate, write_private};
 use super::{Fleet, Process, await_ready, create_folder, port, run, write};
 
 /// The one role that has to give a password, if a test makes it.
@@ -60,6 +61,33 @@ impl Postgres {
         write(&configuration, &format!("{}port = {}\n", read(&configuration)?, server.port))?;
         server.start()?;
         Ok(server)
+    }
+
+    /// Starts it again, speaking TLS with this certificate. Of clients it knows certificates
+    /// that `clients` signed. `access` are lines of pg_hba.conf that come first.
+    pub fn secure(&mut self, certificate: &Certificate, clients: &Certificate, access: &str) -> Result<()> {
+        self.stop()?;
+        let data = self.data();
+        let owner = std::fs::metadata(&data).map_err(|error| Error::stop(format!("cannot look at {}: {error}", data.display())))?;
+        for (name, pem) in [
+            ("server.crt", certificate.certificate_pem()?),
+            ("server.key", certificate.key_pem()?),
+            ("clients.crt", clients.certificate_pem()?),
+        ] {
+            write_private(&data.join(name), &pem)?;
+            std::os::unix::fs::chown(data.join(name), Some(owner.uid()), Some(owner.gid()))
+                .map_err(|error| Error::stop(format!("cannot give {name} to the server's user: {error}")))?;
+        }
+        // The last of two lines counts.
+        write(&self.configuration(), &format!("{}ssl = on\nssl_ca_file = 'clients.crt'\n", read(&self.configuration())?))?;
+        self.admit(access)?;
+        self.start()
+    }
+
+    /// Puts lines in front of pg_hba.conf, which count from the next start on.
+    pub fn admit(&self, access: &str) -> Result<()> {
+        let path = self.data().join("pg_hba.conf");
+        write(&path, &format!("{access}\n{}", read(&path)?))
     }
 
     /// One without data, not running.

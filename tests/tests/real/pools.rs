@@ -55,7 +55,7 @@ async fn a_pool_in_transaction_mode_is_named() {
         refused(app.world.pgshovel(["set", "update", SET, "pooled.pgshovel"]).fails(3).await, before.port);
         // The worker, whose target it is.
         app.world.write("replicate.yaml", &configuration(&through(&app.target.uri(), app.target.port(), &behind), ""));
-        refused(app.worker(&[]).fails(1).await, behind.port);
+        refused(app.worker(&[]).fails(3).await, behind.port);
         assert_eq!(app.target.value("SELECT to_regnamespace('pgshovel')").await, None, "the target was touched");
     }
     // A pool whose mode changes under the set's relay and worker.

@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 pub use self::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::postgres::node::{self, Identity};
-use crate::postgres::{connect, pool};
+use crate::postgres::{connect, own, pool};
 
 /// How many cursors may be open at once; each is a connection.
 pub const CURSORS_MAX: usize = 4;
@@ -69,7 +69,7 @@ impl Snapshot {
     /// configured but does not exist is `Stop`.
     pub async fn open(cluster: &str, set: &str, configuration: &ReplicationSetConfiguration) -> Result<Self> {
         let application = format!("pgshovel loader {cluster}/{set}");
-        let dsn = configuration.database.dsn.clone();
+        let dsn = own::of_set(&configuration.database.dsn);
         let explain = |error: tokio_postgres::Error| connect::explain(&error).context("cannot read the set's database");
         let exporter = connect::connect(&dsn, &application).await?;
         pool::refuse_transaction_mode(&exporter, &dsn).await?;

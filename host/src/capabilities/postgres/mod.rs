@@ -3,6 +3,7 @@
 mod parameter;
 mod pipeline;
 mod query;
+mod rights;
 mod statements;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use self::parameter::{Parameter, TextArray};
 use self::pipeline::Pipeline;
 use self::statements::Statements;
 use crate::error::Next;
-use crate::postgres::{connect, pool};
+use crate::postgres::{connect, own, pool};
 
 /// How long the server may take for one statement; longer than any statement of a
 /// target should need, short enough that a server that hangs is noticed.
@@ -48,12 +49,14 @@ pub enum Failure {
     Unavailable(String),
     Refused(DatabaseError),
     Misuse(String),
+    /// The grant is wrong, and a person has to change it. To a plugin it is a misuse.
+    Misconfigured(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(text) | Self::Misuse(text) => f.write_str(text),
+            Self::Unavailable(text) | Self::Misuse(text) | Self::Misconfigured(text) => f.write_str(text),
             Self::Refused(error) => write!(f, "{} (SQLSTATE {})", error.message, error.sqlstate),
         }
     }
@@ -83,7 +86,11 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 fn of(error: crate::error::Error) -> Failure {
-    if error.next == Next::Retry { Failure::Unavailable(error.message) } else { Failure::Misuse(error.message) }
+    match error.next {
+        Next::Retry => Failure::Unavailable(error.message),
+        Next::Configure => Failure::Misconfigured(error.message),
+        _ => Failure::Misuse(error.message),
+    }
 }
 
 /// One session. After [`Failure::Unavailable`] it is of no more use.
@@ -103,8 +110,11 @@ impl Connection {
     /// Connects and pins the session's settings. `application` shows in `pg_stat_activity`;
     /// a statement that waits for one lock for longer than `lock_timeout` is refused.
     pub async fn open(dsn: &str, application: &str, lock_timeout: Duration) -> Result<Self, Failure> {
+        // A section of the process's own file names it.
+        own::name(dsn);
         let client = connect::connect(dsn, application).await.map_err(of)?;
         pool::refuse_transaction_mode(&client, dsn).await.map_err(of)?;
+        rights::warn(&client, application).await;
         let connection = Self { client: Arc::new(client), statements: Statements::default(), pipeline: Pipeline::default() };
         answered(connection.client.batch_execute(&settings(lock_timeout))).await?;
         Ok(connection)

@@ -23,7 +23,7 @@ impl From<backend::Failure> for Failure {
         match failure {
             backend::Failure::Unavailable(text) => Self::Unavailable(text),
             backend::Failure::Refused(error) => Self::Refused(error.into()),
-            backend::Failure::Misuse(text) => Self::Misuse(text),
+            backend::Failure::Misuse(text) | backend::Failure::Misconfigured(text) => Self::Misuse(text),
         }
     }
 }
@@ -38,7 +38,10 @@ impl HostConnection for State {
         };
         match Connection::open(dsn.expose(), &self.application, self.lock_timeout).await {
             Ok(connection) => Ok(Ok(self.table.push(connection)?)),
-            Err(failure) => Ok(Err(failure.into())),
+            Err(failure) => {
+                self.misconfigured |= matches!(failure, backend::Failure::Misconfigured(_));
+                Ok(Err(failure.into()))
+            }
         }
     }
 

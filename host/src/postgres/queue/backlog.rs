@@ -12,6 +12,7 @@ use crate::error::{Error, Next, Result};
 use crate::observe::backlog::{Backlog, Bounds, Consumer};
 use crate::observe::fault::{self, Fault};
 use crate::postgres::connect::Session;
+use crate::postgres::own;
 use crate::postgres::trigger::shared;
 
 /// How often a standby looks at the queue that another relay should read.
@@ -22,7 +23,7 @@ const WARN_EVERY: Duration = Duration::from_secs(600);
 
 /// [`look`], in a session of its own.
 pub async fn visit(dsn: &str, cluster: &str, set: &str) -> Result<Backlog> {
-    let session = Session::connect(dsn, "pgshovel admin").await?;
+    let session = Session::connect(&own::of_any(dsn), "pgshovel admin").await?;
     answer(session.batch_execute(sql::LOOK_TIMEOUT)).await?;
     look(&session, cluster, set).await
 }

@@ -8,10 +8,10 @@ async fn a_set_is_created_listed_inspected_changed_and_dropped() {
 
     let text = configuration(&format!("{} password=sesame", source.dsn()), &[("a", &[]), ("b", &["x"])]);
     world.write("one.pgshovel", &text);
-    let script = world.pgshovel(["set", "create", "one", "one.pgshovel", "--dry-run"]).succeeds().await;
+    let script = world.pgshovel(["set", "create", "one", "one.pgshovel", "--dry-run", "--store-password"]).succeeds().await;
     assert!(script.contains("CREATE OR REPLACE TRIGGER") && script.contains("pgq.create_queue") && !script.contains("sesame"), "{script}");
     assert_eq!(traces(&source).await, before);
-    world.pgshovel(["set", "create", "one", "one.pgshovel"]).succeeds().await;
+    world.pgshovel(["set", "create", "one", "one.pgshovel", "--store-password"]).succeeds().await;
     create(&world, "two", &configuration(&source.dsn(), &[("a", &[])])).await;
 
     let list = world.pgshovel(["set", "list"]).succeeds().await;
@@ -30,9 +30,9 @@ async fn a_set_is_created_listed_inspected_changed_and_dropped() {
 
     let version = list[0]["version"].as_str().unwrap();
     world.write("one.pgshovel", &secret.replace("\"x\"", "\"y\""));
-    let refusal = world.pgshovel(["set", "update", "one@0123", "one.pgshovel"]).fails(1).await;
+    let refusal = world.pgshovel(["set", "update", "one@0123", "one.pgshovel", "--store-password"]).fails(1).await;
     assert!(refusal.contains("changed meanwhile") && refusal.contains(version), "{refusal}");
-    let told = world.pgshovel(["set", "update", &format!("one@{version}"), "one.pgshovel"]).succeeds().await;
+    let told = world.pgshovel(["set", "update", &format!("one@{version}"), "one.pgshovel", "--store-password"]).succeeds().await;
     assert!(told.contains("Added: public.b (y).") && told.contains("--bootstrap"), "{told}");
     world.pgshovel(["set", "drop", &format!("one@{version}")]).fails(1).await;
 

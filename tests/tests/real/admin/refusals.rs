@@ -80,7 +80,7 @@ async fn wrong_input_is_named() {
     world.write("unknown.pgshovel", &good.replace("primary_keys", "primary_key"));
     world.write("torn.pgshovel", good.trim_end().trim_end_matches('}'));
     world.write("no-tables.pgshovel", &configuration(&source.dsn(), &[]));
-    world.write("dsn.pgshovel", &configuration("host=a password=sesame port=x", &[("a", &[])]));
+    world.write("dsn.pgshovel", &configuration("host=a port=x", &[("a", &[])]));
     world.write("down.pgshovel", &configuration("host=127.0.0.1 port=1 dbname=x user=x", &[("a", &[])]));
     world.write("nobody.pgshovel", &configuration(&source.dsn().replace("user=postgres", "user=nobody"), &[("a", &[])]));
     let database = source.dsn().replace(source.name(), "no_such_database");
@@ -179,15 +179,15 @@ async fn a_refused_password_is_told_and_not_repeated() {
     refused(
         &world,
         &source,
-        &["set", "create", "s", "wrong.pgshovel"],
+        &["set", "create", "s", "wrong.pgshovel", "--store-password"],
         3,
         &["password authentication failed", WITH_PASSWORD, source.name()],
     )
     .await;
-    let error = world.pgshovel(["set", "create", "s", "wrong.pgshovel"]).fails(3).await;
+    let error = world.pgshovel(["set", "create", "s", "wrong.pgshovel", "--store-password"]).fails(3).await;
     assert!(!error.contains("parsley"), "{error}");
     world.write("right.pgshovel", &configuration(&dsn("sesame"), &[("a", &[])]));
-    world.pgshovel(["set", "create", "s", "right.pgshovel"]).succeeds().await;
+    world.pgshovel(["set", "create", "s", "right.pgshovel", "--store-password"]).succeeds().await;
     world.pgshovel(["set", "drop", "s"]).succeeds().await;
     source.execute(&format!("DROP OWNED BY {WITH_PASSWORD}; DROP ROLE {WITH_PASSWORD}")).await;
 }

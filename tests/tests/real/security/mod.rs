@@ -2,4 +2,5 @@
 //! any more.
 
 mod forged;
+mod postgres;
 mod prepared;

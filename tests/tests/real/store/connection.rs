@@ -26,7 +26,7 @@ fn sqlstate<T: std::fmt::Debug>(result: Result<T, Failure>) -> String {
 
 fn misuse<T: std::fmt::Debug>(result: Result<T, Failure>) -> String {
     match result {
-        Err(Failure::Misuse(text)) => text,
+        Err(Failure::Misuse(text) | Failure::Misconfigured(text)) => text,
         other => panic!("not misuse: {other:?}"),
     }
 }

@@ -73,7 +73,7 @@ fn failure(failure: backend::Failure) -> Failure {
     match failure {
         backend::Failure::Unavailable(text) => Failure::Unavailable(text),
         backend::Failure::Refused(refusal) => Failure::Refused(error(refusal)),
-        backend::Failure::Misuse(text) => Failure::Misuse(text),
+        backend::Failure::Misuse(text) | backend::Failure::Misconfigured(text) => Failure::Misuse(text),
     }
 }
 
