@@ -31,6 +31,8 @@ pub enum Kind {
     TriggerRenamed,
     /// The trigger is as it has to be, and was changed since it was made.
     Touched,
+    /// A partition that is truncated alone without an event, until it gets its trigger.
+    Unwatched,
     /// A partition that is a foreign table.
     Foreign,
 }
@@ -48,6 +50,7 @@ impl Fault {
             "not always" => Kind::NotAlways,
             "trigger renamed" => Kind::TriggerRenamed,
             "touched" => Kind::Touched,
+            "unwatched" => Kind::Unwatched,
             "foreign" => Kind::Foreign,
             _ => Kind::Altered,
         };
@@ -56,7 +59,7 @@ impl Fault {
 
     /// Whether changes may be missing from the stream.
     const fn loses(&self) -> bool {
-        !matches!(self.kind, Kind::TriggerRenamed)
+        !matches!(self.kind, Kind::TriggerRenamed | Kind::Unwatched)
     }
 
     fn text(&self) -> String {
@@ -76,6 +79,9 @@ impl Fault {
             ),
             Kind::Touched => format!(
                 "the trigger {trigger:?} on {table} is as it has to be again, but was changed: it may have been disabled for a while"
+            ),
+            Kind::Unwatched => format!(
+                "the partition {table} is new, and TRUNCATE of it alone is not captured: a relay that may change the table sees to it within ten seconds"
             ),
             Kind::Foreign => format!("the partition {table} is a foreign table, whose rows change where no trigger fires: detach it"),
             Kind::TriggerRenamed => format!("the trigger {trigger:?} on {table} was renamed, and still captures"),

@@ -111,11 +111,14 @@ impl Reporter {
             Some(_) => {}
             None => self.warned = None,
         }
-        let is_said = |(at, faults): &(Instant, Vec<Fault>)| *faults == backlog.faults && at.elapsed() < WARN_EVERY;
-        match fault::report(&backlog.faults) {
+        // The keeper sees to new partitions, and says so.
+        let mut faults = backlog.faults.clone();
+        faults.retain(|fault| fault.kind != fault::Kind::Unwatched);
+        let is_said = |(at, said): &(Instant, Vec<Fault>)| *said == faults && at.elapsed() < WARN_EVERY;
+        match fault::report(&faults) {
             Some(report) if !self.faults.as_ref().is_some_and(is_said) => {
                 tracing::error!(%set, "{report}");
-                self.faults = Some((Instant::now(), backlog.faults.clone()));
+                self.faults = Some((Instant::now(), faults));
             }
             Some(_) => {}
             None if self.faults.take().is_some() => tracing::info!(%set, "all triggers of the set are as they have to be again"),

@@ -25,16 +25,13 @@ pub struct Late {
 /// What [`Late`] holds of each. $1 the set.
 #[must_use]
 pub fn late(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
     let capture = literal(&quote(&name::capture_schema(cluster)));
     format!(
         "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
        {capture} || '.' || pg_catalog.quote_ident(pg_catalog.left(w.function, -1) || 'p'), w.key, NULLIF(c.reltuples, -1)::float8
-  FROM {schema}.captured w, pg_catalog.pg_partition_tree(w.relation) t
-  JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE w.\"set\" = $1 AND w.function LIKE '%:t' AND c.relkind = 'r' AND t.relid <> w.relation
-   AND NOT EXISTS (SELECT FROM {schema}.captured p WHERE p.\"set\" = w.\"set\" AND p.relation = c.oid AND p.function = pg_catalog.left(w.function, -1) || 'p')
- ORDER BY 1"
+  {unwatched}
+ ORDER BY 1",
+        unwatched = shared::unwatched(cluster)
     )
 }
 

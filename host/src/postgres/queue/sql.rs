@@ -111,11 +111,14 @@ pub fn identity(cluster: &str) -> String {
     )
 }
 
-/// Columns that a table has by now: $1 the table as SQL names it, $2 names.
+/// Columns that a table has by now: $1 the table as SQL names it, $2 names. It takes no right
+/// on the table's schema, as a cast to regclass would.
 pub const COLUMNS: &str = "
 SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid
   FROM pg_catalog.pg_attribute a
- WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)";
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($2)";
 
 /// What sessions that look for events plan with: tables of events have no statistics, and
 /// an index that finds at once what a plan for a small table would read all of it for.

@@ -124,6 +124,19 @@ WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.
     )
 }
 
+/// Where partitions without the trigger for `Event::Partition` come from, for a query: `c` and `n`
+/// are the partition and its schema, `w` is what the whole table's TRUNCATE is captured by.
+#[must_use]
+pub fn unwatched(cluster: &str) -> String {
+    let schema = quote(&name::schema(cluster));
+    format!(
+        "FROM {schema}.captured w, pg_catalog.pg_partition_tree(w.relation) t
+  JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE w.\"set\" = $1 AND w.function LIKE '%:t' AND c.relkind = 'r' AND t.relid <> w.relation
+   AND NOT EXISTS (SELECT FROM {schema}.captured p WHERE p.\"set\" = w.\"set\" AND p.relation = c.oid AND p.function = pg_catalog.left(w.function, -1) || 'p')"
+    )
+}
+
 /// The set's triggers that are not as they have to be: table, trigger, what is wrong.
 /// A clone on a partition may be disabled by itself. $1 the set.
 #[must_use]
@@ -135,7 +148,7 @@ SELECT f.key, f.name, f.fault FROM (
   SELECT c.key, c.name, CASE
       WHEN c.function ~ ':[pq]$' AND (r.oid IS NULL OR NOT r.relispartition) THEN NULL
       WHEN r.oid IS NULL THEN 'dropped'
-      WHEN c.function !~ ':[pq]$' AND pg_catalog.to_regclass(c.key) IS DISTINCT FROM c.relation THEN 'renamed'
+      WHEN c.function !~ ':[pq]$' AND pg_catalog.quote_ident(p.nspname) || '.' || pg_catalog.quote_ident(r.relname) <> c.key THEN 'renamed'
       WHEN r.relpersistence <> 'p' THEN 'unlogged'
       WHEN n.trigger IS NULL THEN 'without trigger'
       WHEN n.enabled = 'D' THEN 'disabled'
@@ -145,6 +158,7 @@ SELECT f.key, f.name, f.fault FROM (
       WHEN n.made <> c.made THEN 'touched'
     END AS fault
   FROM {schema}.captured c LEFT JOIN {capturing} n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\" LEFT JOIN pg_catalog.pg_class r ON r.oid = c.relation
+    LEFT JOIN pg_catalog.pg_namespace p ON p.oid = r.relnamespace
   WHERE c.\"set\" = $1
   UNION ALL
   SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(r.relname), k.name, CASE k.enabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'touched' ELSE 'not always' END
@@ -156,10 +170,13 @@ SELECT f.key, f.name, f.fault FROM (
   JOIN pg_catalog.pg_class r ON r.oid = t.relid JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace
   WHERE c.\"set\" = $1 AND c.function LIKE '%:t' AND r.relkind = 'f'
   UNION ALL
+  SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), '', 'unwatched' {unwatched}
+  UNION ALL
   SELECT r.key, '', 'without trigger' FROM {schema}.sets s JOIN {schema}.relations r ON r.\"set\" = s.name AND r.version = s.version
   WHERE s.name = $1 AND NOT EXISTS (SELECT FROM {schema}.captured c WHERE c.\"set\" = $1 AND c.key = r.key)
 ) f WHERE f.fault IS NOT NULL ORDER BY 1, 2, 3",
         clones = clones(&schema),
-        capturing = capturing(cluster)
+        capturing = capturing(cluster),
+        unwatched = unwatched(cluster)
     )
 }

@@ -4,3 +4,4 @@
 mod forged;
 mod postgres;
 mod prepared;
+mod rights;

@@ -12,7 +12,8 @@ async fn nobody_is_a_superuser_and_everything_works() {
     world.zookeeper().await;
     let cluster = world.cluster();
     let (source, target) = (world.source("rights").await, world.target("rights").await);
-    const TABLES: &str = "CREATE TABLE accounts (id bigint PRIMARY KEY, name text, secret text); CREATE TABLE notes (id int PRIMARY KEY, x int)";
+    const TABLES: &str =
+        "CREATE TABLE accounts (id bigint PRIMARY KEY, name text, secret text); CREATE TABLE notes (id int PRIMARY KEY, x int)";
     // What a superuser does once.
     source
         .execute(&format!(
@@ -43,20 +44,36 @@ async fn nobody_is_a_superuser_and_everything_works() {
     world.pgshovel(["cluster", "initialize"]).succeeds().await;
     let (relay_role, loader_role) = (format!("relay_{cluster}"), format!("loader_{cluster}"));
     let told = world.pgshovel(["set", "create", SET, "set.pgshovel"]).succeeds().await;
-    assert!(told.contains("GRANT pgq_admin") && told.contains("GRANT SELECT (\"id\", \"name\") ON \"app\".\"accounts\" TO \"loader_role\""), "{told}");
+    assert!(
+        told.contains("GRANT pgq_admin") && told.contains("GRANT SELECT (\"id\", \"name\") ON \"app\".\"accounts\" TO \"loader_role\""),
+        "{told}"
+    );
     let roles = ["--relay-role", &relay_role, "--loader-role", &loader_role];
     world.pgshovel([&["set", "update", SET, "set.pgshovel"][..], &roles].concat()).succeeds().await;
 
     let as_role = |role: &str| format!("user={role}_{cluster}");
-    let mut relay = world.pgshovel(["relay", "relay.yaml", SET, "--rotation-period", "1"]).env("PGSHOVEL_SOURCE_DSN", as_role("relay")).allow("TRUNCATE of this partition alone is not captured").start().await;
+    let mut relay = world
+        .pgshovel(["relay", "relay.yaml", SET, "--rotation-period", "1"])
+        .env("PGSHOVEL_SOURCE_DSN", as_role("relay"))
+        .allow("TRUNCATE of this partition alone is not captured")
+        .start()
+        .await;
     relay.logs("this relay makes the queue's ticks").await;
-    let mut worker = world.pgshovel(["replicate", "replicate.yaml", SET, "--bootstrap"]).env("PGSHOVEL_SOURCE_DSN", as_role("loader")).start().await;
-    worker.logs("\"phase\":\"streaming\"").await;
+    let mut worker =
+        world.pgshovel(["replicate", "replicate.yaml", SET, "--bootstrap"]).env("PGSHOVEL_SOURCE_DSN", as_role("loader")).start().await;
+    worker.logs("\"phase\":\"catching-up\"").await;
     source.execute("SET search_path = app; INSERT INTO accounts VALUES (1000, 'new'); UPDATE accounts SET name = 'changed' WHERE id < 10; DELETE FROM accounts WHERE id = 20; INSERT INTO notes VALUES (1), (2); TRUNCATE notes; INSERT INTO notes VALUES (3); INSERT INTO part VALUES (1), (2); TRUNCATE part_1; INSERT INTO part VALUES (3)").await;
-    source.execute("SET search_path = app; CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (100) TO (200); INSERT INTO part VALUES (101)").await;
+    source
+        .execute(&format!(
+            "SET search_path = app; SET ROLE app_{cluster}; CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (100) TO (200); RESET ROLE; INSERT INTO part VALUES (101)"
+        ))
+        .await;
     relay.logs("the queue's tables are rotated").await;
     source.execute("INSERT INTO app.notes VALUES (4)").await;
-    for (table, columns) in [("accounts", "id, name"), ("notes", "id, x"), ("part", "id")] {
+    // The relay looks the new column's type up.
+    target.execute("ALTER TABLE app.notes ADD y int").await;
+    source.execute("ALTER TABLE app.notes ADD y int; INSERT INTO app.notes VALUES (5, 6, 7)").await;
+    for (table, columns) in [("accounts", "id, name"), ("notes", "id, x, y"), ("part", "id")] {
         let sql = format!("SELECT md5(string_agg(concat_ws(' ', {columns}), ';' ORDER BY id)) FROM app.{table}");
         tests::harness::eventually(table, crate::replicate::setup::SOON, || async {
             let (from, to) = (source.value(&sql).await, target.value(&sql).await);
@@ -64,7 +81,8 @@ async fn nobody_is_a_superuser_and_everything_works() {
         })
         .await;
     }
-    world.pgshovel(["set", "check", SET]).env("PGSHOVEL_SOURCE_DSN", as_role("relay")).fails(1).await;
+    let told = world.pgshovel(["set", "check", SET]).env("PGSHOVEL_SOURCE_DSN", as_role("relay")).fails(1).await;
+    assert!(told.contains("the partition app.part_2 is new, and TRUNCATE of it alone is not captured"), "{told}");
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
     // The administrator mends what the relay had no right to.
