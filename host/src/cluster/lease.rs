@@ -3,7 +3,7 @@
 //! Candidates stand in line as ephemeral sequential nodes; the first one leads.
 //! Each watches only the one before it, so that the end of one leader wakes one
 //! standby. The epoch is the transaction id of ZooKeeper that created the
-//! leader's node: 64 bits that only grow, in the order of the line.
+//! leader's node: 64 bits that grow in the order of the line.
 
 use std::fmt;
 use std::time::Duration;
@@ -63,7 +63,9 @@ impl Cluster {
 }
 
 impl Lease {
-    /// Greater than the epoch of every leader before this one.
+    /// Greater than the epoch of every leader before this one, for as long as ZooKeeper has its
+    /// data: one that was made anew or restored begins lower. What relays publish under is
+    /// kept where the queue is.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
@@ -94,8 +96,8 @@ impl Lease {
         }
     }
 
-    /// False too if ZooKeeper does not answer.
-    async fn is_confirmed(&self) -> bool {
+    /// Whether ZooKeeper says so, too. False if it does not answer.
+    pub async fn is_confirmed(&self) -> bool {
         let Place { cluster, leaders, path, .. } = &self.place;
         let client = &cluster.client;
         let asked = async {

@@ -216,7 +216,7 @@ impl Reader {
             return Ok(Action::Skip(Skip::Loaded));
         }
         if let Turn::Skip(skip) = self.turn(&header, &operation, digest)? {
-            if skip == Skip::Fenced && !self.passing && header.epoch < self.epoch() {
+            if skip == Skip::Fenced && header.epoch < self.epoch() {
                 self.fence.watch(self.epoch(), &header, batch, &operation, &self.progress)?;
             }
             self.skip(header, skip, begins, digest);
@@ -319,7 +319,7 @@ impl Reader {
         if matches!(operation, Operation::Begin(_)) && !self.is_loaded(operation) {
             return Turn::Consume;
         }
-        Turn::Skip(if header.epoch < last.epoch { Skip::Fenced } else { Skip::Loaded })
+        Turn::Skip(Skip::Loaded)
     }
 
     /// Whether it begins a batch that the loaded rows contain wholly, or replaced: one
@@ -494,7 +494,8 @@ impl Reader {
 
     fn skip(&mut self, header: Header, skip: Skip, begins: bool, digest: u64) {
         let known = self.progress.header.is_some_and(|last| last.publisher == header.publisher);
-        if skip == Skip::Loaded && (begins || known) {
+        let lower = header.epoch < self.epoch();
+        if skip == Skip::Loaded && (begins || known) && !lower {
             self.passing = true;
             return self.consume(header, digest);
         }

@@ -196,8 +196,8 @@ fn after_a_bootstrap_the_epochs_may_be_lower() {
             A0 begin 0-1   skip (Loaded)
             A1 insert 3    skip (Loaded)
             A2 commit      skip (Loaded)
-            B0 begin 1-2   skip (Fenced)
-            B1 commit      skip (Fenced)
+            B0 begin 1-2   skip (Loaded)
+            B1 commit      skip (Loaded)
             B2 begin 3-4   begin 3-4
             B3 insert 33   skip (Loaded)
             B4 commit      commit

@@ -1093,9 +1093,9 @@ fn bootstrap_heals_what_was_wrong_with_the_stream_before_it() {
         A0 begin 0-1   skip (Loaded)
         A1 insert 3    skip (Loaded)
         B0 begin 1-2   skip (Loaded)
-        A2 insert 4    skip (Fenced)
+        A2 insert 4    skip (Loaded)
         B1 commit      skip (Loaded)
-        A3 commit      skip (Fenced)
+        A3 commit      skip (Loaded)
         B2 begin 3-4   begin 3-4
         B3 insert 33   skip (Loaded)
         B4 commit      commit
