@@ -53,9 +53,9 @@ impl Fresh {
         }
     }
 
-    /// Replicates rows with these ids, until the worker knows where the stream is.
-    async fn replicate(&self, ids: [u32; 2], worker: &mut Running) {
-        for id in ids {
+    /// Replicates the rows 1 to 3, until the worker knows where the stream is.
+    async fn replicate(&self, worker: &mut Running) {
+        for id in 1..=3 {
             self.insert(id, id).await;
             self.app.equal().await;
         }
@@ -84,14 +84,14 @@ async fn a_zookeeper_that_is_made_anew_between_two_relays_loses_nothing() {
     let mut fresh = Fresh::new().await;
     fresh.age().await;
     let (mut relay, mut worker) = (fresh.app.relay().await, fresh.app.worker(&[]).start().await);
-    fresh.replicate([1, 2], &mut worker).await;
+    fresh.replicate(&mut worker).await;
     let before = epochs(&mut relay).await;
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
     fresh.zookeeper.refill().await.unwrap();
     // None of them says a word of it.
     let (mut relay, worker) = (fresh.app.relay().await, fresh.app.worker(&[]).start().await);
-    fresh.insert(3, 100).await;
+    fresh.insert(4, 100).await;
     fresh.app.equal().await;
     let after = epochs(&mut relay).await;
     assert!(after.0 < before.0 && after.1 > before.1, "{before:?} {after:?}");
@@ -113,10 +113,11 @@ async fn a_zookeeper_that_is_made_anew_under_relay_and_worker_loses_nothing() {
     };
     let mut relay = allowed(fresh.app.world.pgshovel(["relay", "relay.yaml", SET])).start().await;
     let mut worker = allowed(fresh.app.worker(&[])).start().await;
-    fresh.replicate([1, 2], &mut worker).await;
+    fresh.replicate(&mut worker).await;
     let (before, _) = epochs(&mut relay).await;
+    fresh.app.world.pgshovel(["set", "update", SET, "set.pgshovel"]).succeeds().await;
     fresh.zookeeper.refill().await.unwrap();
-    fresh.insert(3, 100).await;
+    fresh.insert(4, 100).await;
     let leads_again = |running: &Running| {
         let line = running.log().lines().filter(|line| line.contains("\"leading\"")).nth(1).map(str::to_owned);
         async move { line.ok_or_else(|| "it does not".to_owned()) }
@@ -130,7 +131,7 @@ async fn a_zookeeper_that_is_made_anew_under_relay_and_worker_loses_nothing() {
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
     fresh.lint().await;
-    // The administrator goes on too.
+    // The administrator goes on too: before, the database had a later change than ZooKeeper.
     fresh.app.world.pgshovel(["set", "update", SET, "set.pgshovel"]).succeeds().await;
 }
 
@@ -147,7 +148,7 @@ async fn created_again(mut fresh: Fresh) {
     world.pgshovel(["set", "create", "other", "other.pgshovel"]).succeeds().await;
     fresh.age().await;
     let (mut relay, mut worker) = (fresh.app.relay().await, fresh.app.worker(&[]).start().await);
-    fresh.replicate([1, 2], &mut worker).await;
+    fresh.replicate(&mut worker).await;
     let before = epochs(&mut relay).await;
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
@@ -158,7 +159,7 @@ async fn created_again(mut fresh: Fresh) {
     let after = epochs(&mut relay).await;
     assert!(after.0 < before.0 && after.1 > before.1, "{before:?} {after:?}");
     // A worker that was not told learns that it is another history.
-    fresh.insert(3, 50).await;
+    fresh.insert(4, 50).await;
     let refused = fresh.app.worker(&[]).fails(1).await;
     assert!(refused.contains("is of another history") && refused.contains("bootstrap again"), "{refused}");
     let worker = fresh.app.worker(&["--bootstrap"]).start().await;
@@ -185,7 +186,7 @@ async fn a_set_that_is_created_again_over_its_old_topic_loses_nothing() {
 async fn a_higher_epoch_in_the_stream_is_said_until_somebody_decides() {
     let app = App::new().await;
     let (relay, mut worker) = (app.relay().await, app.worker(&[]).start().await);
-    for id in 1..=2 {
+    for id in 1..=3 {
         app.source.execute(&format!("INSERT INTO accounts (id) VALUES ({id})")).await;
         app.equal().await;
     }
@@ -220,7 +221,7 @@ async fn a_higher_epoch_in_the_stream_is_said_until_somebody_decides() {
     let lint = ["stream", "lint", "relay.yaml", SET, "--wait", "1", "--allow-epoch", &epoch.to_string()];
     app.world.pgshovel(lint).succeeds().await;
     // Nothing is missing.
-    assert_eq!(app.target.count("accounts").await, 2);
+    assert_eq!(app.target.count("accounts").await, 3);
     let worker = app.worker(&["--allow-epoch", &epoch.to_string()]).start().await;
     app.equal().await;
     app.source.execute("INSERT INTO accounts (id) SELECT max(id) + 1 FROM accounts").await;
