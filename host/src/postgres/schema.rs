@@ -97,12 +97,17 @@ END"
 #[must_use]
 pub fn lock(cluster: &str) -> String {
     let table = format!("{}.configuration", quote(&name::schema(cluster)));
-    let (there, key) = (format!("pg_catalog.to_regclass({})", literal(&table)), literal(&format!("pgshovel:{cluster}")));
+    // Not by its name, which the session may still know as that of nothing.
+    let there = format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = 'configuration')",
+        literal(&name::schema(cluster))
+    );
+    let key = literal(&format!("pgshovel:{cluster}"));
     let block = format!(
         "BEGIN
   LOOP
     BEGIN
-      IF {there} IS NOT NULL THEN
+      IF {there} THEN
         LOCK TABLE {table} IN EXCLUSIVE MODE;
         RETURN;
       END IF;
@@ -110,7 +115,7 @@ pub fn lock(cluster: &str) -> String {
       -- Who held the lock has dropped it.
     END;
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({key}, 0));
-    IF {there} IS NULL THEN
+    IF NOT {there} THEN
       RETURN;
     END IF;
   END LOOP;
