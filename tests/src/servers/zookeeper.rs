@@ -78,10 +78,16 @@ impl ZooKeeper {
         }
     }
 
-    /// As one that was rebuilt: its data is removed, and its nodes are copied back, but those of
-    /// sessions. Its transactions are counted from the beginning again. Clients see no
-    /// server meanwhile. In a runtime of several threads.
+    /// Makes it one that was rebuilt: its data is removed, and its nodes are copied back, but
+    /// those of sessions. Its transactions are counted from the beginning again. Clients see
+    /// no server meanwhile. In a runtime of several threads.
     pub async fn refill(&mut self) -> Result<()> {
+        self.forget().await?;
+        block_in_place(|| self.start())
+    }
+
+    /// The first part of [`Self::refill`]: it does not run any more.
+    pub async fn forget(&mut self) -> Result<()> {
         let nodes = nodes(&self.hosts()).await?;
         let (data, port) = (self.data(), self.port);
         block_in_place(|| {
@@ -94,7 +100,7 @@ impl ZooKeeper {
         block_in_place(|| {
             self.stop()?;
             self.port = port;
-            self.start()
+            Ok(())
         })
     }
 
