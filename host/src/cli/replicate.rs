@@ -49,8 +49,8 @@ pub struct Arguments {
     /// after pg_upgrade.
     #[arg(long, value_name = "UUID")]
     pub allow_node: Option<Uuid>,
-    /// Let the epoch of the stream's relays fall, once, to this one, from which the rows that the
-    /// worker waits for are: its error names it.
+    /// Let the epoch of the stream's relays fall, once, to this one, which the worker's error names:
+    /// where the stream holds a higher one, of a set before or of another program.
     #[arg(long, value_name = "EPOCH")]
     pub allow_epoch: Option<u64>,
     /// How many messages may pass before the first one that begins a batch, in a stream whose

@@ -1,4 +1,4 @@
-//! Keeps the relay running: leadership, the queue's lock, and a new publisher
+//! Keeps the relay running: leadership, the queue's epoch, and a new publisher
 //! for every attempt.
 //!
 //! An attempt that fails, for whatever passes, gives its leadership back: the
