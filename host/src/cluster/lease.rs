@@ -270,11 +270,15 @@ async fn find(cluster: &Cluster, leaders: &str, prefix: &str, token: &[u8]) -> R
     Ok(None)
 }
 
-/// Candidates of one role, the leader first.
+/// Candidates of one role, the leader first. ZooKeeper's numbers have 32 bits: after the last
+/// comes the lowest, and those that stand in line together are near each other.
 fn line(names: Vec<String>, prefix: &str) -> Vec<String> {
-    let mut places: Vec<(u64, String)> =
+    let mut places: Vec<(i64, String)> =
         names.into_iter().filter_map(|name| Some((name.strip_prefix(prefix)?.parse().ok()?, name))).collect();
-    places.sort_unstable();
+    if let Some((first, _)) = places.first() {
+        let first = *first;
+        places.sort_unstable_by_key(|(number, _)| number.wrapping_sub(first) as i32);
+    }
     places.into_iter().map(|(_, name)| name).collect()
 }
 
@@ -286,5 +290,19 @@ mod tests {
     fn a_line_is_of_one_role_and_in_order() {
         let names = ["relay-0000000010", "worker-0000000001", "relay-0000000009", "relay-x"];
         assert_eq!(line(names.map(str::to_owned).to_vec(), "relay-"), ["relay-0000000009", "relay-0000000010"]);
+    }
+
+    /// Before, nobody led any more.
+    #[test]
+    fn a_line_goes_on_where_the_numbers_begin_again() {
+        let expected = ["relay-2147483646", "relay-2147483647", "relay--2147483648", "relay--2147483647"];
+        for rotation in 0..expected.len() {
+            let mut names = expected.map(str::to_owned).to_vec();
+            names.rotate_left(rotation);
+            assert_eq!(line(names, "relay-"), expected);
+        }
+        let around_zero = ["relay-0000000001", "relay--000000001", "relay-0000000000"];
+        let expected = ["relay--000000001", "relay-0000000000", "relay-0000000001"];
+        assert_eq!(line(around_zero.map(str::to_owned).to_vec(), "relay-"), expected);
     }
 }

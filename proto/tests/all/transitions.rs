@@ -1128,7 +1128,7 @@ fn bootstrap_another_node_is_a_violation_whatever_the_operator_allows() {
         &mut reader,
         &[Sender::new('B', 2).on(OTHER_NODE).begin(2, 3)],
         expect![[r#"
-        B0 begin 2-3   violation: the stream changes from node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa to node cccccccc-cccc-cccc-cccc-cccccccccccc before the rows loaded from the first have caught up; bootstrap again
+        B0 begin 2-3   violation: the stream changes from node aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa to node cccccccc-cccc-cccc-cccc-cccccccccccc before the rows loaded from the first have caught up; bootstrap again, from a new stream if that ends so too
     "#]],
     );
 }
