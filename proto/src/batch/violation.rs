@@ -82,7 +82,9 @@ pub enum Violation {
          allow this change once, otherwise bootstrap again"
     )]
     NodeChanged { from: Uuid, to: Uuid },
-    #[error("the stream changes from node {from} to node {to} before the rows loaded from the first have caught up; bootstrap again, from a new stream if that ends so too")]
+    #[error(
+        "the stream changes from node {from} to node {to} before the rows loaded from the first have caught up; bootstrap again, from a new stream if that ends so too"
+    )]
     NodeChangedEarly { from: Uuid, to: Uuid },
     #[error(
         "the stream of node {node} begins at tick {tick} (snapshot {starts}), after the snapshot of the loaded rows ({loaded}): \

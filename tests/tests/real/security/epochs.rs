@@ -273,3 +273,20 @@ async fn an_epoch_is_above_those_before_whatever_the_database_has_of_them() {
     let epoch = open(Settings { epoch_min: last + 1000, ..settings(&database) }).await.unwrap().epoch();
     assert_eq!(epoch, last + 1000);
 }
+
+/// A database that was made ready by a version before, which kept no epochs there.
+#[tokio::test]
+async fn a_database_without_epochs_is_brought_there_by_an_update_of_the_set() {
+    let app = App::new().await;
+    let relays = format!("pgshovel_{}.relays", app.world.cluster());
+    for remedy in [&["set", "update", SET, "set.pgshovel"][..], &["cluster", "upgrade", "--force"]] {
+        app.source.execute(&format!("DROP TABLE {relays}")).await;
+        let refused = app.world.pgshovel(["relay", "relay.yaml", SET]).fails(3).await;
+        assert!(refused.contains("\".relays, where the relays' epochs are, is missing: run `set update`"), "{refused}");
+        app.world.pgshovel(remedy.to_vec()).succeeds().await;
+        assert_eq!(app.source.count(&relays).await, 0);
+        let mut relay = app.relay().await;
+        relay.logs("\"publishing\"").await;
+        assert_eq!(relay.terminate().await.code, Some(0));
+    }
+}
