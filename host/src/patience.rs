@@ -59,7 +59,7 @@ impl Patience {
         match &mut self.blocked {
             Some((said, waited)) if *said == error.message && *waited < SAID_AGAIN_AFTER => *waited += wait,
             blocked => {
-                tracing::error!(%error, "nothing goes on until this is mended; it is looked at again and again, and needs no restart");
+                tracing::error!(%error, "nothing goes on until this is mended; it is looked at again and again");
                 *blocked = Some((error.message.clone(), wait));
             }
         }

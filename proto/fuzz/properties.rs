@@ -34,7 +34,7 @@ pub fn state(bytes: &[u8]) {
 }
 
 fn options() -> Options {
-    Options { priming_messages_max: 4, node_change: Some([b'n'; 16]), owner: Some(("c".to_owned(), "s".to_owned())) }
+    Options { priming_messages_max: 4, node_change: Some([b'n'; 16]), epoch_change: Some(1), owner: Some(("c".to_owned(), "s".to_owned())) }
 }
 
 fn read(mut reader: Reader, mut rest: &[u8]) {

@@ -17,7 +17,7 @@ use crate::relay::supervise::{Assignment, Plugins, supervise};
 /// started stand by and take over. Servers that are away are waited for. The
 /// command ends with 0 when it is asked to (SIGINT, SIGTERM) or the set is dropped.
 ///
-/// The relay makes the queue's ticks and rotates its tables, for which the role that it
+/// The relay makes the queue's ticks, rotates its tables and keeps its epoch beside it, for which the role that it
 /// connects as (--source-dsn, or else the set's connection string) needs what
 /// `pgshovel set create --relay-role` grants. PgQ's daemon pgqd may
 /// serve the database beside it, for other queues: it leaves this one alone.

@@ -49,6 +49,10 @@ pub struct Arguments {
     /// after pg_upgrade.
     #[arg(long, value_name = "UUID")]
     pub allow_node: Option<Uuid>,
+    /// Let the epoch of the stream's relays fall, once, to this one, which the worker's error names:
+    /// where the stream holds a higher one, of a set before or of another program.
+    #[arg(long, value_name = "EPOCH")]
+    pub allow_epoch: Option<u64>,
     /// How many messages may pass before the first one that begins a batch, in a stream whose
     /// oldest messages are no longer retained.
     #[arg(long, env = "PGSHOVEL_PRIMING_MESSAGES", default_value_t = Options::default().priming_messages_max, value_name = "COUNT")]
@@ -135,6 +139,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
         reader: Options {
             priming_messages_max: arguments.priming_messages,
             node_change: arguments.allow_node.map(Uuid::into_bytes),
+            epoch_change: arguments.allow_epoch,
             owner: Some((common.cluster.clone(), arguments.set.clone())),
         },
         part: Part::default(),

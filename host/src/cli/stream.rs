@@ -56,6 +56,9 @@ pub enum Command {
         /// Let the stream change, once, to this node, as `replicate` does.
         #[arg(long, value_name = "UUID")]
         allow_node: Option<uuid::Uuid>,
+        /// Let the epoch of the stream's relays fall, once, to this one, as `replicate` does.
+        #[arg(long, value_name = "EPOCH")]
+        allow_epoch: Option<u64>,
     },
     /// Print the messages of a stream, a line each: position, publisher, number, and what it says.
     ///
@@ -91,10 +94,11 @@ pub struct Input {
 
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
-        Command::Lint { input, strict, keys_max, priming_messages, allow_node } => {
+        Command::Lint { input, strict, keys_max, priming_messages, allow_node, allow_epoch } => {
             let options = Options {
                 priming_messages_max: *priming_messages,
                 node_change: allow_node.map(uuid::Uuid::into_bytes),
+                epoch_change: *allow_epoch,
                 owner: Some((common.cluster.clone(), input.set.clone())),
             };
             let checker = strict.then(|| Strict { checker: strict::Checker::new(*keys_max), impossible: None });

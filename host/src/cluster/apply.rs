@@ -117,7 +117,7 @@ async fn inside(changer: &Changer<'_>, session: &Session, change: &InFlight, tas
     if !changer.cluster.is_in_flight(change).await? {
         return Ok(Outcome::Over);
     }
-    let stamp = Stamp { change: &change.pending.change, epoch: change.epoch };
+    let stamp = Stamp { change: &change.pending.change, epoch: change.made };
     let version = change.pending.upgrade.as_deref().unwrap_or(&changer.configuration.version);
     let scope = |set| Scope { cluster: &changer.cluster.name, cluster_id: changer.cluster_id(), version, set, stamp };
     match task {
@@ -160,7 +160,7 @@ async fn capture(session: &Session, scope: &Scope<'_>, wanted: &ReplicationSetCo
         }
         if *epoch >= scope.stamp.epoch {
             return Err(Error::stop(format!(
-                "the database has a later change of the set {:?} than ZooKeeper: was ZooKeeper restored from a copy? drop the set, or restore the two together",
+                "the database has a later change of the set {:?} than ZooKeeper: was ZooKeeper restored from a copy, or does its clock go back? drop the set, or restore the two together",
                 scope.set
             )));
         }

@@ -3,7 +3,7 @@
 //! Candidates stand in line as ephemeral sequential nodes; the first one leads.
 //! Each watches only the one before it, so that the end of one leader wakes one
 //! standby. The epoch is the transaction id of ZooKeeper that created the
-//! leader's node: 64 bits that only grow, in the order of the line.
+//! leader's node: 64 bits that grow in the order of the line.
 
 use std::fmt;
 use std::time::Duration;
@@ -63,7 +63,9 @@ impl Cluster {
 }
 
 impl Lease {
-    /// Greater than the epoch of every leader before this one.
+    /// Greater than the epoch of every leader before this one, for as long as ZooKeeper has its
+    /// data: one that was made anew or restored begins lower. What relays publish under is
+    /// kept where the queue is.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
@@ -94,8 +96,8 @@ impl Lease {
         }
     }
 
-    /// False too if ZooKeeper does not answer.
-    async fn is_confirmed(&self) -> bool {
+    /// Whether ZooKeeper says so, too. False if it does not answer.
+    pub async fn is_confirmed(&self) -> bool {
         let Place { cluster, leaders, path, .. } = &self.place;
         let client = &cluster.client;
         let asked = async {
@@ -268,11 +270,15 @@ async fn find(cluster: &Cluster, leaders: &str, prefix: &str, token: &[u8]) -> R
     Ok(None)
 }
 
-/// Candidates of one role, the leader first.
+/// Candidates of one role, the leader first. ZooKeeper's numbers have 32 bits: after the last
+/// comes the lowest, and those that stand in line together are near each other.
 fn line(names: Vec<String>, prefix: &str) -> Vec<String> {
-    let mut places: Vec<(u64, String)> =
+    let mut places: Vec<(i64, String)> =
         names.into_iter().filter_map(|name| Some((name.strip_prefix(prefix)?.parse().ok()?, name))).collect();
-    places.sort_unstable();
+    if let Some((first, _)) = places.first() {
+        let first = *first;
+        places.sort_unstable_by_key(|(number, _)| number.wrapping_sub(first) as i32);
+    }
     places.into_iter().map(|(_, name)| name).collect()
 }
 
@@ -284,5 +290,19 @@ mod tests {
     fn a_line_is_of_one_role_and_in_order() {
         let names = ["relay-0000000010", "worker-0000000001", "relay-0000000009", "relay-x"];
         assert_eq!(line(names.map(str::to_owned).to_vec(), "relay-"), ["relay-0000000009", "relay-0000000010"]);
+    }
+
+    /// Before, nobody led any more.
+    #[test]
+    fn a_line_goes_on_where_the_numbers_begin_again() {
+        let expected = ["relay-2147483646", "relay-2147483647", "relay--2147483648", "relay--2147483647"];
+        for rotation in 0..expected.len() {
+            let mut names = expected.map(str::to_owned).to_vec();
+            names.rotate_left(rotation);
+            assert_eq!(line(names, "relay-"), expected);
+        }
+        let around_zero = ["relay-0000000001", "relay--000000001", "relay-0000000000"];
+        let expected = ["relay--000000001", "relay-0000000000", "relay-0000000001"];
+        assert_eq!(line(around_zero.map(str::to_owned).to_vec(), "relay-"), expected);
     }
 }

@@ -85,8 +85,11 @@ pub struct InFlight {
     /// A set, or [`WHOLE_CLUSTER`].
     pub name: String,
     pub pending: Pending,
-    /// Grows from change to change: the transaction id that created the node.
+    /// The transaction id that created the node.
     pub epoch: i64,
+    /// When that was, in microseconds since 1970: grows from change to change, also where
+    /// ZooKeeper is made anew and begins lower with its transaction ids.
+    pub made: i64,
     /// The node's version.
     pub(super) version: i32,
     /// The command that makes the change still runs, or died moments ago.
@@ -141,7 +144,14 @@ impl Cluster {
             Error::stop(format!("what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel"))
         })?;
         let owned = self.read(&self.owner_path(name)).await?.is_some();
-        Ok(Some(InFlight { name: name.to_owned(), pending, epoch: stat.czxid, version: stat.version, owned }))
+        Ok(Some(InFlight {
+            name: name.to_owned(),
+            pending,
+            epoch: stat.czxid,
+            made: stat.ctime.saturating_mul(1000),
+            version: stat.version,
+            owned,
+        }))
     }
 
     /// Grows with every change that begins: what is written on the condition that it

@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Queue {
     source: Arc<Source>,
     faults: Arc<Faults>,
-    session: u64,
+    epoch: u64,
     /// PgQ's id for the open batch.
     id: u64,
     /// What is still to be read, and of which batch.
@@ -33,13 +33,18 @@ impl Queue {
     /// may be another one for the same batch. A queue that was opened before, and
     /// whose process may not know of its end yet, reads and finishes nothing any more.
     #[must_use]
-    pub fn new(source: Arc<Source>, faults: Arc<Faults>, id: u64) -> Self {
-        let session = source.open_session();
-        Self { source, faults, session, id, reading: None }
+    pub fn new(source: Arc<Source>, faults: Arc<Faults>, id: u64, epoch_min: u64) -> Self {
+        let epoch = source.take(epoch_min);
+        Self { source, faults, epoch, id, reading: None }
     }
 
-    fn check_session(&self) -> Result<()> {
-        if self.source.is_open(self.session) { Ok(()) } else { Err(Error::retry("the session of the queue has ended")) }
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn check_epoch(&self) -> Result<()> {
+        if self.source.is_taken(self.epoch) { Ok(()) } else { Err(Error::retry("another relay has taken the queue")) }
     }
 
     fn take(&mut self, batch: &Batch) -> Vec<Mutation> {
@@ -55,7 +60,7 @@ impl Queue {
 
 impl ports::Queue for Queue {
     async fn next(&mut self) -> Result<Option<Batch>> {
-        self.faults.around("queue.next", || self.check_session().map(|()| self.source.batch(self.id))).await
+        self.faults.around("queue.next", || self.check_epoch().map(|()| self.source.batch(self.id))).await
     }
 
     async fn wait(&mut self, at_most: Duration) -> Result<()> {
@@ -65,13 +70,13 @@ impl ports::Queue for Queue {
 
     async fn read(&mut self, batch: &Batch) -> Result<Vec<Mutation>> {
         let faults = Arc::clone(&self.faults);
-        faults.around("queue.read", || self.check_session().map(|()| self.take(batch))).await
+        faults.around("queue.read", || self.check_epoch().map(|()| self.take(batch))).await
     }
 
     async fn finish(&mut self, batch: &Batch) -> Result<()> {
         let faults = Arc::clone(&self.faults);
         let finish = || {
-            self.check_session()?;
+            self.check_epoch()?;
             if !self.source.finish(batch) {
                 return Err(Error::stop("the batch was ended by somebody else"));
             }

@@ -49,8 +49,8 @@ struct Inner {
     ticks: Vec<Tick>,
     /// Index of the tick that the consumer has finished.
     finished: usize,
-    /// The session that holds the consumer's lock; the ones before it are gone.
-    session: u64,
+    /// The epoch of the session that may end batches; the ones before it are gone.
+    epoch: u64,
 }
 
 /// A transaction under way.
@@ -94,7 +94,7 @@ impl Source {
             events: Vec::new(),
             ticks: Vec::new(),
             finished: 0,
-            session: 0,
+            epoch: 0,
         };
         inner.tick();
         let source = common::Source {
@@ -161,17 +161,17 @@ impl Source {
         self.lock().ticks.last().map_or(0, |tick| tick.id)
     }
 
-    /// A session that holds the consumer's lock: the server has ended the one before.
+    /// Takes the consumer, under an epoch not below this one: whoever had it is gone.
     #[must_use]
-    pub fn open_session(&self) -> u64 {
+    pub fn take(&self, epoch_min: u64) -> u64 {
         let mut inner = self.lock();
-        inner.session += 1;
-        inner.session
+        inner.epoch = epoch_min.max(inner.epoch + 1);
+        inner.epoch
     }
 
     #[must_use]
-    pub fn is_open(&self, session: u64) -> bool {
-        self.lock().session == session
+    pub fn is_taken(&self, epoch: u64) -> bool {
+        self.lock().epoch == epoch
     }
 
     /// The batch after the last finished one; the same until it is finished,

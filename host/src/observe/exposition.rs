@@ -53,9 +53,18 @@ impl Facts {
         text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or committed in the target.", self.mutations);
         if self.role == "relay" {
             text.metric("bytes_total", "counter", "Bytes of messages that were handed to the stream.", self.bytes);
+            if let Some(epoch) = self.epoch {
+                text.metric("epoch", "gauge", "The epoch that the relay publishes under.", epoch);
+            }
         } else {
             text.metric("rows_total", "counter", "Rows that were loaded into the target.", self.rows);
             text.metric("commits_total", "counter", "Commits of the target.", self.commits);
+            text.metric(
+                "fenced_messages_total",
+                "counter",
+                "Messages of superseded relays that were passed over, each time that they were read.",
+                self.fenced,
+            );
             text.family("phase", "gauge", "1 for the phase that the worker is in.");
             for phase in ["bootstrap", "catching-up", "streaming"] {
                 text.labelled("phase", "phase", phase, u8::from(self.phase == Some(phase)));

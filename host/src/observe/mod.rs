@@ -45,6 +45,10 @@ pub struct Facts {
     pub rows: u64,
     /// Of a worker's target.
     pub commits: u64,
+    /// Messages of superseded relays that a worker passed over, each time that it read them.
+    pub fenced: u64,
+    /// Under which a relay publishes.
+    pub epoch: Option<u64>,
     pub last: Option<Last>,
     /// What a relay last saw of its set's queue.
     pub queue: Option<Backlog>,
@@ -122,6 +126,8 @@ impl Status {
             bytes: 0,
             rows: 0,
             commits: 0,
+            fenced: 0,
+            epoch: None,
             last: None,
             queue: None,
             ticker: None,

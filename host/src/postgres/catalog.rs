@@ -309,8 +309,9 @@ async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
     }
     managed.records = client
         .query_one(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass($1) AND attname = 'made')",
-            &[&format!("{quoted}.captured")],
+            "SELECT pg_catalog.to_regclass($2) IS NOT NULL
+                AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass($1) AND attname = 'made')",
+            &[&format!("{quoted}.captured"), &format!("{quoted}.relays")],
         )
         .await
         .map_err(reading)?

@@ -18,6 +18,8 @@ pub fn relay(cluster: &str, role: &str) -> Vec<String> {
         format!("GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"),
         // It forgets partitions that are none any more.
         format!("GRANT DELETE ON {schema}.captured TO {role}"),
+        // Its epoch is there.
+        format!("GRANT INSERT, UPDATE ON {schema}.relays TO {role}"),
     ]
 }
 

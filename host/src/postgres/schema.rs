@@ -92,10 +92,36 @@ END"
 }
 
 /// Whoever changes the cluster's objects in a database holds this lock until
-/// the end of the transaction; it survives PREPARE TRANSACTION.
+/// the end of the transaction; it survives PREPARE TRANSACTION. It is one that
+/// only who may change them can take; where there are none yet, anybody can.
 #[must_use]
 pub fn lock(cluster: &str) -> String {
-    format!("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({}, 0));", literal(&format!("pgshovel:{cluster}")))
+    let table = format!("{}.configuration", quote(&name::schema(cluster)));
+    // Not by its name, which the session may still know as that of nothing.
+    let there = format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = 'configuration')",
+        literal(&name::schema(cluster))
+    );
+    let key = literal(&format!("pgshovel:{cluster}"));
+    let block = format!(
+        "BEGIN
+  LOOP
+    BEGIN
+      IF {there} THEN
+        LOCK TABLE {table} IN EXCLUSIVE MODE;
+        RETURN;
+      END IF;
+    EXCEPTION WHEN undefined_table THEN
+      -- Who held the lock has dropped it.
+    END;
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({key}, 0));
+    IF NOT {there} THEN
+      RETURN;
+    END IF;
+  END LOOP;
+END"
+    );
+    format!("DO {};", literal(&block))
 }
 
 /// The schema, its tables, and what capturing functions share, as far as they are missing.
@@ -131,9 +157,18 @@ CREATE TABLE IF NOT EXISTS {schema}.relations (
   identity text[] NOT NULL,
   PRIMARY KEY (set, version, key)
 );
+CREATE TABLE IF NOT EXISTS {schema}.relays (
+  set text NOT NULL,
+  consumer text NOT NULL,
+  epoch bigint NOT NULL,
+  process integer NOT NULL,
+  started timestamptz NOT NULL,
+  PRIMARY KEY (set, consumer)
+);
 COMMENT ON TABLE {schema}.configuration IS 'Which node this database is, and what tells it from a clone.';
 COMMENT ON TABLE {schema}.sets IS 'The sets captured here: version of the configuration, and the change that made them so.';
 COMMENT ON TABLE {schema}.relations IS 'What the events of each version of a set mean. Old versions stay, since events may refer to them.';
+COMMENT ON TABLE {schema}.relays IS 'The relay that took a consumer last: its epoch, and the session that ends its batches. Stays when a set is dropped, since its stream may.';
 {shared}"
     )
 }

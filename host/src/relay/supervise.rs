@@ -1,4 +1,4 @@
-//! Keeps the relay running: leadership, the queue's lock, and a new publisher
+//! Keeps the relay running: leadership, the queue's epoch, and a new publisher
 //! for every attempt.
 //!
 //! An attempt that fails, for whatever passes, gives its leadership back: the
@@ -89,7 +89,7 @@ pub async fn supervise(
 ) -> Result<()> {
     let mut patience = Patience::new(progress.batches());
     let status = progress.status().clone();
-    let mut relay = Relay { assignment, status, seen: false, served: false, moved: None };
+    let mut relay = Relay { assignment, status, seen: false, served: false, moved: None, epoch: 0 };
     let (ensemble, cluster) = (assignment.ensemble.clone(), assignment.cluster.clone());
     // Beside the work, since it may be what the work waits for. Ends with this.
     let mut watch = JoinSet::new();
@@ -130,6 +130,8 @@ struct Relay<'a> {
     served: bool,
     /// When the set was found to be in another database, until its queue is open there.
     moved: Option<Instant>,
+    /// The last that it published under, or 0.
+    epoch: u64,
 }
 
 /// Leadership of an existing set.
@@ -190,9 +192,9 @@ impl Relay<'_> {
     /// Relays for as long as leadership lasts and the set stays where it is.
     async fn serve<P: Plugins>(&mut self, post: &mut Post, plugins: &mut P, stop: &mut Stop, progress: &mut Progress) -> Result<End> {
         let Post { set, watch, lease, .. } = post;
-        let settings = self.settings(set, lease.epoch());
+        let settings = self.settings(set, lease.epoch().max(self.epoch + 1));
         let open = async {
-            let queue = Queue::open(settings).await?;
+            let queue = Queue::open(settings, lease.is_confirmed()).await?;
             let writer = plugins.writer().await?;
             Ok::<_, Error>((queue, writer))
         };
@@ -205,7 +207,10 @@ impl Relay<'_> {
         self.served = true;
         self.moved = None;
         self.status.enter(State::Leading);
-        let mut publisher = Publisher::new(Uuid::new_v4().into_bytes(), lease.epoch());
+        self.epoch = queue.epoch();
+        self.status.update(|facts| facts.epoch = Some(self.epoch));
+        tracing::info!(set = %set.name, epoch = self.epoch, "publishing");
+        let mut publisher = Publisher::new(Uuid::new_v4().into_bytes(), self.epoch);
         let (stopper, mut inner) = stop::channel();
         let mut overdue = inner.clone();
         let mut running = pin!(run(&mut queue, &mut writer, &mut publisher, Push::default(), &mut inner, progress));
@@ -237,10 +242,10 @@ impl Relay<'_> {
         backlog::follow(Arc::new(self.settings(set, 0)), backlog::STANDBY_EVERY)
     }
 
-    fn settings(&self, set: &StoredSet, epoch: u64) -> Settings {
+    fn settings(&self, set: &StoredSet, epoch_min: u64) -> Settings {
         let Assignment { cluster, set: name, consumer, rotation_period, queue_bytes_max, .. } = self.assignment.clone();
         let (dsn, status) = (own::of_set(&set.configuration.database.dsn), self.status.clone());
-        Settings { dsn, cluster, set: name, consumer, epoch, rotation_period, queue_bytes_max, status }
+        Settings { dsn, cluster, set: name, consumer, epoch_min, rotation_period, queue_bytes_max, status }
     }
 
     /// An error that another leader or an administrator's change explains is no error.

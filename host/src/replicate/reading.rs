@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::batch::step::{Action, Reader, Skip};
-use proto::batch::{Batch, Uuid};
+use proto::batch::{Batch, Uuid, Violation};
 use proto::codec;
 use proto::row::{Mutation, Relation};
 
 use super::ahead::{Ahead, Outlet};
 use super::state;
 use crate::error::{Error, Result};
+use crate::observe::Status;
 use crate::ports::{Entry, Stream};
 
 /// What one call of the stream may return.
@@ -54,19 +55,20 @@ pub(super) enum Step {
 ///
 /// Small batches that are there already are joined where `may_join` says so: a target may
 /// be slower than ticks come, and then takes as much with each commit as has gathered.
-pub(super) fn start<S, J>(stream: S, reader: Reader, part: Part, may_join: J) -> Ahead<Step>
+pub(super) fn start<S, J>(stream: S, reader: Reader, part: Part, status: Status, may_join: J) -> Ahead<Step>
 where
     S: Stream + 'static,
     J: Fn() -> bool + Send + 'static,
 {
     Ahead::start(STEPS_AHEAD_MAX, |outlet| {
-        Reading { reader, part, may_join, outlet, begun: None, chunk: Chunk::default(), whole: None, fenced: false }.run(stream)
+        Reading { reader, part, status, may_join, outlet, begun: None, chunk: Chunk::default(), whole: None, fenced: false }.run(stream)
     })
 }
 
 struct Reading<J> {
     reader: Reader,
     part: Part,
+    status: Status,
     may_join: J,
     outlet: Outlet<Step>,
     /// The open batch, while the target need not know of it: all of it is in `chunk`.
@@ -155,8 +157,11 @@ impl<J: Fn() -> bool + Send> Reading<J> {
             Action::Apply(mutation) => self.apply(mutation, entry.message.len()).await?,
             Action::Commit => self.commit(&entry.position).await?,
             Action::Rollback => self.forget(true).await?,
-            Action::Skip(Skip::Fenced) if !self.fenced => {
-                self.fenced = true;
+            Action::Skip(Skip::Fenced) => {
+                self.status.update(|facts| facts.fenced += 1);
+                if std::mem::replace(&mut self.fenced, true) {
+                    return Ok(());
+                }
                 let epoch = header.epoch.map_or_else(|| "none, as of pgshovel 2015".to_owned(), |epoch| epoch.to_string());
                 tracing::warn!(
                     position = %place(&entry.position),
@@ -240,8 +245,13 @@ fn foreign(position: &[u8], error: &codec::DecodeError) -> Error {
     ))
 }
 
-fn broken(position: &[u8], violation: &proto::batch::Violation) -> Error {
-    Error::stop(format!("at position {} of the stream: {violation}", place(position)))
+fn broken(position: &[u8], violation: &Violation) -> Error {
+    let text = format!("at position {} of the stream: {violation}", place(position));
+    match violation {
+        // Whoever looks at a worker that waits finds this; one that ended may be started again and again.
+        Violation::EpochFell { .. } => Error::blocked(text),
+        _ => Error::stop(text),
+    }
 }
 
 /// A position for people: as text where it is, or else in hexadecimal digits.

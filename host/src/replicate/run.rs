@@ -50,10 +50,10 @@ pub async fn run<S: Stream + 'static>(
     // An attempt that failed left its batch open.
     progress.forgotten();
     let transactional = target.guarantee().await? == Guarantee::Transactional;
-    let status = progress.status().clone();
+    let (status, joining) = (progress.status().clone(), progress.status().clone());
     // What failed is tried alone, so that as much as possible of what is before it is stored.
-    let may_join = move || transactional && status.update(|facts| facts.attempts) == 0;
-    let mut steps = reading::start(stream, reader, part, may_join);
+    let may_join = move || transactional && joining.update(|facts| facts.attempts) == 0;
+    let mut steps = reading::start(stream, reader, part, status, may_join);
     let mut applying = Applying { target, origins, transforms, progress, stored, stored_at: Instant::now(), open: None, kept: None };
     while let Some(step) = applying.next(&mut steps, stop).await {
         applying.perform(step?).await?;

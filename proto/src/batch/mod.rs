@@ -8,6 +8,7 @@ use std::fmt;
 use crate::interfaces::common::{Source, Tick};
 
 pub mod bootstrap;
+mod fence;
 mod layout;
 pub mod publisher;
 mod relations;

@@ -38,6 +38,10 @@ pub(super) enum Frontier {
     Tick { id: u64, made: Option<Timestamp> },
 }
 
+pub(super) fn is_after(a: &Timestamp, b: &Timestamp) -> bool {
+    (a.seconds, a.nanos) > (b.seconds, b.nanos)
+}
+
 /// How the last batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {

@@ -13,7 +13,8 @@
 //!   [`SUPERSEDED_MAX`] ids (older epochs need no list).
 //! - Of two publishers the one with the higher epoch lives; none (a publisher of
 //!   pgshovel 2015) is older than every epoch. Of two with the same epoch the one
-//!   that began later lives, and a publisher begins with message 0, a Begin.
+//!   that began later lives, and a publisher begins with message 0, a Begin. Those
+//!   of lower epochs are passed over as long as they can be dead: see `fence`.
 //! - `frontier` is the tick up to which everything is committed, or else where
 //!   the first batch began. A batch that begins there is next, whoever sends it;
 //!   one that ends there or before was committed already; any other is a gap.
@@ -29,12 +30,13 @@
 //! message that is older, or older than this reader, is known by its number alone.
 
 use super::bootstrap::CatchUp;
+use super::fence::Fence;
 use super::relations::Relations;
 pub use super::state::StateError;
-use super::state::{Ended, Frontier, Progress};
+use super::state::{Ended, Frontier, Progress, is_after};
 use super::{Batch, Id, Uuid, Violation};
 use crate::codec::{self, BatchIdentifier, Header, Message, Operation};
-use crate::interfaces::common::{Source, Timestamp};
+use crate::interfaces::common::Source;
 use crate::interfaces::replication::State;
 use crate::row::Mutation;
 
@@ -53,13 +55,15 @@ pub struct Options {
     /// The node that the stream may change to, once. The node that it has: another
     /// copy of its database may take over.
     pub node_change: Option<Id>,
+    /// The epoch that the stream may fall to, once.
+    pub epoch_change: Option<u64>,
     /// The cluster and the set whose stream it is; `None`: whichever.
     pub owner: Option<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { priming_messages_max: 10_000_000, node_change: None, owner: None }
+        Self { priming_messages_max: 10_000_000, node_change: None, epoch_change: None, owner: None }
     }
 }
 
@@ -111,6 +115,7 @@ pub struct Reader {
     passing: bool,
     /// Before the bootstrap, the last publisher of another set.
     stranger: Option<Id>,
+    fence: Fence,
 }
 
 #[derive(Clone, Debug)]
@@ -163,6 +168,7 @@ impl Reader {
             priming: Priming::default(),
             passing: false,
             stranger: None,
+            fence: Fence::default(),
         }
     }
 
@@ -210,6 +216,9 @@ impl Reader {
             return Ok(Action::Skip(Skip::Loaded));
         }
         if let Turn::Skip(skip) = self.turn(&header, &operation, digest)? {
+            if skip == Skip::Fenced && header.epoch < self.epoch() {
+                self.fence.watch(self.epoch(), &header, batch, &operation, &self.progress)?;
+            }
             self.skip(header, skip, begins, digest);
             return Ok(Action::Skip(skip));
         }
@@ -244,11 +253,14 @@ impl Reader {
     fn turn(&self, header: &Header, operation: &Operation<'_>, digest: u64) -> Result<Turn, Violation> {
         let begins = matches!(operation, Operation::Begin(_));
         let Some(last) = &self.progress.header else { return self.primed(header, operation) };
-        if header.epoch < last.epoch || self.progress.superseded.contains(&header.publisher) {
+        if self.progress.superseded.contains(&header.publisher) {
             return Ok(Turn::Skip(Skip::Fenced));
         }
         if self.passing {
             return Ok(self.passed(header, last, operation));
+        }
+        if header.epoch < last.epoch && !self.may_fall(header, begins) {
+            return Ok(Turn::Skip(Skip::Fenced));
         }
         let publisher = Uuid(header.publisher);
         if header.publisher != last.publisher {
@@ -271,12 +283,23 @@ impl Reader {
         }
     }
 
+    /// The highest so far, unless it was let fall.
+    fn epoch(&self) -> Option<u64> {
+        self.progress.header.map_or(self.priming.highest_epoch, |header| header.epoch)
+    }
+
+    /// Whether the operator lets the stream go on with this publisher of a lower epoch.
+    fn may_fall(&self, header: &Header, begins: bool) -> bool {
+        begins && header.sequence == 0 && header.epoch.is_some() && header.epoch == self.options.epoch_change
+    }
+
     /// The turn of a message when none was consumed yet.
     fn primed(&self, header: &Header, operation: &Operation<'_>) -> Result<Turn, Violation> {
-        if header.epoch < self.priming.highest_epoch {
+        let begins = matches!(operation, Operation::Begin(_));
+        if header.epoch < self.priming.highest_epoch && !self.may_fall(header, begins) {
             return Ok(Turn::Skip(Skip::Fenced));
         }
-        if matches!(operation, Operation::Begin(_)) {
+        if begins {
             return Ok(if self.is_loaded(operation) { Turn::Skip(Skip::Loaded) } else { Turn::Consume });
         }
         let max = self.options.priming_messages_max;
@@ -287,13 +310,16 @@ impl Reader {
     }
 
     /// The turn of a message while what the loaded rows contain passes: whatever
-    /// became of the stream before a bootstrap cannot harm what comes after it.
+    /// became of the stream before a bootstrap cannot harm what comes after it, and
+    /// neither can a higher epoch: what was in hand then is contained too.
     fn passed(&self, header: &Header, last: &Header, operation: &Operation<'_>) -> Turn {
         if header.publisher == last.publisher && header.sequence <= last.sequence {
             return Turn::Skip(Skip::Seen);
         }
-        let over = matches!(operation, Operation::Begin(_)) && !self.is_loaded(operation);
-        if over { Turn::Consume } else { Turn::Skip(Skip::Loaded) }
+        if matches!(operation, Operation::Begin(_)) && !self.is_loaded(operation) {
+            return Turn::Consume;
+        }
+        Turn::Skip(Skip::Loaded)
     }
 
     /// Whether it begins a batch that the loaded rows contain wholly, or replaced: one
@@ -383,6 +409,7 @@ impl Reader {
             let is_other = made.is_some_and(|made| made != batch.start.timestamp);
             return if is_other { Err(forked(batch, committed)) } else { Ok(()) };
         }
+        self.fence.check(batch, self.epoch(), &self.progress)?;
         Err(match &self.open {
             Some(open) => Violation::NeverEnded { open_start: open.batch.start.id, open_end: open.batch.end.id, start },
             None => Violation::TickGap { committed, start },
@@ -467,7 +494,8 @@ impl Reader {
 
     fn skip(&mut self, header: Header, skip: Skip, begins: bool, digest: u64) {
         let known = self.progress.header.is_some_and(|last| last.publisher == header.publisher);
-        if skip == Skip::Loaded && (begins || known) {
+        let lower = header.epoch < self.epoch();
+        if skip == Skip::Loaded && (begins || known) && !lower {
             self.passing = true;
             return self.consume(header, digest);
         }
@@ -484,6 +512,9 @@ impl Reader {
         match previous {
             Some(previous) if previous.publisher == header.publisher => {}
             Some(previous) => {
+                if header.epoch < previous.epoch {
+                    self.options.epoch_change = None;
+                }
                 self.progress.supersede(&previous, header.epoch);
                 self.seen = Seen::default();
             }
@@ -496,10 +527,6 @@ impl Reader {
 #[cold]
 fn forked(batch: &Batch, committed: u64) -> Violation {
     Violation::Forked { start: batch.start.id, end: batch.end.id, committed }
-}
-
-fn is_after(a: &Timestamp, b: &Timestamp) -> bool {
-    (a.seconds, a.nanos) > (b.seconds, b.nanos)
 }
 
 /// How violations name an operation.

@@ -26,6 +26,12 @@ pub enum Violation {
     #[error("publisher {publisher} changed its epoch from {from} to {to} at message {sequence}; stop the relay and start it again")]
     EpochChanged { publisher: Uuid, from: u64, to: u64, sequence: u64 },
     #[error(
+        "relays of epoch {to} committed the batch from tick {start} to tick {end} and went on, and those of the higher epoch {from} did not: \
+         the stream's epochs went back, as where a set was created again over an old stream, or another program wrote to it; \
+         let the epoch fall once (--allow-epoch {to}), or bootstrap again"
+    )]
+    EpochFell { start: u64, end: u64, from: u64, to: u64 },
+    #[error(
         "publisher {publisher} appears with message {sequence}, {operation}, where the first is message 0 and begins a batch: \
          what came before is missing from the stream; bootstrap again"
     )]
@@ -76,7 +82,9 @@ pub enum Violation {
          allow this change once, otherwise bootstrap again"
     )]
     NodeChanged { from: Uuid, to: Uuid },
-    #[error("the stream changes from node {from} to node {to} before the rows loaded from the first have caught up; bootstrap again")]
+    #[error(
+        "the stream changes from node {from} to node {to} before the rows loaded from the first have caught up; bootstrap again, from a new stream if that ends so too"
+    )]
     NodeChangedEarly { from: Uuid, to: Uuid },
     #[error(
         "the stream of node {node} begins at tick {tick} (snapshot {starts}), after the snapshot of the loaded rows ({loaded}): \

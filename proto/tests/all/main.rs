@@ -4,6 +4,7 @@
 
 mod corpus;
 mod damaged;
+mod epochs;
 mod exactly_once;
 mod independent;
 mod samples;

@@ -186,7 +186,7 @@ pub async fn strike(cast: &mut Cast, task: Task, fault: Fault) -> Result<bool> {
             sleep(fault.time).await;
             command.signal("CONT")?;
         }
-        Means::Cut | Means::Silence => fault.disturb(cast).await?,
+        Means::Cut | Means::Silence | Means::Refill => fault.disturb(cast).await?,
     }
     for process in std::iter::once(command).chain(rival) {
         end(process).await?;

@@ -7,6 +7,7 @@ use pgshovel::error::{Error, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::admin::{self, Task};
@@ -33,6 +34,9 @@ pub enum Means {
     Cut,
     /// Nothing arrives for the time, and nobody is told.
     Silence,
+    /// Of ZooKeeper alone: nobody reaches it for the time; then it has its nodes, and neither
+    /// its sessions nor its count of transactions.
+    Refill,
 }
 
 /// Of the two that do the same.
@@ -66,7 +70,7 @@ impl fmt::Display for Fault {
             (Victim::Admin(_), _) => write!(f, " {}", self.course)?,
         }
         match (self.victim, self.means, self.from) {
-            (Victim::Server(_), ..) | (_, Means::Kill | Means::Pause, _) => {}
+            (Victim::Server(_), ..) | (_, Means::Kill | Means::Pause | Means::Refill, _) => {}
             (.., Some(server)) => write!(f, ", to the {}", Victim::Server(server).name())?,
             (.., None) => f.write_str(", to everybody")?,
         }
@@ -109,13 +113,14 @@ impl Victim {
 }
 
 impl Means {
-    const ALL: [Self; 4] = [Self::Kill, Self::Pause, Self::Cut, Self::Silence];
+    /// Of everybody.
+    const COMMON: [Self; 4] = [Self::Kill, Self::Pause, Self::Cut, Self::Silence];
 
     fn damage(self) -> Result<Damage> {
         match self {
             Self::Cut => Ok(Damage::Cut),
             Self::Silence => Ok(Damage::Silence),
-            Self::Kill | Self::Pause => Err(Error::bug("that is no fault of a network")),
+            Self::Kill | Self::Pause | Self::Refill => Err(Error::bug("that is no fault of a network")),
         }
     }
 
@@ -126,6 +131,7 @@ impl Means {
             Self::Pause => "pause",
             Self::Cut => "network cut",
             Self::Silence => "network silence",
+            Self::Refill => "refill",
         }
     }
 }
@@ -140,7 +146,8 @@ pub fn every(stream: Stream) -> Vec<(Victim, Means)> {
         victims.push(Victim::Server(Broker));
     }
     victims.extend([Task::Update, Task::Move, Task::Upgrade].map(Victim::Admin));
-    victims.into_iter().flat_map(|victim| Means::ALL.map(|means| (victim, means))).collect()
+    let common = victims.into_iter().flat_map(|victim| Means::COMMON.map(|means| (victim, means)));
+    common.chain([(Victim::Server(ZooKeeper), Means::Refill)]).collect()
 }
 
 impl Fault {
@@ -171,8 +178,9 @@ impl Fault {
         })
     }
 
-    fn begin(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
+    async fn begin(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
         match (self.means, self.victim) {
+            (Means::Refill, _) => cast.stage.zookeeper.forget().await,
             (Means::Kill, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "KILL"),
             (Means::Kill, _) => cast.kill(whom),
             (Means::Pause, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "STOP"),
@@ -184,8 +192,9 @@ impl Fault {
         }
     }
 
-    fn end(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
+    async fn end(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
         match (self.means, self.victim) {
+            (Means::Refill, _) => block_in_place(|| cast.stage.zookeeper.start()),
             (Means::Kill, Victim::Server(server)) => start_server(&mut cast.stage, server),
             (Means::Kill, _) => whom.iter().try_for_each(|index| cast.restart(*index)),
             (Means::Pause, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "CONT"),
@@ -273,8 +282,8 @@ impl Faults {
         for (when, step, fault, whom) in steps {
             sleep_until(started + when).await;
             match step {
-                Step::Begin => fault.begin(cast, &whom)?,
-                Step::End => fault.end(cast, &whom)?,
+                Step::Begin => fault.begin(cast, &whom).await?,
+                Step::End => fault.end(cast, &whom).await?,
             }
         }
         Ok(true)

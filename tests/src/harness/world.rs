@@ -37,6 +37,8 @@ pub struct World {
     number: u32,
     counter: AtomicU32,
     folder: PathBuf,
+    /// Of a server of the test's own.
+    zookeeper: Option<String>,
 }
 
 impl World {
@@ -61,7 +63,14 @@ impl World {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let folder = servers().fleet.folder().join(format!("test-{number}"));
         std::fs::create_dir_all(&folder).unwrap();
-        Self { number, counter: AtomicU32::new(0), folder }
+        Self { number, counter: AtomicU32::new(0), folder, zookeeper: None }
+    }
+
+    /// What runs here uses this ZooKeeper, the test's own.
+    #[must_use]
+    pub fn with_zookeeper(mut self, server: &ZooKeeper) -> Self {
+        self.zookeeper = Some(server.hosts());
+        self
     }
 
     /// A fresh database on the source cluster, which allows prepared
@@ -150,8 +159,9 @@ impl World {
         let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
         let words = arguments.iter().take(2).filter(|word| !word.contains(['/', '.', '-'])).cloned().collect::<Vec<_>>().join("-");
         let name = format!("{words}-{}", self.counter.fetch_add(1, Ordering::Relaxed));
-        let hosts = match servers().zookeeper.get() {
-            Some(Ok(server)) => format!("{}{}", server.hosts(), self.chroot()),
+        let hosts = match (&self.zookeeper, servers().zookeeper.get()) {
+            (Some(hosts), _) => hosts.clone(),
+            (None, Some(Ok(server))) => format!("{}{}", server.hosts(), self.chroot()),
             // None was started: nobody listens there.
             _ => format!("127.0.0.1:1{}", self.chroot()),
         };

@@ -94,6 +94,15 @@ pub fn batch(source: &Source, start: u64, end: u64, changes: Vec<Change>, commit
     messages
 }
 
+/// A batch that was committed before, as if of a relay of this epoch.
+pub fn of_epoch(source: &Source, epoch: u64) -> Vec<Bytes> {
+    let tick = |id| Tick { id, snapshot: Snapshot { min: id, max: id, active: Vec::new() }, timestamp: NOW };
+    let node = source.node.as_slice().try_into().unwrap();
+    let batch = Batch { id: 1, node, start: tick(0), end: tick(1), source: Some(source.clone()) };
+    let mut publisher = Publisher::new(uuid::Uuid::new_v4().into_bytes(), epoch);
+    vec![publisher.begin(&batch, NOW).unwrap(), publisher.commit(NOW).unwrap()]
+}
+
 /// A begin without epoch, as the original's relay sends it.
 fn original(source: &Source) -> Bytes {
     use streams::{BatchOperation, BeginOperation, Header, batch_operation, message};

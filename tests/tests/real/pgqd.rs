@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use pgshovel::postgres::queue::{Queue, Settings};
+use pgshovel::postgres::queue::Settings;
 use tests::harness::{Database, World, eventually};
 use tests::servers::Pgqd;
 
-use super::queue::{QUEUE, current_table, identity, insert, mutations, set, settings};
+use super::queue::{QUEUE, current_table, identity, insert, mutations, open, set, settings};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -96,7 +96,7 @@ async fn across_rotations() {
     let world = World::start().await;
     let source = set(&world).await;
     let stock = Stock::make(&source).await;
-    let mut queue = Queue::open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
+    let mut queue = open(Settings { rotation_period: Duration::from_millis(100), ..settings(&source) }).await.unwrap();
     // The relay works, before there is a daemon.
     source.execute(&insert(r#"{"id":0,"name":"first"}"#)).await;
     let (_, first) = mutations(&mut queue).await;

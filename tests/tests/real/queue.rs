@@ -46,11 +46,16 @@ pub fn settings(source: &Database) -> Settings {
         cluster: "c".to_owned(),
         set: "s".to_owned(),
         consumer: "default".to_owned(),
-        epoch: 7,
+        epoch_min: 7,
         rotation_period: Duration::ZERO,
         queue_bytes_max: None,
         status: Status::new("relay", "s"),
     }
+}
+
+/// As a relay does that leads.
+pub async fn open(settings: Settings) -> Result<Queue> {
+    Queue::open(settings, std::future::ready(true)).await
 }
 
 /// SQL that makes the event of an INSERT of the row `json`.
@@ -101,7 +106,7 @@ pub async fn mutations(queue: &mut Queue) -> (Batch, Vec<Mutation>) {
 async fn an_open_batch_is_the_same_for_the_next_relay() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
     let batch = next(&mut queue).await;
     assert_eq!(batch.node, [7; 16]);
@@ -112,10 +117,9 @@ async fn an_open_batch_is_the_same_for_the_next_relay() {
     let _ = queue.read(&batch).await.unwrap();
     drop(queue);
 
-    let mut queue = eventually("the lock is free", BEFORE_THE_IDLE_TICK, || async {
-        Queue::open(settings(&source)).await.map_err(|error| error.to_string())
-    })
-    .await;
+    let mut queue =
+        eventually("the lock is free", BEFORE_THE_IDLE_TICK, || async { open(settings(&source)).await.map_err(|error| error.to_string()) })
+            .await;
     let again = queue.next().await.unwrap().unwrap();
     assert_eq!(again, batch);
     assert_eq!(all(&mut queue, &again).await.unwrap(), before);
@@ -125,25 +129,22 @@ async fn an_open_batch_is_the_same_for_the_next_relay() {
 }
 
 #[tokio::test]
-async fn one_session_holds_a_consumer() {
+async fn a_queue_that_is_not_there_is_told() {
     let world = World::start().await;
     let source = set(&world).await;
-    let _queue = Queue::open(settings(&source)).await.unwrap();
-    let error = Queue::open(settings(&source)).await.unwrap_err();
-    assert_eq!(error.next, Next::Retry);
-    assert!(error.message.contains("pgshovel relay 7 s") && error.message.contains("process "), "{error}");
-    let error = Queue::open(Settings { consumer: "other".to_owned(), ..settings(&source) }).await.unwrap_err();
+    let error = open(Settings { consumer: "other".to_owned(), ..settings(&source) }).await.unwrap_err();
     assert_eq!(error.next, Next::Configure);
     assert!(error.message.contains("register_consumer"), "{error}");
-    let error = Queue::open(Settings { set: "none".to_owned(), ..settings(&source) }).await.unwrap_err();
+    let error = open(Settings { set: "none".to_owned(), ..settings(&source) }).await.unwrap_err();
     assert_eq!(error.next, Next::Configure, "{error}");
+    assert_eq!(source.count("pgshovel_c.relays").await, 0);
 }
 
 #[tokio::test]
 async fn a_batch_that_somebody_else_ends_stops_the_relay() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
     let batch = next(&mut queue).await;
     source.execute(&format!("SELECT pgq.finish_batch({})", batch.id)).await;
@@ -156,7 +157,7 @@ async fn a_batch_that_somebody_else_ends_stops_the_relay() {
 async fn an_event_that_commits_after_a_tick_gets_one_too() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     let mut late = source.connect().await;
     let late = late.transaction().await.unwrap();
     late.batch_execute(&insert(r#"{"id":1,"name":"late"}"#)).await.unwrap();
@@ -180,7 +181,7 @@ async fn the_first_event_of_all_may_be_under_way_when_the_relay_starts() {
     late.batch_execute(&insert(r#"{"id":1,"name":"first"}"#)).await.unwrap();
     source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'external_ticker', 'true')")).await;
     source.execute(&format!("SELECT pgq.ticker('{QUEUE}', 2, now(), 1)")).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     eventually("the relay's ticker", BEFORE_THE_IDLE_TICK, || async {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%ticker' AND query LIKE '%drawn%'";
         if source.value(sql).await.as_deref() != Some("0") { Ok(()) } else { Err("it has not looked yet".to_owned()) }
@@ -204,7 +205,7 @@ async fn an_idle_queue_beside_a_busy_database_is_not_ticked() {
     let world = World::start().await;
     let since = Instant::now();
     let (source, other) = (set(&world).await, world.source("other").await);
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     let (mut here, mut there) = (source.connect().await, other.connect().await);
     let (here, there) = (here.transaction().await.unwrap(), there.transaction().await.unwrap());
     here.batch_execute("INSERT INTO items VALUES (1, 'not captured')").await.unwrap();
@@ -235,7 +236,7 @@ async fn no_batch_of_a_changing_queue_is_empty() {
     let world = World::start().await;
     let since = Instant::now();
     let (source, other) = (set(&world).await, world.source("other").await);
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     other.execute("CREATE TABLE busy (a int)").await;
     let elsewhere = tokio::spawn(async move {
         loop {
@@ -280,7 +281,7 @@ async fn old_ticks_are_thinned_out() {
              UPDATE pgq.subscription SET sub_last_tick = CASE WHEN co_name = 'slow' THEN 80 ELSE 99 END FROM pgq.consumer WHERE co_id = sub_consumer"
         ))
         .await;
-    let _queue = Queue::open(settings(&source)).await.unwrap();
+    let _queue = open(settings(&source)).await.unwrap();
     let expected: Vec<String> = (19..=69).step_by(10).chain(79..=99).map(|id: i64| id.to_string()).collect();
     eventually("the ticks that are kept", BEFORE_THE_IDLE_TICK, || async {
         let ids = source.value("SELECT string_agg(tick_id::text, ' ' ORDER BY tick_id) FROM pgq.tick WHERE tick_id BETWEEN 2 AND 99").await;
@@ -293,7 +294,7 @@ async fn old_ticks_are_thinned_out() {
 async fn a_large_batch_comes_in_chunks_and_in_order() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     source
         .execute(&format!(
             "INSERT INTO \"pgshovel:c\".s (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) SELECT now(), 'I', row_to_json(r)::text, 'public.items', 'v1', 'j1'
@@ -321,7 +322,7 @@ async fn a_large_batch_comes_in_chunks_and_in_order() {
 async fn an_event_that_cannot_be_decoded_is_named() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     source.execute(&insert(r#"{"id":"secret","name":"a"}"#)).await;
     let batch = next(&mut queue).await;
     let error = all(&mut queue, &batch).await.unwrap_err();
@@ -340,7 +341,7 @@ async fn an_event_that_cannot_be_decoded_is_named() {
 async fn rows_of_an_altered_table_take_their_types_from_the_catalog() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     source.execute("ALTER TABLE items ADD price numeric(9, 2), DROP name").await;
     source.execute(&insert(r#"{"id":1,"price":1.50}"#)).await;
     source.execute(&insert(r#"{"id":2,"price":2.50,"gone":true}"#)).await;
@@ -365,7 +366,7 @@ async fn values_are_postgresqls_text() {
     let configuration = ReplicationSetConfiguration { database: DatabaseConfiguration { dsn: source.dsn() }, tables: vec![wanted] };
     let facts = catalog::read(source.client(), "none", "none", Some(&configuration)).await.unwrap();
     let columns = facts.tables[0].columns.iter().skip(1).map(|column| &column.described);
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     let mut expected = Vec::new();
     for (index, (described, (name, values))) in columns.zip(matrix::TYPES).enumerate() {
         let version = format!("t{index}");
@@ -435,7 +436,7 @@ fn rotating(source: &Database) -> Settings {
 async fn an_older_snapshot_writes_to_the_current_table() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(rotating(&source)).await.unwrap();
+    let mut queue = open(rotating(&source)).await.unwrap();
     for rotations in 1..=4 {
         let mut old = source.connect().await;
         let old = old.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).start().await.unwrap();
@@ -456,7 +457,7 @@ async fn an_older_snapshot_writes_to_the_current_table() {
 async fn a_rotation_waits_for_those_who_have_written() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(rotating(&source)).await.unwrap();
+    let mut queue = open(rotating(&source)).await.unwrap();
     rotated(&source, &mut queue).await;
     let writer = source.connect().await;
     let gid = format!("prepared {}", source.name());
@@ -479,7 +480,7 @@ async fn a_rotation_waits_for_those_who_have_written() {
 async fn a_rotation_by_hand_loses_nothing() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     let writer = source.connect().await;
     writer.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM items").await.unwrap();
     let mut seen = Vec::new();
@@ -506,18 +507,19 @@ async fn a_rotation_by_hand_loses_nothing() {
 
 /// A relay whose leadership is over may be paused, and hold the consumer for ever.
 #[tokio::test]
-async fn a_relay_of_an_older_epoch_is_ended() {
+async fn the_last_relay_that_led_has_the_queue() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut old = Queue::open(settings(&source)).await.unwrap();
+    let mut old = open(settings(&source)).await.unwrap();
     source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
     let batch = next(&mut old).await;
-    let mut new = Queue::open(Settings { epoch: 8, ..settings(&source) }).await.unwrap();
+    let mut new = open(settings(&source)).await.unwrap();
+    assert!(new.epoch() > old.epoch());
     let error = old.finish(&batch).await.unwrap_err();
     assert_eq!(error.next, Next::Retry, "{error}");
     // It may not take the consumer back.
-    let error = Queue::open(settings(&source)).await.unwrap_err();
-    assert!(error.next == Next::Retry && error.message.contains("pgshovel relay 8 s"), "{error}");
+    let error = Queue::open(settings(&source), std::future::ready(false)).await.unwrap_err();
+    assert!(error.next == Next::Retry && error.message.contains("leadership"), "{error}");
     assert_eq!(new.next().await.unwrap(), Some(batch.clone()));
     new.finish(&batch).await.unwrap();
 }
@@ -527,7 +529,7 @@ async fn a_relay_of_an_older_epoch_is_ended() {
 async fn ticks_in_a_wrong_order_repeat_no_event() {
     let world = World::start().await;
     let source = set(&world).await;
-    let mut queue = Queue::open(settings(&source)).await.unwrap();
+    let mut queue = open(settings(&source)).await.unwrap();
     source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
     mutations(&mut queue).await;
     // Somebody lets others tick this queue: in a transaction with an old snapshot.
@@ -547,10 +549,9 @@ async fn ticks_in_a_wrong_order_repeat_no_event() {
     source.execute(&insert(r#"{"id":3,"name":"c"}"#)).await;
     // Also for a relay that did not see the ticks before.
     drop(queue);
-    let mut queue = eventually("the lock is free", BEFORE_THE_IDLE_TICK, || async {
-        Queue::open(settings(&source)).await.map_err(|error| error.to_string())
-    })
-    .await;
+    let mut queue =
+        eventually("the lock is free", BEFORE_THE_IDLE_TICK, || async { open(settings(&source)).await.map_err(|error| error.to_string()) })
+            .await;
     let (_, found) = mutations(&mut queue).await;
     assert_eq!(
         found.iter().map(|mutation| mutation.change.clone()).collect::<Vec<_>>(),
@@ -567,7 +568,7 @@ async fn several_tickers_lose_and_repeat_nothing() {
     let source = set(&world).await;
     source.execute(&format!("SELECT pgq.register_consumer('{QUEUE}', 'second')")).await;
     let rotating = Settings { rotation_period: Duration::from_millis(300), ..settings(&source) };
-    let queues = [rotating.clone(), Settings { consumer: "second".to_owned(), ..rotating }].map(Queue::open);
+    let queues = [rotating.clone(), Settings { consumer: "second".to_owned(), ..rotating }].map(open);
     let queues = futures_util::future::try_join_all(queues).await.unwrap();
     let (ticker, writer) = (source.connect().await, source.connect().await);
     let ticking = tokio::spawn(async move {
@@ -618,16 +619,17 @@ async fn a_queue_that_others_rotate_is_refused() {
     source
         .execute(&format!(
             "CREATE ROLE {role} LOGIN; GRANT pgq_reader TO {role}; GRANT USAGE ON SCHEMA pgshovel_c TO {role};
-             GRANT SELECT ON ALL TABLES IN SCHEMA pgshovel_c TO {role}; GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}"
+             GRANT SELECT ON ALL TABLES IN SCHEMA pgshovel_c TO {role}; GRANT INSERT, UPDATE ON pgshovel_c.relays TO {role};
+             GRANT EXECUTE ON FUNCTION pg_control_system() TO {role}"
         ))
         .await;
     let limited = Settings { dsn: source.dsn().replace("user=postgres", &format!("user={role}")), ..settings(&source) };
     source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'rotation_period', '2 hours')")).await;
-    let error = Queue::open(limited.clone()).await.unwrap_err();
+    let error = open(limited.clone()).await.unwrap_err();
     assert_eq!(error.next, Next::Configure);
     assert!(error.message.contains("GRANT pgq_admin") && error.message.contains("'rotation_period', '100 years'"), "{error}");
     source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'rotation_period', '100 years')")).await;
-    let mut queue = Queue::open(limited).await.unwrap();
+    let mut queue = open(limited).await.unwrap();
     source.execute(&insert(r#"{"id":1,"name":"a"}"#)).await;
     // Somebody else has to tick.
     source.execute(&format!("SELECT pgq.set_queue_config('{QUEUE}', 'ticker_max_lag', '0')")).await;

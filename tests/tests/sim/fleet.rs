@@ -2,6 +2,7 @@
 //! and do not know it yet, standbys that took over, and all of them dying.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgshovel::error::{Error, Next};
@@ -26,40 +27,49 @@ const WORKERS: u64 = 2;
 struct Leadership {
     /// Passes on in the order of standing in line.
     line: Arc<Mutex<()>>,
-    /// The epoch of the last leader whose session ended; the one after it leads.
+    /// The number of the last leader whose session ended; the one after it leads.
     over: watch::Sender<u64>,
-    epoch: watch::Sender<u64>,
+    leaders: watch::Sender<u64>,
+    /// Of the last leader: grows from one to the next, until ZooKeeper is made anew.
+    epoch: AtomicU64,
 }
 
 struct Lease {
+    number: u64,
     epoch: u64,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Leadership {
     fn new() -> Self {
-        Self { line: Arc::default(), over: watch::Sender::new(0), epoch: watch::Sender::new(0) }
+        Self { line: Arc::default(), over: watch::Sender::new(0), leaders: watch::Sender::new(0), epoch: AtomicU64::new(0) }
     }
 
     async fn acquire(&self) -> Lease {
         let turn = Arc::clone(&self.line).lock_owned().await;
-        self.epoch.send_modify(|epoch| *epoch += 1);
-        Lease { epoch: *self.epoch.borrow(), _turn: turn }
+        self.leaders.send_modify(|number| *number += 1);
+        Lease { number: *self.leaders.borrow(), epoch: self.epoch.fetch_add(1, Ordering::Relaxed) + 1, _turn: turn }
     }
 
     /// The server gives the session of the leader up.
     fn expire(&self) {
-        self.over.send_replace(*self.epoch.borrow());
+        self.over.send_replace(*self.leaders.borrow());
     }
 
-    fn is_over(&self, epoch: u64) -> bool {
-        *self.over.borrow() >= epoch
+    /// The server forgets all: sessions, and how far epochs had come.
+    fn forget(&self) {
+        self.epoch.store(0, Ordering::Relaxed);
+        self.expire();
     }
 
-    async fn lost(&self, epoch: u64) {
+    fn is_over(&self, number: u64) -> bool {
+        *self.over.borrow() >= number
+    }
+
+    async fn lost(&self, number: u64) {
         let mut over = self.over.subscribe();
         // The sender is `self`.
-        let _ = over.wait_for(|over| *over >= epoch).await;
+        let _ = over.wait_for(|over| *over >= number).await;
     }
 }
 
@@ -84,13 +94,13 @@ impl Relay {
                 () = stop.wait() => break,
                 lease = self.leadership.acquire() => lease,
             };
-            let epoch = lease.epoch;
+            let (number, epoch) = (lease.number, lease.epoch);
             let leadership = Arc::clone(&self.leadership);
             // How long it takes to notice that its session is over. Its place in line is
             // free at once.
             let unaware = Duration::from_millis(self.random.random_range(0..1500));
             let lost = async {
-                leadership.lost(epoch).await;
+                leadership.lost(number).await;
                 drop(lease);
                 tokio::time::sleep(unaware).await;
             };
@@ -104,7 +114,7 @@ impl Relay {
                     _ => {}
                 },
             }
-            zombies += u64::from(self.leadership.is_over(epoch));
+            zombies += u64::from(self.leadership.is_over(number));
         }
         Ok(zombies)
     }
@@ -118,18 +128,18 @@ async fn lead(
     push: Push,
     stop: &mut Stop,
 ) -> Result<(), Error> {
-    let mut queue = Queue::new(Arc::clone(source), Arc::clone(faults), 10 * epoch);
+    let mut queue = Queue::new(Arc::clone(source), Arc::clone(faults), 10 * epoch, epoch);
     let mut writer = Writer::new(Arc::clone(broker), Arc::clone(faults));
-    let mut publisher = Publisher::new(incarnation(epoch), epoch);
+    let mut publisher = Publisher::new(incarnation(queue.epoch()), queue.epoch());
     let mut progress = relay::progress::Progress::new(SET);
     relay::run::run(&mut queue, &mut writer, &mut publisher, push, stop, &mut progress).await
 }
 
-/// Ends sessions of leaders, until it is dropped.
+/// Ends sessions of leaders, now and then by making ZooKeeper anew, until it is dropped.
 async fn expire(leadership: Arc<Leadership>, mut random: StdRng) {
     loop {
         tokio::time::sleep(Duration::from_millis(random.random_range(0..1000))).await;
-        leadership.expire();
+        if random.random_range(0..4) == 0 { leadership.forget() } else { leadership.expire() }
     }
 }
 

@@ -5,6 +5,7 @@
 //! failure prints.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod epochs;
 mod fleet;
 mod publisher;
 mod relay;

@@ -37,7 +37,7 @@ pub struct Outcome {
 }
 
 /// A relay's process, started again whenever it dies or fails.
-struct Relay {
+pub struct Relay {
     source: Arc<Source>,
     broker: Arc<Broker>,
     faults: Arc<Faults>,
@@ -47,16 +47,16 @@ struct Relay {
 }
 
 impl Relay {
-    async fn run(self) -> Result<(), Error> {
+    pub async fn run(self) -> Result<(), Error> {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut batch_id = 1;
         for epoch in self.first_epoch.. {
             // The transaction that opened the batch may not have committed.
             batch_id += random.random_range(0..3);
             let push = few(&mut random);
-            let mut queue = Queue::new(Arc::clone(&self.source), Arc::clone(&self.faults), batch_id);
+            let mut queue = Queue::new(Arc::clone(&self.source), Arc::clone(&self.faults), batch_id, epoch);
             let mut writer = Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults));
-            let mut publisher = Publisher::new(incarnation(epoch), epoch);
+            let mut publisher = Publisher::new(incarnation(queue.epoch()), queue.epoch());
             let (mut stop, mut progress) = (self.stop.clone(), relay::progress::Progress::new(SET));
             let process = relay::run::run(&mut queue, &mut writer, &mut publisher, push, &mut stop, &mut progress);
             let result = tokio::select! {
@@ -91,7 +91,7 @@ pub struct World {
     pub source: Arc<Source>,
     pub log: Arc<Log>,
     pub broker: Arc<Broker>,
-    faults: Arc<Faults>,
+    pub faults: Arc<Faults>,
     pub random: StdRng,
 }
 
@@ -102,7 +102,7 @@ impl World {
         Self { source, log, broker, faults: Arc::new(Faults::new(seed, RATES)), random: StdRng::seed_from_u64(!seed) }
     }
 
-    fn relay(&self, seed: u64, stop: &Stop) -> Relay {
+    pub fn relay(&self, seed: u64, stop: &Stop) -> Relay {
         let (source, broker, faults) = (Arc::clone(&self.source), Arc::clone(&self.broker), Arc::clone(&self.faults));
         Relay { source, broker, faults, stop: stop.clone(), first_epoch: 1, seed }
     }

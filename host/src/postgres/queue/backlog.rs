@@ -52,8 +52,7 @@ pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> 
         };
         let drawn = u64::try_from(last_event - tick_event.unwrap_or(0)).unwrap_or(0);
         let unread_events = if oldest.is_some() { drawn.max(1) } else { 0 };
-        let key = sql::consumer_lock(cluster, set, &name);
-        let relay = answer(client.query_opt(sql::LOCKED_BY, &[&key])).await?.map(|row| row.get(1));
+        let relay = answer(client.query_opt(&sql::holder(cluster), &[&set, &name])).await?.and_then(|row| row.get(3));
         consumers.push(Consumer { name, unread_events, lag_seconds: oldest.unwrap_or(0.0), relay });
     }
     Ok(Backlog { bytes: u64::try_from(bytes).unwrap_or(0), consumers, faults })

@@ -246,8 +246,8 @@ impl<'a> Watch<'a> {
         // own, so the tick's is taken after the lock.
         let begin = self.session.batch_execute(sql::BEGIN_TICK);
         let of_queue: [&(dyn ToSql + Sync); 1] = [&self.queue];
-        let ((), locked) = answer(try_join(begin, self.session.query_one(&self.statements.lock, &of_queue))).await?;
-        if !locked.get::<_, bool>(0) {
+        let ((), locked) = answer(try_join(begin, self.session.query_opt(&self.statements.lock, &of_queue))).await?;
+        if locked.is_none() {
             answer(self.session.batch_execute("ROLLBACK")).await?;
             return Ok(false);
         }

@@ -1,7 +1,7 @@
 //! The set's PgQ queue, as the relay reads it.
 //!
-//! Three sessions: one opens and finishes batches and holds the consumer's lock
-//! for as long as it lives, one reads events, one makes ticks. None has a
+//! Three sessions: one opens and finishes batches, under the epoch that it took the
+//! consumer with, one reads events, one makes ticks. None has a
 //! transaction open while messages are published, but the reading itself.
 
 pub mod backlog;
@@ -13,7 +13,7 @@ mod sql;
 mod tick;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proto::batch::{Batch, Id};
 use proto::interfaces::common::{Snapshot, Source, Tick};
@@ -21,7 +21,8 @@ use proto::row::Mutation;
 use proto::{snapshot, timestamp};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::cluster::name;
@@ -29,7 +30,7 @@ use crate::error::{Error, Next, Result};
 use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
-use crate::postgres::{node, pool};
+use crate::postgres::{node, pool, quote};
 use keeper::Keeper;
 use lane::Lane;
 use reader::{Chunk, Reader};
@@ -37,18 +38,8 @@ use reader::{Chunk, Reader};
 /// How long the server may take to answer one of the short statements.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a session that was ended may take until its locks are free.
-const EVICTION_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often to look whether they are.
-const EVICTION_POLL: Duration = Duration::from_millis(20);
-
 /// Chunks of decoded events that wait to be published.
 const CHUNKS_MAX: usize = 2;
-
-/// What the sessions of relays are called: the epoch follows, then the set, which
-/// PostgreSQL may cut off.
-const APPLICATION: &str = "pgshovel relay ";
 
 /// Which queue, and who reads it.
 #[derive(Clone, Debug)]
@@ -57,9 +48,8 @@ pub struct Settings {
     pub cluster: String,
     pub set: String,
     pub consumer: String,
-    /// Of this relay's leadership: a relay with a lower one is ended where it holds
-    /// the consumer.
-    pub epoch: u64,
+    /// The least that this relay's epoch may be.
+    pub epoch_min: u64,
     /// How often to rotate the queue's tables; never if zero.
     pub rotation_period: Duration,
     /// What the queue's tables may take on disk before it is reported, in bytes.
@@ -74,13 +64,7 @@ impl Settings {
     }
 
     fn application(&self, role: &str) -> String {
-        format!("{APPLICATION}{} {} {}", self.epoch, self.set, role).trim_end().to_owned()
-    }
-
-    /// Whether a session of this name is a relay's whose leadership is over.
-    fn supersedes(&self, application: &str) -> bool {
-        let epoch = application.strip_prefix(APPLICATION).and_then(|rest| rest.split(' ').next());
-        epoch.and_then(|epoch| epoch.parse().ok()).is_some_and(|epoch: u64| epoch < self.epoch)
+        format!("{} {} {role}", sql::APPLICATION, self.set).trim_end().to_owned()
     }
 }
 
@@ -88,8 +72,10 @@ impl Settings {
 #[derive(Debug)]
 pub struct Queue {
     settings: Arc<Settings>,
-    /// Holds the consumer's lock.
+    /// Opens and ends batches.
     control: Arc<Session>,
+    /// Under which this relay has the consumer.
+    epoch: i64,
     statements: Statements,
     source: Source,
     /// The node of the source.
@@ -124,11 +110,11 @@ struct Statements {
 }
 
 impl Statements {
-    async fn prepare(control: &Client) -> Result<Self> {
+    async fn prepare(control: &Client, cluster: &str) -> Result<Self> {
         let next = answer(control.prepare(sql::NEXT)).await?;
         let ticks = answer(control.prepare(sql::TICKS)).await?;
         let ticks_before = answer(control.prepare(sql::TICKS_BEFORE)).await?;
-        let finish = answer(control.prepare(sql::FINISH)).await?;
+        let finish = answer(control.prepare(&sql::finish(cluster))).await?;
         Ok(Self { next, ticks, ticks_before, finish })
     }
 }
@@ -156,26 +142,26 @@ impl<T> Drop for Abort<T> {
 }
 
 impl Queue {
-    /// Connects, and takes the consumer's lock. A relay of an older epoch that holds it
-    /// is ended, any other holder is `Retry`; a queue or consumer that does not exist is
-    /// `Configure`, and so is a queue that others may rotate and this relay may not keep
-    /// them from it.
-    pub async fn open(settings: Settings) -> Result<Self> {
+    /// Connects, and takes the consumer, if `leads` says so: whoever had it ends no batch any
+    /// more. A queue or consumer that does not exist is `Configure`, and so is a queue that
+    /// others may rotate and this relay may not keep them from it.
+    pub async fn open(settings: Settings, leads: impl Future<Output = bool>) -> Result<Self> {
         let settings = Arc::new(settings);
         let control = Session::connect(&settings.dsn, &settings.application("")).await?;
         pool::refuse_transaction_mode(&control, &settings.dsn).await?;
         let control = Arc::new(prepared(control).await?);
         let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
-        lock(&control, &settings).await?;
         let queue_id = find(&control, &settings).await?;
         check_rotation(&control, &settings).await?;
-        let statements = Statements::prepare(&control).await?;
+        let epoch = take(&control, &settings, leads).await?;
+        let statements = Statements::prepare(&control, &settings.cluster).await?;
         let signals = Arc::new(Signals::default());
         let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&signals));
         let source = identity.source(&settings.cluster, &settings.set);
         Ok(Self {
             settings,
             control,
+            epoch,
             statements,
             source,
             node: identity.node,
@@ -186,6 +172,13 @@ impl Queue {
             signals,
             _keeper: keeper,
         })
+    }
+
+    /// Greater than those of the relays before, whoever says who leads.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        // It began at the time, or above.
+        self.epoch.unsigned_abs()
     }
 
     /// Begins to read `batch` in a task of the lane.
@@ -274,7 +267,11 @@ impl Queue {
 
     /// Whether the batch was open.
     async fn close_batch(&self, batch: &Batch) -> Result<bool> {
-        let row = answer(self.control.query_one(&self.statements.finish, &[&pgq_id(batch.id)?])).await?;
+        let Settings { set, consumer, .. } = &*self.settings;
+        let row = answer(self.control.query_opt(&self.statements.finish, &[&pgq_id(batch.id)?, set, consumer, &self.epoch])).await?;
+        let row = row.ok_or_else(|| {
+            Error::retry(format!("another relay has taken consumer {consumer:?} of queue {:?} over from this one", self.settings.queue()))
+        })?;
         Ok(row.get::<_, i32>(0) == 1)
     }
 }
@@ -368,47 +365,56 @@ fn unanswered() -> Error {
     Error::retry(format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))
 }
 
-/// The second fence: whoever finishes batches of a consumer holds this lock, on
-/// the session that finishes them. Who leads no more may not know, and may not even
-/// run: it is ended, so that it cannot finish a batch either.
-async fn lock(control: &Client, settings: &Settings) -> Result<()> {
-    let key = sql::consumer_lock(&settings.cluster, &settings.set, &settings.consumer);
-    let since = Instant::now();
-    loop {
-        if answer(control.query_one(sql::LOCK, &[&key])).await?.get(0) {
-            return Ok(());
-        }
-        let holder = answer(control.query_opt(sql::LOCKED_BY, &[&key])).await?;
-        let holder: Option<(i32, String)> = holder.map(|row| (row.get(0), row.get(1)));
-        match &holder {
-            Some((pid, application)) if settings.supersedes(application) && since.elapsed() < EVICTION_TIMEOUT => {
-                evict(control, *pid, application).await?;
-            }
-            // It ended meanwhile.
-            None if since.elapsed() < EVICTION_TIMEOUT => {}
-            _ => return Err(held(settings, holder)),
-        }
-        sleep(EVICTION_POLL).await;
+/// The second fence: a batch is ended only under the epoch that was given last, here, where
+/// the queue is. Who leads no more may not know, and may not even run; so its session
+/// is ended too, with the locks that it may hold. `leads` is asked when it is known who has
+/// the consumer, so that nobody takes it from who leads since.
+async fn take(control: &Client, settings: &Settings, leads: impl Future<Output = bool>) -> Result<i64> {
+    let Settings { cluster, set, consumer, epoch_min, .. } = settings;
+    let epoch_min = i64::try_from(*epoch_min).map_err(|_| Error::bug(format!("{epoch_min} is no epoch")))?;
+    let refused = |error| explain_refusal(error, cluster);
+    let holder = timeout(ANSWER_TIMEOUT, control.query_opt(&sql::holder(cluster), &[set, consumer])).await.map_err(|_| unanswered())?;
+    let holder = holder.map_err(refused)?;
+    if !leads.await {
+        return Err(Error::retry("leadership of the set was lost before the queue was opened"));
+    }
+    let before = holder.as_ref().map(|row| row.get::<_, i64>(0));
+    let taken = timeout(ANSWER_TIMEOUT, control.query_opt(&sql::take(cluster), &[set, consumer, &before, &epoch_min])).await;
+    let taken = taken.map_err(|_| unanswered())?.map_err(refused)?;
+    let Some(taken) = taken else {
+        return Err(Error::retry(format!("another relay took consumer {consumer:?} of queue {:?} at the same time", settings.queue())));
+    };
+    if let Some(holder) = holder {
+        evict(control, &holder).await;
+    }
+    Ok(taken.get(0))
+}
+
+/// Ends the session of the relay before, if it is still there.
+async fn evict(control: &Client, holder: &Row) {
+    let process: i32 = holder.get(1);
+    match answer(control.query_opt(sql::EVICT, &[&process, &holder.get::<_, SystemTime>(2)])).await {
+        Ok(Some(_)) => tracing::info!(process, "ended the session of a relay that leads no more"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(
+            process,
+            %error,
+            "the session of a relay that leads no more cannot be ended: it ends no batch, but may hold locks; GRANT pg_signal_backend TO the role of this one"
+        ),
     }
 }
 
-async fn evict(control: &Client, pid: i32, application: &str) -> Result<()> {
-    let ended = answer(control.query_opt(sql::EVICT, &[&pid, &application])).await;
-    let ended = ended.map_err(|error| Error::retry(format!("the session of a relay that leads no more (process {pid} of the server) cannot be ended: {error}; GRANT pg_signal_backend TO the role of this one")))?;
-    if ended.is_some() {
-        tracing::info!(pid, application, "ended the session of a relay that leads no more");
+fn explain_refusal(error: tokio_postgres::Error, cluster: &str) -> Error {
+    let relays = format!("{}.relays", quote(&name::schema(cluster)));
+    match error.code() {
+        Some(&SqlState::UNDEFINED_TABLE) => Error::configure(format!(
+            "the table {relays}, where the relays' epochs are, is missing: run `set update` with the same configuration, or `cluster upgrade --force`"
+        )),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Error::configure(format!("the relay's role may not take the queue: GRANT SELECT, INSERT, UPDATE ON {relays} TO it"))
+        }
+        _ => connect::explain(&error),
     }
-    Ok(())
-}
-
-fn held(settings: &Settings, holder: Option<(i32, String)>) -> Error {
-    let holder =
-        holder.map_or_else(String::new, |(pid, application)| format!(" (process {pid} of the server, application {application:?})"));
-    Error::retry(format!(
-        "another session{holder} holds consumer {:?} of queue {:?}: waiting for it to end",
-        settings.consumer,
-        settings.queue()
-    ))
 }
 
 /// PgQ's own maintenance, which anybody may run, loses events.
@@ -439,32 +445,4 @@ async fn find(control: &Client, settings: &Settings) -> Result<i32> {
     Err(Error::configure(format!(
         "consumer {consumer:?} is not registered with queue {queue:?}: `set create` registers the consumer \"default\"; to publish the set a second time, from now on, register another one with SELECT pgq.register_consumer('{queue}', '{consumer}')"
     )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_relays_of_older_epochs_are_ended() {
-        let settings = |epoch, set: &str| Settings {
-            dsn: String::new(),
-            cluster: "c".to_owned(),
-            set: set.to_owned(),
-            consumer: "default".to_owned(),
-            epoch,
-            rotation_period: Duration::ZERO,
-            queue_bytes_max: None,
-            status: Status::new("relay", set),
-        };
-        let name = settings(7, "a").application("");
-        assert_eq!(name, "pgshovel relay 7 a");
-        assert!(settings(8, "a").supersedes(&name));
-        for other in [settings(7, "a"), settings(6, "a")] {
-            assert!(!other.supersedes(&name));
-        }
-        for foreign in ["psql", "pgshovel relay a", "pgshovel relay", ""] {
-            assert!(!settings(8, "a").supersedes(foreign), "{foreign}");
-        }
-    }
 }

@@ -6,11 +6,8 @@ use proto::snapshot::{print, visible};
 use crate::cluster::name;
 use crate::postgres::{event, quote};
 
-/// Identifies the consumer of a set to `pg_try_advisory_lock`, once hashed.
-#[must_use]
-pub fn consumer_lock(cluster: &str, set: &str, consumer: &str) -> String {
-    format!("pgshovel:{cluster}:{set}:{consumer}")
-}
+/// What the sessions of relays are called: the set follows, which PostgreSQL may cut off.
+pub const APPLICATION: &str = "pgshovel relay";
 
 /// Settings of every session of a relay: those of the role or the database must
 /// not make a long reading fail, nor change what it reads. Names that the
@@ -31,21 +28,45 @@ SELECT pg_catalog.set_config(name, setting, false)
                ('DateStyle', 'ISO, YMD')) AS ours(name, setting)
  WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
 
-/// $1 what to lock.
-pub const LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))";
+/// The relay that has the consumer $2 of the set $1, or had it last: its epoch, process, when
+/// that started, and what its session is called, unless it is over. A pool may have
+/// given the session to somebody else.
+#[must_use]
+pub fn holder(cluster: &str) -> String {
+    let schema = quote(&name::schema(cluster));
+    format!(
+        "SELECT r.epoch, r.process, r.started, a.application_name
+           FROM {schema}.relays r
+           LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = r.process AND coalesce(a.backend_start, r.started) = r.started
+                 AND pg_catalog.starts_with(a.application_name, '{APPLICATION} ')
+          WHERE r.\"set\" = $1 AND r.consumer = $2"
+    )
+}
 
-/// Whose lock it is: $1 as for [`LOCK`].
-pub const LOCKED_BY: &str = "
-SELECT l.pid, coalesce(a.application_name, '')
-  FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid,
-       (SELECT pg_catalog.hashtextextended($1, 0) AS key) k
- WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-   AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid";
+/// Takes the consumer $2 of the set $1 from whoever has it under the epoch $3, NULL if nobody
+/// ever had it: no row if somebody else took it meanwhile. The new epoch is not below $4, nor
+/// below the time, in microseconds, so that it is above those before a set was created
+/// anew, moved or restored. Waits for an end of a batch that is under way, and none
+/// of the epochs before comes after it.
+#[must_use]
+pub fn take(cluster: &str) -> String {
+    let schema = quote(&name::schema(cluster));
+    format!(
+        "INSERT INTO {schema}.relays AS r (\"set\", consumer, epoch, process, started)
+         SELECT $1, $2, greatest($4, (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint), a.pid, a.backend_start
+           FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()
+         ON CONFLICT (\"set\", consumer) DO UPDATE
+           SET epoch = greatest(r.epoch + 1, excluded.epoch), process = excluded.process, started = excluded.started
+           WHERE r.epoch = $3
+         RETURNING epoch"
+    )
+}
 
-/// Ends the session of process $1, if it still is the one named $2.
+/// Ends the session of process $1 that started at $2 and is called as this one is.
 pub const EVICT: &str = "
-SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = $1 AND a.application_name = $2";
+SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+ WHERE a.pid = $1 AND coalesce(a.backend_start, $2) = $2 AND a.pid <> pg_catalog.pg_backend_pid()
+   AND a.application_name = pg_catalog.current_setting('application_name')";
 
 /// Whether the extension, the queue ($1) and its consumer ($2) exist.
 pub const EXISTS: &str = "
@@ -65,10 +86,19 @@ SELECT tick_id, tick_snapshot::text, (extract(epoch FROM tick_time) * 1000000)::
 pub const TICKS_BEFORE: &str = "
 SELECT tick_snapshot::text FROM pgq.tick WHERE tick_queue = $1 AND tick_id <= $2 ORDER BY tick_id DESC LIMIT 32";
 
-/// $1 batch. 1: ended; 0: it was not open. The disk is not waited for: what [`NEXT`] writes
+/// $1 batch, of the set $2 and its consumer $3, which this relay took under the epoch $4: no row
+/// if another one took it since. 1: ended; 0: it was not open. The disk is not waited for: what [`NEXT`] writes
 /// is behind it in the log, and a batch that a crash of the server opens again is one that
 /// the stream has and its readers pass over.
-pub const FINISH: &str = "SELECT pgq.finish_batch($1) FROM pg_catalog.set_config('synchronous_commit', 'off', true)";
+#[must_use]
+pub fn finish(cluster: &str) -> String {
+    let schema = quote(&name::schema(cluster));
+    format!(
+        "SELECT pgq.finish_batch($1)
+           FROM (SELECT FROM {schema}.relays WHERE \"set\" = $2 AND consumer = $3 AND epoch = $4 FOR SHARE) AS own,
+                pg_catalog.set_config('synchronous_commit', 'off', true)"
+    )
+}
 
 /// Streams the events of a batch: those of transactions that `end` sees and `start` does
 /// not. `queue` is the queue's id.
@@ -150,8 +180,10 @@ pub const DRAW_FIRST: &str = "
 SELECT pg_catalog.nextval(q.queue_event_seq::regclass) FROM pgq.queue q
  WHERE q.queue_name = $1 AND pg_catalog.pg_sequence_last_value(q.queue_event_seq::regclass) IS NULL";
 
-/// The ticker's lock is held to the end of its transaction: $1 queue.
-pub const TICK_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('pgshovel ticker ' || $1, 0))";
+/// The ticker's lock is held to the end of its transaction, and none but those can take it who
+/// may change the queue: $1 queue. No row: somebody else holds it. What refers to the
+/// queue, as new ticks do, need not wait.
+pub const TICK_LOCK: &str = "SELECT FROM pgq.queue WHERE queue_name = $1 FOR NO KEY UPDATE SKIP LOCKED";
 
 /// Begins the transaction of a tick. The disk is not waited for: what [`NEXT`] writes is
 /// behind it in the log, and nobody outside hears of a tick before that is durable.

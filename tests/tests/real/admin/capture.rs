@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pgshovel::postgres::queue::{Queue, Settings};
+use pgshovel::postgres::queue::Settings;
 use proto::row::Change;
 use tests::harness::eventually;
 
@@ -153,7 +153,7 @@ async fn a_transaction_older_than_an_alteration_is_captured_as_its_rows_are() {
     let tables: [(&str, &[&str]); 4] = [("a", &[]), ("odd", &[]), ("b", &["x", "y"]), ("part", &[])];
     create(&world, "s", &configuration(&source.dsn(), &tables)).await;
     let settings = Settings { cluster: world.cluster(), ..crate::queue::settings(&source) };
-    let mut queue = Queue::open(settings).await.unwrap();
+    let mut queue = crate::queue::open(settings).await.unwrap();
     let mut id = 0;
     for change in [
         // What is rolled back leaves its mark in the catalog, and changes nothing.

@@ -128,6 +128,12 @@ async fn a_replica_of_the_source_that_lost_nothing_is_gone_on_with_unattended() 
     assert_eq!(relay.terminate().await.code, Some(0));
 }
 
+/// The epoch that the relay publishes under by now.
+fn epoch(relay: &Running) -> u64 {
+    let line = relay.log().lines().rfind(|line| line.contains("\"publishing\"")).unwrap().to_owned();
+    serde_json::from_str::<serde_json::Value>(&line).unwrap()["epoch"].as_u64().unwrap()
+}
+
 /// The ticks that it lost are made anew, with the same numbers: the first batch from it
 /// ends with the one committed last, or well before it.
 #[tokio::test]
@@ -138,9 +144,7 @@ async fn a_replica_of_the_source_that_was_behind_stops_the_worker() {
         let (source, target) = (world.source_of(&pair.primary, "source").await, world.target("target").await);
         let (from, to) = (pair.dsn(&source), target.uri());
         let mut app = App::of(world, source, target, &from, &to).await;
-        let mut relay = app.relay().await;
-        relay.allow("waiting to try again");
-        relay.allow("the queue's ticker is interrupted");
+        let relay = app.relay().await;
         let mut worker = app.worker(&[]).start().await;
         worker.logs("\"phase\":\"catching-up\"").await;
         app.source.execute("INSERT INTO accounts (id) VALUES (0)").await;
@@ -149,12 +153,25 @@ async fn a_replica_of_the_source_that_was_behind_stops_the_worker() {
         level(&app.source, &copy).await;
 
         detach(&copy).await;
+        // The replica does not know of this relay's epoch.
+        assert_eq!(relay.terminate().await.code, Some(0));
+        let mut relay = app.relay().await;
+        relay.allow("waiting to try again");
+        relay.allow("the queue's ticker is interrupted");
         for id in 1..=lost {
             app.source.execute(&format!("INSERT INTO accounts (id) VALUES ({id})")).await;
             app.equal().await;
         }
-        pair.primary.stop().unwrap();
-        promote(&copy).await;
+        let before = epoch(&relay);
+        if lost == 1 {
+            assert_eq!(relay.terminate().await.code, Some(0));
+            pair.primary.stop().unwrap();
+            promote(&copy).await;
+            relay = app.relay().await;
+        } else {
+            pair.primary.stop().unwrap();
+            promote(&copy).await;
+        }
         app.source = copy;
         app.source.execute("INSERT INTO accounts (id) VALUES (-1)").await;
         let ended = worker.wait().await;
@@ -168,6 +185,7 @@ async fn a_replica_of_the_source_that_was_behind_stops_the_worker() {
         app.equal().await;
         app.source.execute("INSERT INTO accounts (id) VALUES (-2)").await;
         app.equal().await;
+        assert!(epoch(&relay) > before, "{before} {}", epoch(&relay));
         assert_eq!(worker.terminate().await.code, Some(0));
         assert_eq!(relay.terminate().await.code, Some(0));
     }

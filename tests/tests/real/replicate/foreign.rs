@@ -50,7 +50,7 @@ async fn stops_the_worker(app: &App, stream: impl Fn(&str) -> String, foreign: F
 }
 
 /// As the target knows it.
-async fn source(app: &App) -> Source {
+pub async fn source(app: &App) -> Source {
     let state: Vec<u8> = app.target.query("SELECT state FROM pgshovel.state", &[]).await[0].get(0);
     proto::stored::decode::<State>(&state).unwrap().source.unwrap()
 }

@@ -4,7 +4,7 @@ mod bootstrap;
 mod disk;
 mod failover;
 pub mod faults;
-mod foreign;
+pub mod foreign;
 mod input;
 mod itself;
 pub mod proxy;

@@ -1,7 +1,9 @@
 //! What a review of security and reliability found, each as a test of what may not be
 //! any more.
 
+mod epochs;
 mod forged;
+mod locks;
 mod postgres;
 mod prepared;
 mod rights;
