@@ -151,7 +151,10 @@ fn triggers(context: &Context<'_>, facts: &Facts, captures: &[(Capture, Descript
             }
         }
     }
-    lock(locks).into_iter().chain(steps).collect()
+    let known: Vec<(&str, u32)> = captures.iter().map(|(capture, _)| (capture.key.as_str(), capture.table_oid)).collect();
+    let same =
+        (!locks.is_empty()).then(|| Step::new("make sure that these are the tables that were looked at", schema::same_tables(&known)));
+    lock(locks).into_iter().chain(same).chain(steps).collect()
 }
 
 /// Takes the locks that the steps after it need.

@@ -14,7 +14,7 @@ use super::event::relation::Described;
 use super::event::value::Encoding;
 use super::quote;
 use super::trigger;
-use super::trust::{self, Purpose};
+use super::trust::{self, Purpose, Schemas};
 use crate::cluster::name;
 use crate::error::{Error, Result};
 use crate::observe::fault::Fault;
@@ -57,15 +57,6 @@ pub struct Facts {
     pub leftover: Vec<Leftover>,
     /// Of transactions that are prepared at a time; 0: none may be.
     pub prepared_max: i32,
-}
-
-/// Which of the cluster's schemas there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Schemas {
-    /// Of its own tables.
-    pub own: bool,
-    /// Of what captures.
-    pub capture: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +178,7 @@ pub struct Unique {
 /// Reads what a plan needs to know of `set`, and of the tables that
 /// `configuration` names. Runs inside the caller's transaction, if there is one.
 pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Option<&ReplicationSetConfiguration>) -> Result<Facts> {
-    trust::check(client, cluster, Purpose::Administer).await?;
+    let schemas = trust::check(client, cluster, Purpose::Administer).await?;
     let reading = |error: tokio_postgres::Error| explain(&error).context("cannot read the database's catalog");
     let row = client.query_one(SERVER, &[]).await.map_err(reading)?;
     let mut facts = Facts {
@@ -196,7 +187,8 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
         database: row.get(2),
         in_recovery: row.get(3),
         may_create: row.get(4),
-        pgq: row.get::<_, bool>(5).then_some(Pgq { may_use: false }),
+        schemas,
+        pgq: (schemas.pgq && row.get::<_, bool>(5)).then_some(Pgq { may_use: false }),
         prepared_max: row.get(7),
         encoding: row.get(8),
         counts_writes: row.get(9),
@@ -221,8 +213,6 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
     }
     let row = client.query_one(CAPTURE_ROLE, &[&role]).await.map_err(reading)?;
     facts.capture_role = CaptureRole { exists: row.get(0), powerful: row.get(1), usable: row.get(2), withheld_by: row.get(3) };
-    let row = client.query_one(SCHEMAS, &[&schema, &capture_schema]).await.map_err(reading)?;
-    (facts.schemas.own, facts.schemas.capture) = (row.get(0), row.get(1));
     if facts.schemas.own {
         facts.managed = Some(managed(client, &schema, set).await?);
     }
@@ -415,9 +405,6 @@ SELECT pg_catalog.current_setting('server_version_num')::int4, current_user::tex
        pg_catalog.current_setting('server_version'), pg_catalog.current_setting('max_prepared_transactions')::int4,
        pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('track_counts')::boolean";
 
-const SCHEMAS: &str = "\
-SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL, pg_catalog.to_regnamespace(pg_catalog.quote_ident($2)) IS NOT NULL";
-
 const PGQ: &str = "\
 SELECT pg_catalog.has_schema_privilege('pgq', 'USAGE')
    AND pg_catalog.has_table_privilege('pgq.event_template', 'INSERT')
@@ -455,10 +442,11 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE pn.nspname LIKE 'pgshovel:%' AND pn.nspname <> 'pgshovel:' || $1 AND NOT t.tgisinternal AND t.tgparentid = 0
 ORDER BY 1, 2";
 
-/// Whether $1 is a plain table that the role may read: a view or a rule would run the code
-/// of its owner.
+/// Whether $1 is a plain table that the role may read, with columns of the types that ours
+/// have: a view, a rule, or the cast of another type would run the code of its owner.
 const CONFIGURATION: &str = "\
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'r' AND NOT c.relrowsecurity AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid)
+  AND (SELECT pg_catalog.count(*) = 2 AND pg_catalog.bool_and(a.atttypid = CASE a.attname WHEN 'database_oid' THEN 26 ELSE 20 END AND a.attgenerated = '') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname IN ('system_identifier', 'database_oid'))
   AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))";
 
 const FUNCTIONS: &str = "\

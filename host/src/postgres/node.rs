@@ -60,9 +60,10 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
 /// cluster manages.
 pub async fn identify(client: &Client, cluster: &str) -> Result<Identity> {
     let server = server(client).await?;
-    trust::check(client, cluster, Purpose::Read).await?;
+    let schemas = trust::check(client, cluster, Purpose::Read).await?;
     let schema = super::quote(&name::schema(cluster));
-    let row = match client.query_opt(&format!("SELECT node, system_identifier, database_oid FROM {schema}.configuration"), &[]).await {
+    let read = format!("SELECT node, system_identifier, database_oid FROM {schema}.configuration");
+    let row = match if schemas.own { client.query_opt(&read, &[]).await } else { Ok(None) } {
         Ok(row) => row,
         Err(error) if matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME)) => None,
         Err(error) => return Err(explain(&error).context("cannot read the node of the database")),

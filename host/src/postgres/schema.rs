@@ -1,8 +1,8 @@
 //! The cluster's own schema in each of its databases, and its PgQ queues, as
 //! SQL. Pure.
 
-use super::catalog::Schemas;
 use super::trigger::shared;
+use super::trust::Schemas;
 use super::{literal, quote};
 use crate::cluster::name;
 
@@ -67,6 +67,25 @@ END",
         "SET LOCAL statement_timeout = {LOCK_TIMEOUT_MS};\nDO {};\nSET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};",
         literal(&block)
     )
+}
+
+/// Fails with `object_in_use` if another table has the name of one of `tables` by now: the
+/// functions would refuse its rows. The tables must be locked.
+#[must_use]
+pub fn same_tables(tables: &[(&str, u32)]) -> String {
+    let tables: Vec<String> = tables.iter().map(|(name, oid)| format!("({}, {oid}::oid)", literal(name))).collect();
+    let block = format!(
+        "DECLARE
+  other text;
+BEGIN
+  SELECT t.name INTO other FROM (VALUES {}) AS t (name, oid) WHERE to_regclass(t.name)::oid IS DISTINCT FROM t.oid LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('another table was given the name %s meanwhile; try again', other);
+  END IF;
+END",
+        tables.join(", ")
+    );
+    format!("DO {};", literal(&block))
 }
 
 /// Waits until every consumer of the queue has finished all of its events, and fails

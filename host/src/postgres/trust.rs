@@ -52,29 +52,41 @@ trusted AS (
     FROM places n JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
    WHERE n.nspname <> $2 OR p.proowner IS DISTINCT FROM (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = $5)
 )
-SELECT o.what, pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o.owner)), o.wrong FROM objects o
- WHERE o.wrong IS NOT NULL OR o.owner NOT IN (SELECT oid FROM trusted)
- ORDER BY o.what LIKE 'the schema %' DESC, o.what";
+SELECT EXISTS (SELECT FROM places p WHERE p.nspname = $1), EXISTS (SELECT FROM places p WHERE p.nspname = $2), EXISTS (SELECT FROM places p WHERE p.nspname = $3),
+       pg_catalog.quote_ident(current_user), pg_catalog.quote_ident(session_user),
+       ARRAY(SELECT o.what || ' ' || coalesce(o.wrong, 'belongs to ' || pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o.owner))) FROM objects o
+              WHERE o.wrong IS NOT NULL OR o.owner NOT IN (SELECT oid FROM trusted)
+              ORDER BY o.what LIKE 'the schema %' DESC, o.what LIMIT $6)";
 
-/// Refuses (`Configure`) schemas whose owner could run code as the session's role. Schemas
-/// that do not exist are nobody's.
-pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<()> {
+/// Which schemas were there when their owners were looked at. One that was not is not used
+/// later either: it would be somebody's who made it, or gave it that name, since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schemas {
+    /// Of the cluster's own tables.
+    pub own: bool,
+    /// Of what captures.
+    pub capture: bool,
+    pub pgq: bool,
+}
+
+/// Refuses (`Configure`) schemas whose owner could run code as the session's role, and a
+/// session whose role is not the one that it connected as: a setting of the database, which
+/// its owner makes, would decide then whom the code of others may run as.
+pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<Schemas> {
     let (schema, capture, role) = (name::schema(cluster), name::capture_schema(cluster), name::capture_role(cluster));
-    let sql = format!("{STRANGE} LIMIT {NAMED_MAX}");
     let reads = purpose == Purpose::Read;
-    let reading = |error: tokio_postgres::Error| explain(&error).context("cannot look at the owners of the cluster's schema");
-    let rows = client.query(&sql, &[&schema, &capture, &"pgq", &reads, &role]).await.map_err(reading)?;
-    let found: Vec<String> = rows
-        .iter()
-        .map(|row| match row.get::<_, Option<&str>>(2) {
-            Some(wrong) => format!("{} {wrong}", row.get::<_, &str>(0)),
-            None => format!("{} belongs to {}", row.get::<_, &str>(0), row.get::<_, &str>(1)),
-        })
-        .collect();
-    if found.is_empty() {
-        return Ok(());
+    let row = client.query_one(STRANGE, &[&schema, &capture, &"pgq", &reads, &role, &NAMED_MAX]).await;
+    let row = row.map_err(|error| explain(&error).context("cannot look at the owners of the cluster's schema"))?;
+    let (me, connected): (String, String) = (row.get(3), row.get(4));
+    if me != connected {
+        return Err(Error::configure(format!(
+            "the session connected as {connected} and is the role {me}, as a setting says: ALTER DATABASE or ALTER ROLE … RESET role; connect as {me} if that is the role to use"
+        )));
     }
-    let me: String = client.query_one("SELECT pg_catalog.quote_ident(current_user)", &[]).await.map_err(reading)?.get(0);
+    let found: Vec<String> = row.get(5);
+    if found.is_empty() {
+        return Ok(Schemas { own: row.get(0), capture: row.get(1), pgq: row.get(2) });
+    }
     let wanted = match purpose {
         Purpose::Administer => format!(
             "connect as that role, give it to a superuser or to {me} (ALTER … OWNER TO), or, if it is none of yours, drop the schema (DROP SCHEMA … CASCADE)"

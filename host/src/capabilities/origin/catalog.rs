@@ -20,7 +20,7 @@ SELECT n.nspname::text, c.relname::text, c.relkind = 'p', \
                  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid) \
                SELECT coalesce(sum(greatest(l.reltuples, 0)), 0) FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid WHERE l.relkind = 'r') \
          ELSE greatest(c.reltuples, 0) END::float8, \
-       a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid \
+       a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid, c.oid \
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (schema, name, position) \
 JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema \
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p') \
@@ -41,6 +41,8 @@ WHERE k.contype = 'f' AND k.conrelid <> k.confrelid";
 struct Described {
     schema: String,
     table: String,
+    /// `pg_class.oid`
+    oid: u32,
     partitioned: bool,
     estimated_rows: u64,
     columns: Vec<Column>,
@@ -92,7 +94,14 @@ async fn describe(client: &Client, configuration: &ReplicationSetConfiguration) 
         if tables.last().is_none_or(|last| last.schema != schema || last.table != table) {
             let estimate: f64 = row.try_get(3).map_err(explain)?;
             let partitioned = row.try_get(2).map_err(explain)?;
-            tables.push(Described { schema, table, partitioned, estimated_rows: estimate as u64, columns: Vec::new() });
+            tables.push(Described {
+                schema,
+                table,
+                oid: row.try_get(7).map_err(explain)?,
+                partitioned,
+                estimated_rows: estimate as u64,
+                columns: Vec::new(),
+            });
         }
         let column = Column {
             name: row.try_get(4).map_err(explain)?,
@@ -127,7 +136,7 @@ fn captured(wanted: &TableConfiguration, described: &[Described]) -> Result<Tabl
     let identity = identity.collect();
     let sql = copy_sql(found, &columns).into();
     let relation = Relation { schema: schema.to_owned(), table: table.to_owned(), columns, identity, version: String::new() };
-    Ok(Table { relation: Arc::new(relation), estimated_rows: found.estimated_rows, sql })
+    Ok(Table { relation: Arc::new(relation), oid: found.oid, estimated_rows: found.estimated_rows, sql })
 }
 
 /// Rows of children by inheritance belong to the children; rows of partitions to the root.

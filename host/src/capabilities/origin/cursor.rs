@@ -85,9 +85,14 @@ impl Drop for Cursor {
 async fn hold(client: &Client, table: &Table, lock_timeout: Duration) -> Result<()> {
     let relation = &table.relation;
     let name = format!("{}.{}", quote(&relation.schema), quote(&relation.table));
-    // LOCK TABLE would take the right to read all columns; this takes that of any one.
-    let lock = format!("SET lock_timeout = {}; SELECT FROM {name} LIMIT 0", lock_timeout.as_millis());
+    // A query would run the code of a view that its owner put into the table's place meanwhile;
+    // LOCK TABLE does not, and needs the right to read all columns.
+    let lock = format!("SET lock_timeout = {}; LOCK TABLE {name} IN ACCESS SHARE MODE", lock_timeout.as_millis());
     client.batch_execute(&lock).await.map_err(|error| altered(&error))?;
+    let same = client.query_one("SELECT pg_catalog.to_regclass($1)::oid IS NOT DISTINCT FROM $2", &[&name, &table.oid]).await;
+    if !same.map_err(|error| altered(&error))?.get::<_, bool>(0) {
+        return Err(Error::retry("another table has its name since the snapshot was taken; another one is taken"));
+    }
     // The catalog's row is as of the snapshot, what the function says as of now.
     let rewritten = "SELECT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1::text::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
          WHERE p.isleaf AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)) OR EXISTS (SELECT FROM pg_catalog.pg_class c \

@@ -26,6 +26,8 @@ pub const CURSORS_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Table {
     pub relation: Arc<Relation>,
+    /// `pg_class.oid`
+    oid: u32,
     /// The planner's guess; 0 where it has none.
     pub estimated_rows: u64,
     sql: Arc<str>,

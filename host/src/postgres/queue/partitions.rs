@@ -82,8 +82,7 @@ pub fn departed(cluster: &str) -> String {
 /// Forgets the partition $2 of the set $1.
 #[must_use]
 pub fn forget(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
-    format!("DELETE FROM {schema}.captured WHERE \"set\" = $1 AND key = $2 AND function ~ ':[pq]$'")
+    format!("SELECT {}($1, $2)", shared::forget(cluster))
 }
 
 /// About how many rows each partition has. $1 the set.

@@ -198,7 +198,7 @@ fn parameters(capture: &Capture, event: Event) -> String {
     match event {
         Event::Insert | Event::Update | Event::Delete => row::parameters(capture, event).0,
         Event::Truncate | Event::Begin | Event::Partition => String::new(),
-        Event::Emptied => "key text, leaf text".to_owned(),
+        Event::Emptied => "key text, leaf pg_catalog.regclass".to_owned(),
     }
 }
 
@@ -279,7 +279,7 @@ fn place(trigger: &str, firing: &str, table: &str) -> String {
 pub fn watch_partition(cluster: &str, set: &str, whole: &str, table: &str, function: &str) -> String {
     let (schema, emptied) = (quote(&name::capture_schema(cluster)), quote(&fit(set, ":q")));
     let before = format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()");
-    let condition = format!("{schema}.{emptied}({}, {})", literal(whole), literal(table));
+    let condition = format!("{schema}.{emptied}({}, {}::pg_catalog.regclass)", literal(whole), literal(table));
     let after = format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT WHEN ({condition}) EXECUTE FUNCTION {schema}.never()");
     let name = |event| trigger_name(cluster, set, event);
     format!("{}\n{}", place(&name(Event::Partition), &before, table), place(&name(Event::Emptied), &after, table))

@@ -25,6 +25,7 @@ pub fn create(cluster: &str) -> String {
         ("@role@", quote(&name::capture_role(cluster))),
         ("@role_name@", literal(&quote(&name::capture_role(cluster)))),
         ("@switch@", literal(&format!("{}(text)", switch(cluster)))),
+        ("@forget@", literal(&format!("{}(text, text)", forget(cluster)))),
         ("@queue_prefix@", literal(&name::queue(cluster, ""))),
         ("@settings@", Setting::clauses(Setting::ALL)),
         ("@format@", literal(FORMAT)),
@@ -80,6 +81,13 @@ pub fn capturing(cluster: &str) -> String {
                  WHERE p.pronamespace = pg_catalog.to_regnamespace({capture}) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL) g ON true)",
         comment = literal(COMMENT)
     )
+}
+
+/// The function that forgets a partition that is none any more: its arguments are the set, and
+/// the partition as SQL named it.
+#[must_use]
+pub fn forget(cluster: &str) -> String {
+    format!("{}.forget", quote(&name::schema(cluster)))
 }
 
 /// Records the set's triggers as they are, as what they have to be.

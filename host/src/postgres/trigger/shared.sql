@@ -12,33 +12,33 @@ GRANT USAGE ON SCHEMA @schema@, @capture@ TO @role@;
 GRANT SELECT, INSERT, DELETE ON @schema@.truncating TO @role@;
 COMMENT ON TABLE @schema@.truncating IS 'The tables that a transaction is truncating; of a partition the whole table, and how many events of that were captured by triggers on rows or before.';
 
--- The columns of a table as they are, whatever snapshot the transaction has. In REPEATABLE
--- READ a query sees the catalog as it was when the transaction began, and ALTER TABLE may
--- have come in between. So the function asks what needs no snapshot: names by their number,
--- and the planner for the row type of the table, whose constants it prints with their types,
--- modifiers and all. To name the table it takes USAGE on its schema, which whoever made the
--- set has, and its caller has not. No code of a user is run for a row of NULLs.
-CREATE OR REPLACE FUNCTION @capture@.columns(relation oid) RETURNS TABLE (attnum int2, attname name, atttypid oid, type text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
+-- The columns of a table as they are, whatever snapshot the transaction has; "sample" is a row
+-- of it. In REPEATABLE READ a query sees the catalog as it was when the transaction began, and
+-- ALTER TABLE may have come in between. So the function asks what needs no snapshot: names by
+-- their number, and the planner for the type of the row, whose constants it prints with their
+-- types, modifiers and all. Only a row of NULLs is looked at, for which no code of a type's
+-- owner is run; and no name is looked up, which could be another table's or type's by then.
+CREATE OR REPLACE FUNCTION @capture@.columns(relation oid, sample record) RETURNS TABLE (attnum int2, attname name, atttypid oid, type text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
 DECLARE
   names text[];
   plan json;
   i int := 1;
 BEGIN
-  IF current_setting('transaction_isolation') = 'read committed' THEN
+  IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
     RETURN QUERY SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
       WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
     RETURN;
   END IF;
-  EXECUTE format('SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (NULL::%s).*) r)', relation::regclass) INTO names;
-  EXECUTE format('EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (NULL::%s).*', relation::regclass) INTO plan;
+  EXECUTE 'SELECT ARRAY(SELECT json_object_keys(row_to_json(r)) FROM (SELECT (CASE WHEN false THEN $1 END).*) r)' INTO names USING sample;
+  EXECUTE 'EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT (CASE WHEN false THEN $1 END).*' INTO plan USING sample;
   FOR number IN 1 .. 1600 LOOP
     EXIT WHEN i > cardinality(names);
     attname := (pg_identify_object_as_address('pg_class'::regclass, relation, number)).object_names[3];
     -- One that was dropped has a name too.
     CONTINUE WHEN attname IS DISTINCT FROM names[i];
     attnum := number;
-    EXECUTE format('SELECT pg_typeof((NULL::%s).%I)::oid', relation::regclass, attname) INTO atttypid;
+    EXECUTE format('SELECT pg_typeof((CASE WHEN false THEN $1 END).%I)::oid', attname) INTO atttypid USING sample;
     type := substring(plan #>> ARRAY['0', 'Plan', 'Output', (i - 1)::text] FROM '^NULL::(.*?)( COLLATE (("([^"]|"")*"|[a-z0-9_]+)\.?)+)?$');
     type := coalesce(type, format_type(atttypid, -1));
     i := i + 1;
@@ -76,23 +76,32 @@ $function$;
 
 -- How the rows of a table are selected from one that is called "r", and how an event says
 -- so. The numbers are of the table "configured"; another one has columns of the same names.
-CREATE OR REPLACE FUNCTION @capture@.describe(relation oid, configured oid, captured int2[], "identity" int2[], OUT selected text, OUT format text)
+-- "sample" is a row of the table. Whatever table it is of, the statements that take it are
+-- planned for it alone.
+CREATE OR REPLACE FUNCTION @capture@.describe(relation oid, configured oid, captured int2[], "identity" int2[], sample record, OUT selected text, OUT format text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
 DECLARE
+  of_relation json;
+  of_configured json;
   identifying json;
 BEGIN
+  EXECUTE 'SELECT coalesce(json_agg(c), ''[]'') FROM @capture@.columns($1, $2) c' INTO of_relation USING relation, sample;
+  of_configured := of_relation;
+  IF configured <> relation THEN
+    EXECUTE 'SELECT coalesce(json_agg(c), ''[]'') FROM @capture@.columns($1, $2) c' INTO of_configured USING configured, sample;
+  END IF;
   SELECT json_agg(c.attname ORDER BY array_position("identity", c.attnum)) INTO identifying
-  FROM @capture@.columns(configured) c WHERE c.attnum = ANY ("identity");
+  FROM json_to_recordset(of_configured) AS c (attnum int2, attname name) WHERE c.attnum = ANY ("identity");
   SELECT coalesce(string_agg(format(CASE WHEN e.json THEN 'r.%1$I' ELSE @text@ END, a.attname), ', ' ORDER BY a.attnum), ''),
     @format@ || ' ' || json_build_object(
       'columns', json_agg(json_build_object('name', a.attname, 'type', a.type, 'oid', a.atttypid::int8, 'encoding', CASE WHEN e.json THEN 'json' ELSE 'text' END) ORDER BY a.attnum),
       'identity', identifying)
   INTO selected, format
-  FROM @capture@.columns(relation) a
+  FROM json_to_recordset(of_relation) AS a (attnum int2, attname name, atttypid oid, type text)
   -- A type that is newer than the snapshot is written as its text.
   LEFT JOIN pg_type t ON t.oid = a.atttypid
   CROSS JOIN LATERAL (SELECT coalesce(@json_is_exact@, false) AS json) e
-  WHERE captured IS NULL OR a.attname IN (SELECT c.attname FROM @capture@.columns(configured) c WHERE c.attnum = ANY (captured));
+  WHERE captured IS NULL OR a.attname IN (SELECT c.attname FROM json_to_recordset(of_configured) AS c (attnum int2, attname name) WHERE c.attnum = ANY (captured));
 END
 $function$;
 
@@ -139,7 +148,10 @@ BEGIN
       MESSAGE = format('pgshovel captures a change of %s only where a statement makes it', key),
       HINT = 'The function belongs to a trigger, and is not to be called.';
   END IF;
-  SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(relation, relation, captured, "identity") d;
+  IF kind = 'D' THEN
+    n := o;
+  END IF;
+  EXECUTE 'SELECT d.selected, d.format FROM @capture@.describe($1, $1, $2, $3, $4) d' INTO selected, format USING relation, captured, "identity", n;
   IF kind <> 'D' THEN
     EXECUTE 'SELECT row_to_json(x.*)::text FROM (SELECT ' || selected || ' FROM (SELECT ($1).*) AS r) AS x' INTO new USING n;
   END IF;
@@ -173,7 +185,7 @@ BEGIN
       MESSAGE = format('pgshovel cannot capture TRUNCATE of the partition %s in a transaction that is %s', leaf::regclass, upper(current_setting('transaction_isolation'))),
       HINT = format('It may hold rows that the transaction does not see. Use READ COMMITTED, or DELETE, or truncate the whole of %s.', key);
   END IF;
-  SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(leaf, configured, captured, "identity") d;
+  SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(leaf, configured, captured, "identity", NULL) d;
   EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, row_to_json(x.*)::text, $2, $3 FROM (SELECT '
     || selected || ' FROM ONLY ' || leaf::regclass || ' AS r) AS x'
     USING key, version, format;
@@ -238,7 +250,7 @@ $function$;
 -- Lets the set's triggers write to the queue's current table. Waits for the transactions that
 -- have written to another one, and for no longer than a writer may be kept waiting behind it.
 CREATE OR REPLACE FUNCTION @schema@.switch(in_set text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '30ms' AS $function$
 DECLARE
   wanted regclass;
   events constant text := format('%I.%I', @capture_name@, in_set);
@@ -252,6 +264,14 @@ BEGIN
   EXECUTE 'GRANT INSERT ON ' || events || ' TO ' || @role_name@;
   RETURN true;
 END
+$function$;
+
+-- Forgets a partition that is none any more.
+CREATE OR REPLACE FUNCTION @schema@.forget(in_set text, partition text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+  DELETE FROM @schema@.captured p WHERE p."set" = in_set AND p.key = partition AND p.function ~ ':[pq]$'
+    AND NOT EXISTS (SELECT FROM pg_partition_ancestors(p.relation) a JOIN @schema@.captured w ON w.relation = a.relid
+                    WHERE w."set" = p."set" AND w.function = left(p.function, -1) || 't')
 $function$;
 
 -- Whether a table is a partition below another one. PostgreSQL's own function leaves out one
@@ -289,7 +309,7 @@ DECLARE
 BEGIN
   FOR function IN SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
     WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL
-       OR p.oid = pg_catalog.to_regprocedure(@switch@) LOOP
+       OR p.oid IN (pg_catalog.to_regprocedure(@switch@), pg_catalog.to_regprocedure(@forget@)) LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
     EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
   END LOOP;
@@ -298,7 +318,7 @@ BEGIN
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', function, @role_name@);
   END LOOP;
   IF pg_catalog.to_regrole('pgq_admin') IS NOT NULL THEN
-    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO pgq_admin', @switch@);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s, %s TO pgq_admin', @switch@, @forget@);
   END IF;
 END
 $block$;
@@ -306,7 +326,7 @@ $block$;
 -- What earlier versions had instead.
 DROP VIEW IF EXISTS @schema@.capturing;
 DROP FUNCTION IF EXISTS @schema@.columns(oid);
-DROP FUNCTION IF EXISTS @capture@.altered(text, text, text, text, oid, oid, int2[], int2[], record, record);
+DROP FUNCTION IF EXISTS @capture@.columns(oid), @capture@.describe(oid, oid, int2[], int2[]), @capture@.altered(text, text, text, text, oid, oid, int2[], int2[], record, record);
 
 -- Whoever makes a partition clones the triggers, for which PostgreSQL asks for this right.
 GRANT EXECUTE ON FUNCTION @capture@.never() TO PUBLIC;

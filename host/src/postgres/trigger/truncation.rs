@@ -58,7 +58,7 @@ END
 pub(super) fn emptied(context: &Context<'_>) -> String {
     format!(
         "BEGIN
-  PERFORM {schema}.emptied_partition({set}, key, leaf);
+  PERFORM {schema}.emptied_partition({set}, key, leaf::pg_catalog.text);
   RETURN false;
 END
 ",

@@ -52,16 +52,16 @@ REVOKE ALL ON FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"() FROM P
 ALTER FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"() OWNER TO "pgshovel:default";
 COMMENT ON FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"() IS 'pgshovel: captures changes for the set bank';
 
-CREATE OR REPLACE FUNCTION "pgshovel:default"."bank:q"(key text, leaf text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE OR REPLACE FUNCTION "pgshovel:default"."bank:q"(key text, leaf pg_catalog.regclass) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $pgshovel$
 BEGIN
-  PERFORM "pgshovel:default".emptied_partition('bank', key, leaf);
+  PERFORM "pgshovel:default".emptied_partition('bank', key, leaf::pg_catalog.text);
   RETURN false;
 END
 $pgshovel$;
-GRANT EXECUTE ON FUNCTION "pgshovel:default"."bank:q"(text, text) TO PUBLIC;
-ALTER FUNCTION "pgshovel:default"."bank:q"(text, text) OWNER TO "pgshovel:default";
-COMMENT ON FUNCTION "pgshovel:default"."bank:q"(text, text) IS 'pgshovel: captures changes for the set bank';
+GRANT EXECUTE ON FUNCTION "pgshovel:default"."bank:q"(text, regclass) TO PUBLIC;
+ALTER FUNCTION "pgshovel:default"."bank:q"(text, regclass) OWNER TO "pgshovel:default";
+COMMENT ON FUNCTION "pgshovel:default"."bank:q"(text, regclass) IS 'pgshovel: captures changes for the set bank';
 CREATE OR REPLACE FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:d"(o record, leaf pg_catalog.oid) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER 
 AS $pgshovel$
 BEGIN

@@ -30,10 +30,10 @@ ALTER TABLE public.accounts ENABLE ALWAYS TRIGGER "pgshovel:default:bank:b";
 
 CREATE OR REPLACE TRIGGER "pgshovel:default:bank:p" BEFORE TRUNCATE ON public.accounts_1 FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"();
 ALTER TABLE public.accounts_1 ENABLE ALWAYS TRIGGER "pgshovel:default:bank:p";
-CREATE OR REPLACE TRIGGER "pgshovel:default:bank:q" AFTER TRUNCATE ON public.accounts_1 FOR EACH STATEMENT WHEN ("pgshovel:default"."bank:q"('public.accounts', 'public.accounts_1')) EXECUTE FUNCTION "pgshovel:default".never();
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:q" AFTER TRUNCATE ON public.accounts_1 FOR EACH STATEMENT WHEN ("pgshovel:default"."bank:q"('public.accounts', 'public.accounts_1'::pg_catalog.regclass)) EXECUTE FUNCTION "pgshovel:default".never();
 ALTER TABLE public.accounts_1 ENABLE ALWAYS TRIGGER "pgshovel:default:bank:q";
 
 CREATE OR REPLACE TRIGGER "pgshovel:default:bank:p" BEFORE TRUNCATE ON public.accounts_1 FOR EACH STATEMENT EXECUTE FUNCTION "pgshovel:default"."accounts#3a81fca3fe97a6df:p"();
 ALTER TABLE public.accounts_1 ENABLE ALWAYS TRIGGER "pgshovel:default:bank:p";
-CREATE OR REPLACE TRIGGER "pgshovel:default:bank:q" AFTER TRUNCATE ON public.accounts_1 FOR EACH STATEMENT WHEN ("pgshovel:default"."bank:q"('public.accounts', 'public.accounts_1')) EXECUTE FUNCTION "pgshovel:default".never();
+CREATE OR REPLACE TRIGGER "pgshovel:default:bank:q" AFTER TRUNCATE ON public.accounts_1 FOR EACH STATEMENT WHEN ("pgshovel:default"."bank:q"('public.accounts', 'public.accounts_1'::pg_catalog.regclass)) EXECUTE FUNCTION "pgshovel:default".never();
 ALTER TABLE public.accounts_1 ENABLE ALWAYS TRIGGER "pgshovel:default:bank:q";
