@@ -268,10 +268,12 @@ $function$;
 
 -- Forgets a partition that is none any more.
 CREATE OR REPLACE FUNCTION @schema@.forget(in_set text, partition text) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
   DELETE FROM @schema@.captured p WHERE p."set" = in_set AND p.key = partition AND p.function ~ ':[pq]$'
     AND NOT EXISTS (SELECT FROM pg_partition_ancestors(p.relation) a JOIN @schema@.captured w ON w.relation = a.relid
-                    WHERE w."set" = p."set" AND w.function = left(p.function, -1) || 't')
+                    WHERE w."set" = p."set" AND w.function = left(p.function, -1) || 't');
+END
 $function$;
 
 -- Whether a table is a partition below another one. PostgreSQL's own function leaves out one
