@@ -241,7 +241,7 @@ impl Cluster {
             }
             Ok((None, _)) => Ok(()),
             Err(error) if broken(&error) => Ok(()),
-            Err(error) => Err(self.explain(&error)),
+            Err(error) => Err(self.explain(&self.owner_path(name), &error)),
         }
     }
 

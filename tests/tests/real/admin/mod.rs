@@ -16,7 +16,7 @@ mod rivals;
 mod tap;
 mod triggers;
 
-use pgshovel::cluster::Cluster;
+use pgshovel::cluster::{Cluster, Ensemble};
 use tests::harness::{Database, World};
 
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS a (id int PRIMARY KEY, x int, y text);
@@ -49,7 +49,7 @@ async fn create(world: &World, name: &str, text: &str) {
 }
 
 async fn connect(world: &World) -> Cluster {
-    Cluster::connect(&world.zookeeper().await, &world.cluster()).await.unwrap()
+    Ensemble::at(world.zookeeper().await).connect(&world.cluster()).await.unwrap()
 }
 
 /// Everything that belongs to clusters in a database, as one text: what two

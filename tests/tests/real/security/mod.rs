@@ -7,3 +7,4 @@ mod locks;
 mod postgres;
 mod prepared;
 mod rights;
+mod zookeeper;
