@@ -3,6 +3,7 @@
 
 mod epochs;
 mod forged;
+mod kafka;
 mod locks;
 mod postgres;
 mod prepared;
