@@ -46,6 +46,10 @@ pub enum Command {
         /// As what.
         #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "table", value_name = "FORMAT")]
         format: ListFormat,
+        /// HOST:PORT/NAME of a database that a change in flight names, and that is ours although no set is
+        /// in it. Where others can write to ZooKeeper such a change is not obeyed otherwise.
+        #[arg(long, env = "PGSHOVEL_ALLOW_DATABASE", value_name = "PLACE")]
+        allow_database: Vec<String>,
     },
 }
 
@@ -53,7 +57,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Initialize { dry_run } => initialize(common, *dry_run).await,
         Command::Upgrade { force, dry_run } => upgrade(common, *force, *dry_run).await,
-        Command::Recover { format } => recover(common, *format).await,
+        Command::Recover { format, allow_database } => recover(common, *format, allow_database).await,
     }
 }
 
@@ -153,9 +157,9 @@ async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, dry_r
     Ok(())
 }
 
-async fn recover(common: &Common, format: ListFormat) -> Result<()> {
+async fn recover(common: &Common, format: ListFormat, allowed: &[String]) -> Result<()> {
     let (cluster, configuration) = open(common).await?;
-    let recovery = Changer::new(&cluster, &configuration, &Unobserved).recover().await?;
+    let recovery = Changer::new(&cluster, &configuration, &Unobserved).naming(allowed).recover().await?;
     match format {
         ListFormat::Json => print_json(&recovery.done)?,
         ListFormat::Table if recovery.done.is_empty() && recovery.failed.is_none() => println!("nothing was left behind"),

@@ -202,8 +202,19 @@ impl Cluster {
         Ok(found.is_some_and(|(acls, _)| is_open(&acls)))
     }
 
+    /// Whether nobody but this process's identities can have written the change in flight
+    /// of `name`.
+    pub(super) async fn is_ours(&self, name: &str) -> Result<bool> {
+        let mut open = !self.access.is_known();
+        for path in [self.path(), self.all_pending_path(), self.pending_path(name)] {
+            open = open || self.is_open(&path).await?;
+        }
+        Ok(!open)
+    }
+
     /// Lets this process's identities alone read and change all nodes of the cluster.
-    /// `None` if it has none.
+    /// `None` if it has none. Changes in flight stay as they are: whoever wrote them while all
+    /// was open is not to pass for us.
     pub async fn close(&self) -> Result<Option<Closed>> {
         if !self.access.is_known() {
             return Ok(None);
@@ -218,6 +229,9 @@ impl Cluster {
             let after = self.found(&path, again(|| self.client.get_acl(&path)).await)?;
             closed.nodes += 1;
             closed.changed += usize::from(after.is_some_and(|(after, _)| after != before));
+            if path == self.all_pending_path() {
+                continue;
+            }
             paths.extend(self.children(&path).await?.unwrap_or_default().into_iter().map(|name| format!("{path}/{name}")));
         }
         Ok(Some(closed))
