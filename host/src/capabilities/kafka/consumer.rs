@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::failure::{Failure, LOST_REMEDY, Outcome, client_failure};
 use super::topic::{REQUEST_TIMEOUT, check_topic_name};
-use super::{Brokers, PARTITION, Reports, blocking, release};
+use super::{Brokers, PARTITION, Place, Reports, blocking, release};
 
 /// One call of `next` stops collecting here.
 const NEXT_BYTES_MAX: usize = 1 << 20;
@@ -30,6 +30,7 @@ pub struct Consumer {
     inner: Arc<StreamConsumer<Reports>>,
     brokers: Brokers,
     topic: String,
+    place: Place,
     /// Came after messages that were returned first.
     pending: Option<Failure>,
     positioned: bool,
@@ -43,10 +44,10 @@ impl fmt::Debug for Consumer {
 
 impl Consumer {
     /// Asks the broker for nothing yet.
-    pub async fn open(brokers: &Brokers, topic: &str) -> Outcome<Self> {
+    pub async fn open(brokers: &Brokers, topic: &str, place: Place) -> Outcome<Self> {
         check_topic_name(topic)?;
         let inner = brokers.create(Reports::default(), &format!("kafka topic `{topic}`"))?;
-        Ok(Self { inner: Arc::new(inner), brokers: brokers.clone(), topic: topic.to_owned(), pending: None, positioned: false })
+        Ok(Self { inner: Arc::new(inner), brokers: brokers.clone(), topic: topic.to_owned(), place, pending: None, positioned: false })
     }
 
     /// The next message returned is the one at `offset`, or the first after it
@@ -133,7 +134,7 @@ impl Consumer {
 /// To leave takes it a while.
 impl Drop for Consumer {
     fn drop(&mut self) {
-        release(Arc::clone(&self.inner));
+        release(Arc::clone(&self.inner), Arc::clone(&self.place));
     }
 }
 

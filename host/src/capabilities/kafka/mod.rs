@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 
 pub use consumer::{Consumer, Entry};
 pub use failure::Failure;
-use failure::{Outcome, client_failure, property_error};
+use failure::{Outcome, client_failure, no_thread, property_error};
 pub use producer::Producer;
 pub use topic::ensure_topic;
 
@@ -37,6 +37,8 @@ const CONSUMER_QUEUE_KIB_MAX: &str = "16384";
 /// A broker closes the connection on a request of more than its
 /// `socket.request.max.bytes`, 100 MiB by default, without a word: better known before.
 const MESSAGE_BYTES_MAX: &str = "104000000";
+/// Threads of a client beside those for brokers, and of ours that it is used from, with some to spare.
+const CLIENT_THREADS: usize = 6;
 /// How long before it is seen again whether a client is still held.
 const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 const PARTITION: i32 = 0;
@@ -114,7 +116,37 @@ impl Brokers {
 
     /// A client of librdkafka's. `doing` is what for.
     fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(&self, context: C, doing: &str) -> Outcome<T> {
+        self.check_room().map_err(|error| no_thread(doing, error))?;
         self.configuration().create_with_context(context).map_err(|error| client_failure(&error, doing, self, &Reports::default()))
+    }
+}
+
+impl Brokers {
+    /// Whether there is room for the threads of a client: one for each broker that is named,
+    /// and its own. librdkafka aborts the process where there is none.
+    fn check_room(&self) -> std::io::Result<()> {
+        let count = CLIENT_THREADS + self.servers().split(',').count();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let mut started = Vec::new();
+        let mut result = Ok(());
+        while result.is_ok() && started.len() < count {
+            let held = Arc::clone(&held);
+            // Each stays until all are there: until the channel is closed.
+            let wait = move || {
+                let _ = locked(&held).recv();
+            };
+            match std::thread::Builder::new().spawn(wait) {
+                Ok(thread) => started.push(thread),
+                Err(error) => result = Err(error),
+            }
+        }
+        drop(hold);
+        for thread in started {
+            // It cannot have panicked, and nothing is wrong if it has.
+            let _ = thread.join();
+        }
+        result
     }
 }
 
@@ -171,15 +203,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A place among the clients that a plugin may have. It is given back when the client is gone,
+/// threads and all, and not before.
+pub type Place = Arc<dyn Send + Sync>;
+
 /// Lets a client go, once nobody else holds it: that waits for threads of the client's own,
 /// and no task is to wait with it.
-fn release<T: Send + Sync + 'static>(client: Arc<T>) {
+fn release<T: Send + Sync + 'static>(client: Arc<T>, place: Place) {
     let wait = move || {
         let mut client = client;
         while let Err(held) = Arc::try_unwrap(client) {
             client = held;
             std::thread::sleep(RELEASE_PAUSE);
         }
+        drop(place);
     };
     // Without a thread it is let go of here: the closure is dropped with the error.
     let _ = std::thread::Builder::new().name("kafka end".to_owned()).spawn(wait);
@@ -254,7 +291,7 @@ mod tests {
         let brokers =
             Brokers::new(properties(&[("bootstrap.servers", &free.to_string()), ("message.timeout.ms", "300"), ("linger.ms", "1")]))
                 .unwrap();
-        let mut producer = Producer::open(&brokers, "t").await.unwrap();
+        let mut producer = Producer::open(&brokers, "t", Arc::new(())).await.unwrap();
         producer.push(&[b"m"]).await.unwrap();
         let failed = producer.flush().await.unwrap_err();
         assert!(matches!(&failed, Failure::Unavailable(text) if text.contains("1 byte")), "{failed}");

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::failure::{Failure, Outcome, client_failure, no_thread};
 use super::topic::check_topic_name;
-use super::{Brokers, PARTITION, Reports, locked};
+use super::{Brokers, PARTITION, Place, Reports, locked};
 
 /// What a producer holds back before `push` waits; a larger message goes alone.
 const PRODUCER_BYTES_MAX: usize = 32 << 20;
@@ -128,7 +128,7 @@ impl fmt::Debug for Producer {
 
 impl Producer {
     /// Asks the broker for nothing yet: the first flush tells whether it answers.
-    pub async fn open(brokers: &Brokers, topic: &str) -> Outcome<Self> {
+    pub async fn open(brokers: &Brokers, topic: &str, place: Place) -> Outcome<Self> {
         check_topic_name(topic)?;
         let context = Deliveries {
             topic: topic.to_owned(),
@@ -148,6 +148,8 @@ impl Producer {
             while !ended.load(Ordering::Acquire) {
                 polled.poll(ANSWERS_POLL);
             }
+            drop(polled);
+            drop(place);
         };
         std::thread::Builder::new().name("kafka answers".to_owned()).spawn(poll).map_err(|error| no_thread(&doing, error))?;
         Ok(Self { inner, shared, _over: Over(over) })

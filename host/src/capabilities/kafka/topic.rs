@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::failure::{Failure, Outcome, client_failure, failure, no_thread};
-use super::{Brokers, Reports, blocking, release};
+use super::{Brokers, Place, Reports, blocking, release};
 
 /// How long a broker may take to answer a question about a topic.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,11 +32,17 @@ pub(super) fn check_topic_name(topic: &str) -> Outcome<()> {
 
 /// Creates the topic with one partition unless it exists. `settings` are the
 /// topic's own (`retention.ms`, …) and count for a topic made here only.
-pub async fn ensure_topic(brokers: &Brokers, topic: &str, replicas: Option<u16>, settings: &[(String, String)]) -> Outcome<()> {
+pub async fn ensure_topic(
+    brokers: &Brokers,
+    topic: &str,
+    replicas: Option<u16>,
+    settings: &[(String, String)],
+    place: Place,
+) -> Outcome<()> {
     check_topic_name(topic)?;
     let doing = format!("kafka topic `{topic}`");
-    reach(brokers, topic, &doing).await?;
-    let admin = Admin::open(brokers, &doing)?;
+    reach(brokers, topic, &doing, Arc::clone(&place)).await?;
+    let admin = Admin::open(brokers, &doing, place)?;
     let fail = |error: &KafkaError| client_failure(error, &doing, brokers, admin.reports());
 
     let mut new = NewTopic::new(topic, 1, TopicReplication::Fixed(replicas.map_or(-1, i32::from)));
@@ -52,13 +58,16 @@ pub async fn ensure_topic(brokers: &Brokers, topic: &str, replicas: Option<u16>,
             check_partitions(brokers, admin, topic, code).await
         }
         Some(Err((_, code))) => Err(failure(code, &doing, brokers, admin.reports())),
-        Some(Ok(_)) | None => check_cleanup(&admin, topic, &doing).await,
+        Some(Ok(_)) | None => {
+            check_cleanup(&admin, topic, &doing).await?;
+            await_leader(brokers, &admin, topic, &doing).await
+        }
     }
 }
 
 /// Asks for the topic until somebody answers. The client that makes topics hears nothing of
 /// what is wrong with TLS and SASL; this one does, and at once.
-async fn reach(brokers: &Brokers, topic: &str, doing: &str) -> Outcome<()> {
+async fn reach(brokers: &Brokers, topic: &str, doing: &str, place: Place) -> Outcome<()> {
     let client: BaseConsumer<Reports> = brokers.create(Reports::default(), doing)?;
     let (client, topic, doing, brokers) = (Arc::new(client), topic.to_owned(), doing.to_owned(), brokers.clone());
     blocking(move || {
@@ -81,7 +90,7 @@ async fn reach(brokers: &Brokers, topic: &str, doing: &str) -> Outcome<()> {
                 break Err(client_failure(&error, &doing, &brokers, reports));
             }
         };
-        release(client);
+        release(client, place);
         answer
     })
     .await?
@@ -110,6 +119,25 @@ async fn check_cleanup(admin: &Admin, topic: &str, doing: &str) -> Outcome<()> {
     }
 }
 
+/// A topic that was just made can be used when its partition has a leader.
+async fn await_leader(brokers: &Brokers, admin: &Admin, topic: &str, doing: &str) -> Outcome<()> {
+    let asked = Instant::now();
+    loop {
+        let (client, name) = (Arc::clone(&admin.0), topic.to_owned());
+        let led = blocking(move || {
+            let metadata = client.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)?;
+            let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+            Ok::<_, KafkaError>(partitions.first().is_some_and(|partition| partition.error().is_none()))
+        })
+        .await?
+        .map_err(|error| client_failure(&error, doing, brokers, admin.reports()))?;
+        if led || asked.elapsed() > REQUEST_TIMEOUT {
+            return Ok(());
+        }
+        tokio::time::sleep(REQUEST_PAUSE).await;
+    }
+}
+
 async fn check_partitions(brokers: &Brokers, admin: Admin, topic: &str, creation: Code) -> Outcome<()> {
     let doing = format!("kafka topic `{topic}`");
     let (name, asked, named) = (topic.to_owned(), doing.clone(), brokers.clone());
@@ -129,16 +157,15 @@ async fn check_partitions(brokers: &Brokers, admin: Admin, topic: &str, creation
 }
 
 /// A client that asks about topics, and is let go of without anybody waiting.
-struct Admin(Arc<AdminClient<Reports>>);
+struct Admin(Arc<AdminClient<Reports>>, Place);
 
 impl Admin {
-    fn open(brokers: &Brokers, doing: &str) -> Outcome<Self> {
-        // The client panics if it cannot start the thread that takes its answers. With the
-        // one that is tried here it nearly always can.
-        std::thread::Builder::new().spawn(|| {}).map_err(|error| no_thread(doing, error))?;
+    fn open(brokers: &Brokers, doing: &str, place: Place) -> Outcome<Self> {
+        // The client panics if it cannot start the thread that takes its answers, of which
+        // there was one to spare a moment ago.
         let create = AssertUnwindSafe(|| brokers.create(Reports::default(), doing));
         let admin = catch_unwind(create).unwrap_or_else(|_| Err(no_thread(doing, "there are too many")))?;
-        Ok(Self(Arc::new(admin)))
+        Ok(Self(Arc::new(admin), place))
     }
 
     fn reports(&self) -> &Reports {
@@ -148,6 +175,6 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        release(Arc::clone(&self.0));
+        release(Arc::clone(&self.0), Arc::clone(&self.1));
     }
 }

@@ -1,13 +1,14 @@
 //! The interface `kafka`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Resource;
 
 use super::granted;
-use crate::capabilities::kafka::{self as backend, Brokers, Consumer, Producer};
+use crate::capabilities::kafka::{self as backend, Brokers, Consumer, Place, Producer};
 use crate::plugins::bindings::pgshovel::plugin::kafka::{Entry, Failure, Host, HostConsumer, HostProducer};
-use crate::plugins::state::State;
+use crate::plugins::state::{CLIENTS_MAX, State};
 
 type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
 
@@ -26,6 +27,17 @@ impl State {
         }
     }
 
+    /// A place for one more client.
+    fn place(&self) -> Result<Place, Failure> {
+        match Arc::clone(&self.clients).try_acquire_owned() {
+            Ok(permit) => Ok(Arc::new(permit)),
+            Err(_) => Err(Failure::Misuse(format!(
+                "the plugin has {CLIENTS_MAX} producers and consumers, which is the most it may; let one go first ({})",
+                self.place
+            ))),
+        }
+    }
+
     fn brokers(&self, grant: Option<&str>) -> Result<Brokers, Failure> {
         let properties = granted(&self.grants.kafka, "kafka", grant, &self.place).map_err(Failure::Misuse)?;
         Brokers::new(properties.0.clone()).map_err(|error| Failure::Misuse(error.message))
@@ -40,8 +52,11 @@ impl Host for State {
         replicas: Option<u16>,
         settings: Vec<(String, String)>,
     ) -> Outcome<()> {
-        Ok(match self.brokers(grant.as_deref()) {
-            Ok(brokers) => backend::ensure_topic(&brokers, &topic, replicas, &settings).await.map_err(|failure| self.failed(failure)),
+        let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
+        Ok(match reached {
+            Ok((brokers, place)) => {
+                backend::ensure_topic(&brokers, &topic, replicas, &settings, place).await.map_err(|failure| self.failed(failure))
+            }
             Err(failure) => Err(failure),
         })
     }
@@ -49,11 +64,12 @@ impl Host for State {
 
 impl HostProducer for State {
     async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Producer>> {
-        let brokers = match self.brokers(grant.as_deref()) {
-            Ok(brokers) => brokers,
+        let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
+        let (brokers, place) = match reached {
+            Ok(reached) => reached,
             Err(failure) => return Ok(Err(failure)),
         };
-        match Producer::open(&brokers, &topic).await {
+        match Producer::open(&brokers, &topic, place).await {
             Ok(producer) => Ok(Ok(self.table.push(producer)?)),
             Err(failure) => Ok(Err(self.failed(failure))),
         }
@@ -80,11 +96,12 @@ impl HostProducer for State {
 
 impl HostConsumer for State {
     async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Consumer>> {
-        let brokers = match self.brokers(grant.as_deref()) {
-            Ok(brokers) => brokers,
+        let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
+        let (brokers, place) = match reached {
+            Ok(reached) => reached,
             Err(failure) => return Ok(Err(failure)),
         };
-        match Consumer::open(&brokers, &topic).await {
+        match Consumer::open(&brokers, &topic, place).await {
             Ok(consumer) => Ok(Ok(self.table.push(consumer)?)),
             Err(failure) => Ok(Err(self.failed(failure))),
         }

@@ -215,3 +215,54 @@ async fn whoever_the_broker_does_not_know_is_told_what_to_do() {
     assert!(alice.receive(None, 0).await.unwrap().is_empty());
     drop(setting.broker);
 }
+
+/// A limit of processes, as a container has one, brought the host down: a panic, or an abort
+/// of librdkafka's, at a plugin's will. The plugin is told, and the host goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_threads_brings_nobody_down() {
+    /// Of users that nobody is: their threads are counted by user.
+    const USER: u32 = 54_300;
+    /// From where the program itself has just enough, to where all have.
+    const LIMITS: std::ops::RangeInclusive<u32> = 10..=30;
+    let world = World::without_servers();
+    let brokers = world.kafka().await;
+    world.write("stream.yaml", &format!("stream: {}\n", section(&brokers, "client.id: test")));
+    // Where another user may read it.
+    for (from, to) in [(tests::paths::pgshovel().unwrap(), "pgshovel"), (tests::paths::plugins().unwrap().join("kafka.wasm"), "kafka.wasm")]
+    {
+        std::fs::copy(from, world.folder().join(to)).unwrap();
+    }
+    let compiled = world.folder().join("cache");
+    let limited = async |limit: u32| {
+        let user = (USER + limit).to_string();
+        let mut words = vec![format!("prlimit --nproc={limit}:{limit}")];
+        // Of root nothing is counted, and of anybody else too much, but in a namespace of his own.
+        words.push(if is_root() { format!("setpriv --reuid={user} --regid={user} --clear-groups") } else { "unshare --user".to_owned() });
+        let words: Vec<&str> = words.iter().rev().flat_map(|words| words.split(' ')).collect();
+        world
+            .pgshovel(["stream", "lint", "stream.yaml", &format!("s{limit}")])
+            .program(&world.folder().join("pgshovel"))
+            .under(&words)
+            .env("PGSHOVEL_PLUGIN_PATH", world.folder())
+            .env("PGSHOVEL_CACHE_DIR", &compiled)
+            .env("TOKIO_WORKER_THREADS", "2")
+            .run()
+            .await
+    };
+    // Compiling starts threads too: once, without a limit, for all.
+    std::fs::create_dir_all(&compiled).unwrap();
+    world.pgshovel(["stream", "lint", "stream.yaml", "s"]).env("PGSHOVEL_CACHE_DIR", &compiled).run().await;
+    let (mut told, mut served) = (0, 0);
+    for limit in LIMITS {
+        let ended = limited(limit).await;
+        let died = ended.code.is_none_or(|code| code > 4) || ended.stderr.contains("panicked at");
+        assert!(!died, "limit {limit}: {ended:?}");
+        told += u32::from(ended.stderr.contains("cannot start a thread") && ended.stderr.contains("pids.max"));
+        served += u32::from(ended.stderr.contains("holds no message"));
+    }
+    assert!(told >= 3 && served >= 1, "{told} told, {served} served");
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|data| std::os::unix::fs::MetadataExt::uid(&data) == 0)
+}
