@@ -210,6 +210,15 @@ async fn whoever_the_broker_does_not_know_is_told_what_to_do() {
     });
     let wrong: Vec<String> = futures_util::future::join_all(tries).await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // So does a relay, which waits for what is merely away.
+    let source = world.source("source").await;
+    source.execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    world.write("set.pgshovel", &format!("database {{ dsn: \"{}\" }}\ntables {{ name: \"t\" primary_keys: \"id\" }}\n", source.dsn()));
+    world.zookeeper().await;
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    world.pgshovel(["set", "create", "s", "set.pgshovel"]).succeeds().await;
+    let error = world.pgshovel(["relay", "password.yaml", "s"]).fails(3).await;
+    assert!(error.contains("sasl.username and sasl.password"), "{error}");
     // Nothing was made.
     let alice = Setup::new(world, &section(&sasl, &alice));
     assert!(alice.receive(None, 0).await.unwrap().is_empty());

@@ -3,6 +3,7 @@
 
 mod epochs;
 mod forged;
+mod in_flight;
 mod kafka;
 mod locks;
 mod postgres;
