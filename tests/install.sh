@@ -31,7 +31,7 @@ has_package() {
 # wherever that came.
 missing_packages() {
     local package
-    for package in postgresql-15 postgresql-15-pgq3 pgqd pgbouncer zookeeper zlib1g-dev libssl-dev libc6-dev python3-venv; do
+    for package in postgresql-15 postgresql-15-pgq3 pgqd pgbouncer zookeeper zlib1g-dev libssl-dev libcurl4-openssl-dev libc6-dev python3-venv; do
         has_package "$package" || echo "$package"
     done
     command -v java >/dev/null || echo default-jre-headless

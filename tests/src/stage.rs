@@ -14,6 +14,10 @@ use crate::servers::{Fleet, Kafka, Postgres, Process, ZooKeeper};
 /// Changes of several databases need prepared transactions.
 const SETTINGS: &[&str] = &["shared_buffers = '256MB'", "max_wal_size = '4GB'", "max_prepared_transactions = 10"];
 
+/// Who its processes are to ZooKeeper, and the password: so that relays end what commands
+/// leave behind in databases that no set is in yet.
+pub const ZOOKEEPER_USER: &str = "stage:stage-secret";
+
 /// What lies between relay and worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -87,6 +91,7 @@ impl Stage {
         command
             .args(arguments)
             .env("PGSHOVEL_ZOOKEEPER_HOSTS", &self.zookeeper_hosts)
+            .env("PGSHOVEL_ZOOKEEPER_AUTH", format!("digest:{ZOOKEEPER_USER}"))
             .env("PGSHOVEL_PLUGIN_PATH", paths::plugins()?)
             .env("PGSHOVEL_LOG_FORMAT", "json")
             .current_dir(&self.folder);

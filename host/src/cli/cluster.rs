@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Common;
 use super::set::{ListFormat, print_json, print_table};
+use crate::cluster::access::Closed;
 use crate::cluster::change::{Changer, Unobserved};
 use crate::cluster::recover::Recovered;
 use crate::cluster::{Cluster, VERSION, admin};
@@ -25,7 +26,8 @@ pub enum Command {
     },
     /// Bring the cluster, and what it has in its databases, to the version of this program.
     ///
-    /// All databases change together, or none does. Relays and workers of another
+    /// All databases change together, or none does. With credentials for ZooKeeper the
+    /// cluster's nodes are closed to everybody else first, of any version. Relays and workers of another
     /// series of versions stop; start those of this one afterwards.
     #[command(after_help = "Example:\n  pgshovel cluster upgrade --dry-run")]
     Upgrade {
@@ -44,6 +46,10 @@ pub enum Command {
         /// As what.
         #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "table", value_name = "FORMAT")]
         format: ListFormat,
+        /// HOST:PORT/NAME of a database that a change in flight names, and that is ours although no set is
+        /// in it. Where others can write to ZooKeeper such a change is not obeyed otherwise.
+        #[arg(long, env = "PGSHOVEL_ALLOW_DATABASE", value_name = "PLACE")]
+        allow_database: Vec<String>,
     },
 }
 
@@ -51,13 +57,13 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Initialize { dry_run } => initialize(common, *dry_run).await,
         Command::Upgrade { force, dry_run } => upgrade(common, *force, *dry_run).await,
-        Command::Recover { format } => recover(common, *format).await,
+        Command::Recover { format, allow_database } => recover(common, *format, allow_database).await,
     }
 }
 
 /// The cluster and its configuration, for a command that changes something.
 pub(super) async fn open(common: &Common) -> Result<(Cluster, ClusterConfiguration)> {
-    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let cluster = common.connect().await?;
     let configuration = cluster.configuration().await?;
     if configuration.id.is_none() {
         return Err(Error::configure(format!("the cluster {:?} was made by pgshovel 2015; run `cluster upgrade`", common.cluster)));
@@ -72,27 +78,28 @@ async fn initialize(common: &Common, dry_run: bool) -> Result<()> {
         println!("-- in ZooKeeper at {hosts}, as far as they are missing: create the chroot, /{name} and /{name}/sets");
         return Ok(());
     }
-    let (_, configuration, created) = Cluster::initialize(hosts, name).await?;
+    let (cluster, configuration, created) = common.ensemble()?.initialize(name).await?;
     if created {
         println!("created the cluster {name:?} of version {} in ZooKeeper at {hosts}", configuration.version);
     } else {
         println!("the cluster {name:?} of version {} exists in ZooKeeper at {hosts}", configuration.version);
     }
-    Ok(())
+    cluster.tell_if_open().await
 }
 
 async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
-    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let cluster = common.connect().await?;
     let configuration = cluster.configuration_of_any_version().await?;
-    if configuration.version == VERSION && configuration.id.is_some() && !force {
-        println!("the cluster {:?} is of version {VERSION} already", common.cluster);
-        return Ok(());
-    }
     if later(&configuration.version, VERSION) && !force {
         return Err(Error::configure(format!(
             "the cluster {:?} is of version {}, which is later than this pgshovel {VERSION}; run that one, or go back with --force",
             common.cluster, configuration.version
         )));
+    }
+    close(&cluster, dry_run).await?;
+    if configuration.version == VERSION && configuration.id.is_some() && !force {
+        println!("the cluster {:?} is of version {VERSION} already", common.cluster);
+        return Ok(());
     }
     if configuration.id.is_none() {
         return adopt(&cluster, configuration, dry_run).await;
@@ -109,6 +116,22 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
     changer.upgrade(VERSION, basis, databases).await?;
     println!("the cluster {:?} and its {count} databases are of version {VERSION}", common.cluster);
     Ok(())
+}
+
+/// Lets the users of this process alone into the cluster's nodes, and says so.
+async fn close(cluster: &Cluster, dry_run: bool) -> Result<()> {
+    let access = cluster.access();
+    if dry_run && access.is_known() {
+        println!("-- in ZooKeeper: let {access} alone read and change /{} and all nodes below it", cluster.name());
+        return Ok(());
+    }
+    match cluster.close().await? {
+        Some(Closed { nodes, changed }) => {
+            println!("{access} alone can read and change the {nodes} nodes of the cluster in ZooKeeper; {changed} had another ACL before");
+            Ok(())
+        }
+        None => cluster.tell_if_open().await,
+    }
 }
 
 /// A cluster of pgshovel 2015 has no id. Its sets are captured in another way, and
@@ -134,9 +157,9 @@ async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, dry_r
     Ok(())
 }
 
-async fn recover(common: &Common, format: ListFormat) -> Result<()> {
+async fn recover(common: &Common, format: ListFormat, allowed: &[String]) -> Result<()> {
     let (cluster, configuration) = open(common).await?;
-    let recovery = Changer::new(&cluster, &configuration, &Unobserved).recover().await?;
+    let recovery = Changer::new(&cluster, &configuration, &Unobserved).naming(allowed).recover().await?;
     match format {
         ListFormat::Json => print_json(&recovery.done)?,
         ListFormat::Table if recovery.done.is_empty() && recovery.failed.is_none() => println!("nothing was left behind"),

@@ -8,6 +8,7 @@ mod replicate;
 mod set;
 mod signal;
 mod stream;
+mod zookeeper;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -61,6 +62,9 @@ pub struct Common {
     #[arg(long, global = true, env = "PGSHOVEL_SOURCE_DSN", hide_env_values = true, value_name = "DSN")]
     pub source_dsn: Option<Sensitive>,
 
+    #[command(flatten)]
+    pub zookeeper: zookeeper::Arguments,
+
     /// What to log: error, warn, info, debug, trace, or directives such as `info,pgshovel::relay=debug`.
     #[arg(long, global = true, env = "PGSHOVEL_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: String,
@@ -88,8 +92,8 @@ pub struct Following {
 }
 
 impl Following {
-    fn ensemble(&self, common: &Common) -> Ensemble {
-        Ensemble { hosts: common.zookeeper_hosts.clone(), session_timeout: Duration::from_secs(self.session_timeout) }
+    fn ensemble(&self, common: &Common) -> Result<Ensemble> {
+        Ok(Ensemble { session_timeout: Duration::from_secs(self.session_timeout), ..common.ensemble()? })
     }
 
     /// Runs `work`, which writes `status`, and serves beside it, if that is asked for.

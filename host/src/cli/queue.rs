@@ -99,8 +99,9 @@ pub fn consumers(queue: &Backlog, cells: &[String]) -> Vec<Vec<String>> {
 /// `Stop` if a queue is larger or further behind than it may be, misses tables, or cannot
 /// be looked at.
 pub async fn check(common: &Common, check: &Check) -> Result<()> {
-    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let cluster = common.connect().await?;
     cluster.configuration().await?;
+    cluster.tell_if_open().await?;
     let names = if check.all { cluster.set_names().await? } else { check.names.clone() };
     let mut sets = Vec::new();
     for name in names {

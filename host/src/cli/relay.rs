@@ -75,7 +75,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     check(&engine, &configuration.stream, Role::Writer).await?;
     let mut plugins = Configured { engine, stream: configuration.stream, context };
     let assignment = Assignment {
-        ensemble: arguments.following.ensemble(common),
+        ensemble: arguments.following.ensemble(common)?,
         cluster: common.cluster.clone(),
         set: arguments.set.clone(),
         consumer: arguments.consumer_id.clone(),

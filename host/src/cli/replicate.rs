@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::plugin::Host;
 use super::{Common, Following, signal};
 use crate::capabilities::origin::Snapshot;
-use crate::cluster::Cluster;
+use crate::cluster::Ensemble;
 use crate::config::{self, ReplicateConfiguration};
 use crate::error::{Error, Result};
 use crate::plugins::{Context, Engine, Role, check, loader, stream, target, transform};
@@ -72,7 +72,7 @@ struct Configured {
     engine: Engine,
     sections: ReplicateConfiguration,
     context: Context,
-    zookeeper_hosts: String,
+    ensemble: Ensemble,
 }
 
 impl Plugins for Configured {
@@ -99,14 +99,14 @@ impl Plugins for Configured {
 
     async fn tables(&mut self) -> Result<Vec<(String, String)>> {
         let Context { cluster, set } = &self.context;
-        let stored = Cluster::connect(&self.zookeeper_hosts, cluster).await?.find_set(set).await?;
+        let stored = self.ensemble.connect(cluster).await?.find_set(set).await?;
         let tables = stored.map(|stored| stored.configuration.tables).unwrap_or_default();
         Ok(tables.iter().map(|table| (table.schema().to_owned(), table.name.clone())).collect())
     }
 
     async fn loader(&mut self) -> Result<(Origin, loader::Loader)> {
         let Context { cluster, set } = &self.context;
-        let stored = Cluster::connect(&self.zookeeper_hosts, cluster).await?.set(set).await?;
+        let stored = self.ensemble.connect(cluster).await?.set(set).await?;
         let snapshot = Snapshot::open(cluster, set, &stored.configuration).await?;
         let origin = origin(cluster, set, &snapshot)?;
         let loader = loader::open(&self.engine, &self.sections.loader, &self.context, Arc::new(snapshot)).await?;
@@ -123,6 +123,7 @@ fn origin(cluster: &str, set: &str, snapshot: &Snapshot) -> Result<Origin> {
 
 pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     let sections = config::replicate(&arguments.configuration)?;
+    let ensemble = arguments.following.ensemble(common)?;
     let context = Context { cluster: common.cluster.clone(), set: arguments.set.clone() };
     let engine = arguments.plugins.engine()?;
     for (section, role) in [(&sections.stream, Role::Stream), (&sections.loader, Role::Loader), (&sections.target, Role::Target)] {
@@ -131,7 +132,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     for section in &sections.transforms {
         check(&engine, section, Role::Transform).await?;
     }
-    let mut plugins = Configured { engine, sections, context, zookeeper_hosts: common.zookeeper_hosts.clone() };
+    let mut plugins = Configured { engine, sections, context, ensemble: ensemble.clone() };
     let mut assignment = Assignment {
         cluster: common.cluster.clone(),
         set: arguments.set.clone(),
@@ -146,7 +147,7 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     };
     let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
     let mut progress = Progress::new(&arguments.set);
-    let (ensemble, status) = (arguments.following.ensemble(common), progress.status().clone());
+    let status = progress.status().clone();
     status.ends_with(&stop);
     let work = lead(&ensemble, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random);
     let result = arguments.following.follow(status, work).await;

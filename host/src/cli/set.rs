@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::queue::{self, Check, Seen};
 use super::{Common, cluster};
+use crate::cluster::StoredSet;
 use crate::cluster::admin::{self, Ready};
 use crate::cluster::change::{Changer, Unobserved};
-use crate::cluster::{Cluster, StoredSet};
 use crate::error::{Error, Result};
 use crate::postgres::{connect, own, rights, secret};
 
@@ -337,7 +337,7 @@ fn read(file: &Path) -> Result<ReplicationSetConfiguration> {
 }
 
 async fn list(common: &Common, format: ListFormat) -> Result<()> {
-    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let cluster = common.connect().await?;
     cluster.configuration().await?;
     let mut sets = Vec::new();
     for name in cluster.set_names().await? {
@@ -361,7 +361,7 @@ async fn list(common: &Common, format: ListFormat) -> Result<()> {
 
 async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secrets: bool) -> Result<()> {
     let (name, expected) = split(name);
-    let cluster = Cluster::connect(&common.zookeeper_hosts, &common.cluster).await?;
+    let cluster = common.connect().await?;
     cluster.configuration().await?;
     let mut set = cluster.set(name).await?;
     if let Some(expected) = expected.filter(|expected| *expected != set.version) {

@@ -1,6 +1,7 @@
 //! What the commands on sets do: look, refuse or get ready, then show the steps
 //! or take them.
 
+use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use uuid::Uuid;
 
@@ -15,6 +16,9 @@ use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, Stamp};
 use crate::postgres::{connect, literal, node, own, pool, secret};
+
+/// What fits twice into one write: ZooKeeper takes less than 1 MiB (`jute.maxbuffer`).
+const CONFIGURATION_BYTES_MAX: usize = 500_000;
 
 /// A change that was looked at, found possible, and not begun.
 #[derive(Debug)]
@@ -76,7 +80,8 @@ impl Changer<'_> {
     pub async fn create(&self, name: &str, after: ReplicationSetConfiguration) -> Result<Ready> {
         name::check_set(name)?;
         refuse_mask(&after)?;
-        self.settle(name).await?;
+        check_size(&after)?;
+        self.naming(std::slice::from_ref(&after.database.dsn)).settle(name).await?;
         if self.cluster.find_set(name).await?.is_some() {
             return Err(Error::configure(format!(
                 "the set {name:?} exists already; see `set inspect {name}`, change it with `set update {name}`"
@@ -90,7 +95,8 @@ impl Changer<'_> {
     /// Gets ready to change a set. `version` is the one it must have now.
     pub async fn update(&self, name: &str, version: Option<&str>, after: ReplicationSetConfiguration) -> Result<Ready> {
         refuse_mask(&after)?;
-        let before = self.current(name, version).await?;
+        check_size(&after)?;
+        let before = self.naming(std::slice::from_ref(&after.database.dsn)).current(name, version).await?;
         let site = self.site(name, &after.database.dsn, Some(&after)).await?;
         self.check(name, &after, &site)?;
         let place = if before.configuration.database.dsn == after.database.dsn || holds(&site) {
@@ -116,9 +122,18 @@ impl Changer<'_> {
         if force {
             self.abandon_unanswered(name).await?;
             let before = self.find_current(name, version).await?;
-            let site = match &before {
-                Some(set) => self.site(name, &set.configuration.database.dsn, None).await,
-                None => return Err(Error::configure(format!("the set {name:?} does not exist, nor is a change of it in flight"))),
+            let change = self.cluster.find_in_flight(name).await?;
+            let place = match &change {
+                Some(change) => self.check_places(change).await,
+                None => Ok(()),
+            };
+            let site = match (&before, place) {
+                (Some(set), Ok(())) => self.site(name, &set.configuration.database.dsn, None).await,
+                (None, Ok(())) if change.is_none() => {
+                    return Err(Error::configure(format!("the set {name:?} does not exist, nor is a change of it in flight")));
+                }
+                (None, Ok(())) => Err(Error::stop("what is in flight is no change of a set")),
+                (_, Err(stranger)) => Err(stranger),
             };
             return match site {
                 Ok(site) => {
@@ -160,7 +175,7 @@ impl Changer<'_> {
         match (place, before, &after) {
             (Place::One(site), before, after) => self.change_one(site.session, &site.dsn, &name, before.as_ref(), after.as_ref()).await?,
             (Place::Move(old, new), Some(before), Some(after)) => self.move_set(&before, after, old.session, new.session).await?,
-            (Place::Nowhere, Some(_), None) => self.forget(&name).await?,
+            (Place::Nowhere, _, None) => self.forget(&name).await?,
             _ => return Err(Error::bug("a change without a set")),
         }
         if after.is_none() {
@@ -209,7 +224,8 @@ impl Changer<'_> {
         let pending = self.cluster.pending_path(name);
         let path = self.cluster.set_path(name);
         let last = match (before, after) {
-            (None, _) => format!("create {path}"),
+            (None, Some(_)) => format!("create {path}"),
+            (None, None) => format!("leave {path} as it is"),
             (Some(_), Some(_)) => format!("set {path}"),
             (Some(_), None) => format!("delete {path}"),
         };
@@ -296,6 +312,17 @@ fn refuse_mask(configuration: &ReplicationSetConfiguration) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// A write that decides a move holds the configuration twice.
+fn check_size(configuration: &ReplicationSetConfiguration) -> Result<()> {
+    let bytes = configuration.encoded_len();
+    if bytes <= CONFIGURATION_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::configure(format!(
+        "the configuration takes {bytes} bytes in ZooKeeper, and {CONFIGURATION_BYTES_MAX} is the most that pass through it: name fewer tables or columns, or make two sets"
+    )))
 }
 
 impl Cluster {

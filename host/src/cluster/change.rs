@@ -75,6 +75,8 @@ pub struct Changer<'a> {
     pub(super) observer: &'a dyn Observer,
     /// How it attempts what locks are in the way of.
     pub(super) attempts: fn() -> Attempts,
+    /// Databases, or their places, that whoever runs the command names.
+    pub(super) named: &'a [String],
 }
 
 impl std::fmt::Debug for Changer<'_> {
@@ -87,7 +89,14 @@ impl<'a> Changer<'a> {
     /// `configuration` is that of `cluster`, and has an id.
     #[must_use]
     pub fn new(cluster: &'a Cluster, configuration: &'a ClusterConfiguration, observer: &'a dyn Observer) -> Self {
-        Self { cluster, configuration, observer, attempts: Attempts::patient }
+        Self { cluster, configuration, observer, attempts: Attempts::patient, named: &[] }
+    }
+
+    /// As this one, and whoever runs the command names these databases: connection
+    /// strings, or places as messages show them. See [`Self::check_places`].
+    #[must_use]
+    pub fn naming<'b>(&'b self, named: &'b [String]) -> Changer<'b> {
+        Changer { named, ..*self }
     }
 
     /// Changes a set in one database, that of `session`: creates, updates or drops it.
@@ -189,7 +198,9 @@ impl<'a> Changer<'a> {
                 State::Committed | State::Aborted => {}
             }
             let Some(change) = self.cluster.find_again(&change).await? else { continue };
-            if change.pending.state() != State::Intended {
+            if let Err(error) = self.check_places(&change).await {
+                tracing::warn!(%error, "its databases are left as they are");
+            } else if change.pending.state() != State::Intended {
                 for error in self.end_all(&change).await? {
                     tracing::warn!(%error, "a database is left as it is");
                 }
@@ -211,7 +222,8 @@ impl<'a> Changer<'a> {
             change: Uuid::new_v4().to_string(),
             state: state.into(),
             after: after.cloned(),
-            before: before.map(|set| set.configuration.clone()),
+            // That there is something is all that is asked of it, and a node has its limit.
+            before: before.map(|_| ReplicationSetConfiguration::default()),
             revision: before.map(|set| set.revision.version),
             participants,
             upgrade: None,
@@ -220,7 +232,11 @@ impl<'a> Changer<'a> {
         for _ in 0..BEGINNINGS_MAX {
             match self.cluster.begin(name, &pending, before).await {
                 Ok(change) => return Ok(change),
-                Err(NotBegun::Busy) => drop(self.settle(name).await?),
+                Err(NotBegun::Busy) => {
+                    let named: Vec<String> =
+                        after.iter().map(|after| after.database.dsn.clone()).chain(self.named.iter().cloned()).collect();
+                    drop(self.naming(&named).settle(name).await?);
+                }
                 Err(NotBegun::Moved) => {
                     return Err(Error::stop(format!(
                         "{name:?} was changed by another command meanwhile; look at it again with `set inspect`"
@@ -413,7 +429,9 @@ impl<'a> Changer<'a> {
     /// change. Those of databases that answer are ended whether all do or not. Can be
     /// repeated.
     pub(super) async fn finish_several(&self, change: &InFlight) -> Result<()> {
-        let Some(found) = self.cluster.find_again(change).await? else { return Ok(()) };
+        let Some(mut found) = self.cluster.find_again(change).await? else { return Ok(()) };
+        // Its state may have changed; its databases are those that were looked at.
+        found.pending.participants.clone_from(&change.pending.participants);
         let errors: Vec<String> = self.end_all(&found).await?.into_iter().map(|error| error.message).collect();
         if !errors.is_empty() {
             return Err(self.left_in_flight(&found, Error::retry(errors.join("; "))));

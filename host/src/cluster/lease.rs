@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
-use super::{ACLS, Cluster, broken, name};
+use super::{Cluster, broken, name};
 use crate::error::{Error, Next, Result};
 
 /// How long ZooKeeper may take to say who leads.
@@ -187,14 +187,14 @@ impl Place {
     async fn take(cluster: &Cluster, leaders: &str, role: Role) -> Result<Self> {
         let prefix = format!("{role}-");
         let token = format!("{} {}", std::process::id(), uuid::Uuid::new_v4());
-        let options = CreateMode::EphemeralSequential.with_acls(ACLS);
+        let options = CreateMode::EphemeralSequential.with_acls(cluster.access.acls());
         let start = format!("{leaders}/{prefix}");
         loop {
             let path = match cluster.client.create(&start, token.as_bytes(), &options).await {
                 Ok((_, sequence)) => Some(format!("{start}{sequence}")),
                 // The reply was lost: the node may stand.
                 Err(error) if broken(&error) => find(cluster, leaders, &prefix, token.as_bytes()).await?,
-                Err(error) => return Err(cluster.explain(&error)),
+                Err(error) => return Err(cluster.explain(&start, &error)),
             };
             if let Some(path) = path {
                 return Ok(Self { cluster: cluster.clone(), leaders: leaders.to_owned(), prefix, path });
@@ -208,7 +208,7 @@ impl Place {
             let line = match self.cluster.client.list_children(&self.leaders).await {
                 Ok(names) => line(names, &self.prefix),
                 Err(error) if broken(&error) => continue,
-                Err(error) => return Err(self.cluster.explain(&error)),
+                Err(error) => return Err(self.cluster.explain(&self.leaders, &error)),
             };
             let own = self.path.strip_prefix(&self.leaders).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
             let Some(index) = line.iter().position(|name| name == own) else {
@@ -229,13 +229,13 @@ impl Place {
                 }
                 Ok((None, _)) => {}
                 Err(error) if broken(&error) => {}
-                Err(error) => return Err(self.cluster.explain(&error)),
+                Err(error) => return Err(self.cluster.explain(&self.leaders, &error)),
             }
         }
     }
 
     async fn epoch(&self) -> Result<u64> {
-        let stat = self.cluster.found(self.cluster.client.check_stat(&self.path).await)?.flatten();
+        let stat = self.cluster.found(&self.path, self.cluster.client.check_stat(&self.path).await)?.flatten();
         let stat = stat.ok_or_else(|| Error::retry("the place in line for leadership was lost with the session"))?;
         u64::try_from(stat.czxid).map_err(|_| Error::bug(format!("ZooKeeper gave the transaction id {}", stat.czxid)))
     }
@@ -244,7 +244,7 @@ impl Place {
         let path = std::mem::take(&mut self.path);
         match self.cluster.client.delete(&path, None).await {
             Ok(()) | Err(zookeeper::Error::NoNode) => Ok(()),
-            Err(error) => Err(self.cluster.explain(&error)),
+            Err(error) => Err(self.cluster.explain(&path, &error)),
         }
     }
 }

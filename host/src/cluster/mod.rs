@@ -3,6 +3,7 @@
 //!
 //! The only module that uses a ZooKeeper client.
 
+pub mod access;
 pub mod admin;
 mod apply;
 pub mod change;
@@ -12,6 +13,7 @@ pub mod pending;
 pub mod plan;
 pub mod recover;
 pub mod set;
+pub mod tls;
 pub mod validate;
 pub mod watch;
 mod znode;
@@ -25,7 +27,9 @@ use zookeeper_client as zookeeper;
 use crate::error::{Error, Result};
 use crate::nearest::advice;
 
+use access::Access;
 pub use set::{Revision, StoredSet};
+use tls::Tls;
 use znode::{Failure, Write};
 
 /// What the log takes of the ZooKeeper client, unless the operator says otherwise:
@@ -39,77 +43,94 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first connection may take, over all servers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// ZooKeeper's own, where none is given.
+const PORT: u16 = 2181;
+
 /// How often a read is repeated whose connection broke.
 const READS_MAX: u32 = 10;
 
 /// How often a write is, whose reply was lost and which turned out not to be there.
 const WRITES_MAX: u32 = 10;
 
-/// Nodes are readable and writable by whoever reaches ZooKeeper, as before:
-/// what guards them is the network.
-const ACLS: zookeeper::Acls<'static> = zookeeper::Acls::anyone_all();
-
-/// ZooKeeper, as relays and workers use it: who leads is told by sessions.
+/// ZooKeeper, as a process of this cluster uses it.
 #[derive(Clone, Debug)]
 pub struct Ensemble {
-    /// As [`Cluster::connect`] takes them.
+    /// A list `host:port[,host:port…][/chroot]`.
     pub hosts: String,
     /// After as long without a word another process may lead.
     pub session_timeout: Duration,
+    pub access: Access,
 }
 
 impl Ensemble {
-    /// See [`Cluster::connect`].
+    /// Without credentials, in the clear.
+    pub fn at(hosts: impl Into<String>) -> Self {
+        Self { hosts: hosts.into(), session_timeout: SESSION_TIMEOUT, access: Access::default() }
+    }
+
+    /// Connects. Does not ask whether the cluster exists. `Retry` if no server answers
+    /// in time, `Configure` if one refuses us, or is not to be trusted.
     pub async fn connect(&self, name: &str) -> Result<Cluster> {
-        Cluster::connect_for(&self.hosts, name, self.session_timeout).await
-    }
-}
-
-/// A session with ZooKeeper, and the cluster in it. After the session is lost
-/// every call fails with `Retry`: connect anew.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    client: zookeeper::Client,
-    name: String,
-    hosts: String,
-}
-
-impl Cluster {
-    /// Connects to `hosts`, a list `host:port[,host:port…][/chroot]`. Does not
-    /// ask whether the cluster exists. `Retry` if no server answers in time.
-    pub async fn connect(hosts: &str, name: &str) -> Result<Self> {
-        Self::connect_for(hosts, name, SESSION_TIMEOUT).await
-    }
-
-    async fn connect_for(hosts: &str, name: &str, session_timeout: Duration) -> Result<Self> {
         name::check_cluster(name)?;
-        let hosts = without_slash(hosts);
-        let connector = zookeeper::Client::connector().with_session_timeout(session_timeout);
-        let client = match tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(hosts)).await {
+        let Self { access, session_timeout, .. } = self;
+        let hosts = without_slash(&self.hosts);
+        let servers = self.servers()?;
+        let connector = access.connector(*session_timeout);
+        let connecting =
+            async { if access.tls().is_some() { connector.secure_connect(hosts).await } else { connector.connect(hosts).await } };
+        let client = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(client)) => client,
-            Ok(Err(zookeeper::Error::BadArguments(cause))) => {
-                return Err(Error::usage(format!(
-                    "the ZooKeeper hosts {hosts:?} are not valid: {cause}; give host:port[,host:port…][/path]"
-                )));
-            }
-            Ok(Err(zookeeper::Error::Timeout | zookeeper::Error::NoHosts)) | Err(_) => {
-                return Err(Error::retry(format!(
-                    "no ZooKeeper server answered at {hosts:?} in time; see that one runs, and --zookeeper-hosts"
-                )));
-            }
+            Ok(Err(zookeeper::Error::BadArguments(cause))) => return Err(self.invalid(cause)),
+            Ok(Err(zookeeper::Error::AuthFailed)) => return Err(Error::configure(access::refused(hosts, access))),
+            Ok(Err(zookeeper::Error::Timeout | zookeeper::Error::NoHosts)) | Err(_) => return Err(self.unanswered(servers).await),
             Ok(Err(error)) => return Err(explain(&error).context(format!("cannot connect to ZooKeeper at {hosts:?}"))),
         };
-        Ok(Self { client, name: name.to_owned(), hosts: hosts.to_owned() })
+        let cluster = Cluster { client, name: name.to_owned(), hosts: hosts.to_owned(), access: access.clone() };
+        cluster.check_identity().await?;
+        Ok(cluster)
+    }
+
+    /// Host and port of each server.
+    fn servers(&self) -> Result<Vec<(String, u16)>> {
+        if self.hosts.contains("://") {
+            return Err(self.invalid("TLS is switched on by --zookeeper-tls-ca"));
+        }
+        let servers = servers(&self.hosts);
+        match servers.iter().find(|(host, _)| self.access.tls().is_some() && !Tls::takes(host)) {
+            Some((host, _)) => Err(self.invalid(&format!("no certificate can be for {host:?}"))),
+            None => Ok(servers),
+        }
+    }
+
+    fn invalid(&self, cause: &str) -> Error {
+        Error::usage(format!("the ZooKeeper hosts {:?} are not valid: {cause}; give host:port[,host:port…][/path]", self.hosts))
+    }
+
+    /// Why no session came about in time.
+    async fn unanswered(&self, servers: Vec<(String, u16)>) -> Error {
+        let hosts = &self.hosts;
+        match self.access.tls() {
+            Some(tls) => match tls.diagnose(servers).await {
+                Some(wrong) => Error::configure(wrong),
+                None => Error::retry(format!(
+                    "no ZooKeeper server answered at {hosts:?} in time, with TLS; see that one runs, and --zookeeper-hosts"
+                )),
+            },
+            None => Error::retry(format!(
+                "no ZooKeeper server answered at {hosts:?} in time; see that one runs, --zookeeper-hosts, and whether it wants TLS (--zookeeper-tls-ca)"
+            )),
+        }
     }
 
     /// Creates the chroot in `hosts` and the cluster, as far as they are missing.
     /// Returns its configuration, and whether it was created now.
-    pub async fn initialize(hosts: &str, name: &str) -> Result<(Self, ClusterConfiguration, bool)> {
-        let hosts = without_slash(hosts);
-        if let Some((servers, chroot)) = hosts.split_once('/').filter(|(_, chroot)| !chroot.is_empty()) {
-            Self::connect(servers, name).await?.ensure(&format!("/{chroot}")).await?;
+    pub async fn initialize(&self, name: &str) -> Result<(Cluster, ClusterConfiguration, bool)> {
+        self.servers()?;
+        if let Some((servers, chroot)) = without_slash(&self.hosts).split_once('/').filter(|(_, chroot)| !chroot.is_empty()) {
+            let above = Self { hosts: servers.to_owned(), ..self.clone() };
+            above.connect(name).await?.ensure(&format!("/{chroot}")).await?;
         }
-        let cluster = Self::connect(hosts, name).await?;
+        let cluster = self.connect(name).await?;
         let configuration = ClusterConfiguration { version: VERSION.to_owned(), id: Some(uuid::Uuid::new_v4().to_string()) };
         let writes = [Write::Create(cluster.path(), configuration.encode_to_vec()), Write::Create(cluster.sets_path(), Vec::new())];
         for _ in 0..WRITES_MAX {
@@ -124,7 +145,19 @@ impl Cluster {
         let created = found.id == configuration.id;
         Ok((cluster, found, created))
     }
+}
 
+/// A session with ZooKeeper, and the cluster in it. After the session is lost
+/// every call fails with `Retry`: connect anew.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    client: zookeeper::Client,
+    name: String,
+    hosts: String,
+    access: Access,
+}
+
+impl Cluster {
     /// The version of the cluster's node, for a change that starts from it.
     pub async fn cluster_revision(&self) -> Result<i32> {
         Ok(self.read(&self.path()).await?.ok_or_else(|| self.absent())?.1.version)
@@ -233,48 +266,57 @@ impl Cluster {
 
     /// Data and state of a node, or `None` if there is none.
     async fn read(&self, path: &str) -> Result<Option<(Vec<u8>, zookeeper::Stat)>> {
-        for _ in 1..READS_MAX {
-            match self.client.get_data(path).await {
-                Err(error) if broken(&error) => {}
-                result => return self.found(result),
-            }
-        }
-        self.found(self.client.get_data(path).await)
+        self.found(path, again(|| self.client.get_data(path)).await)
     }
 
     async fn children(&self, path: &str) -> Result<Option<Vec<String>>> {
-        for _ in 1..READS_MAX {
-            match self.client.list_children(path).await {
-                Err(error) if broken(&error) => {}
-                result => return self.found(result),
-            }
-        }
-        self.found(self.client.list_children(path).await)
+        self.found(path, again(|| self.client.list_children(path)).await)
     }
 
     /// Creates a persistent, empty node and those above it, as far as they are missing.
     async fn ensure(&self, path: &str) -> Result<()> {
-        let options = zookeeper::CreateMode::Persistent.with_acls(ACLS);
-        for _ in 1..READS_MAX {
-            match self.client.mkdir(path, &options).await {
-                Err(error) if broken(&error) => {}
-                result => return result.map_err(|error| self.explain(&error)),
-            }
+        // Whoever may not create it may still use one that is there.
+        if self.found(path, again(|| self.client.check_stat(path)).await)?.flatten().is_some() {
+            return Ok(());
         }
-        self.client.mkdir(path, &options).await.map_err(|error| self.explain(&error))
+        let options = zookeeper::CreateMode::Persistent.with_acls(self.access.acls());
+        again(|| self.client.mkdir(path, &options)).await.map_err(|error| self.explain(path, &error))
     }
 
-    fn found<T>(&self, result: std::result::Result<T, zookeeper::Error>) -> Result<Option<T>> {
+    fn found<T>(&self, path: &str, result: std::result::Result<T, zookeeper::Error>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(zookeeper::Error::NoNode) => Ok(None),
-            Err(error) => Err(self.explain(&error)),
+            Err(error) => Err(self.explain(path, &error)),
         }
     }
+}
 
-    fn explain(&self, error: &zookeeper::Error) -> Error {
-        explain(error).context(format!("ZooKeeper at {:?}", self.hosts))
+/// Asks again while the connection breaks, up to [`READS_MAX`] times in all.
+async fn again<T, F>(ask: impl Fn() -> F) -> std::result::Result<T, zookeeper::Error>
+where
+    F: Future<Output = std::result::Result<T, zookeeper::Error>>,
+{
+    for _ in 1..READS_MAX {
+        match ask().await {
+            Err(error) if broken(&error) => {}
+            result => return result,
+        }
     }
+    ask().await
+}
+
+/// The servers of `host:port[,host:port…][/chroot]`.
+fn servers(hosts: &str) -> Vec<(String, u16)> {
+    let list = hosts.split('/').next().unwrap_or_default();
+    let one = |server: &str| {
+        let (host, port) = match server.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().unwrap_or(PORT)),
+            _ => (server, PORT),
+        };
+        (host.trim_matches(['[', ']']).to_owned(), port)
+    };
+    list.split(',').filter(|server| !server.is_empty()).map(one).collect()
 }
 
 /// The connection broke, and the client makes another one: what was asked can be
@@ -333,7 +375,6 @@ fn check_spoken(name: &str, configuration: &ClusterConfiguration) -> Result<()> 
 fn explain(error: &zookeeper::Error) -> Error {
     use zookeeper::Error as Cause;
     match error {
-        Cause::NoAuth | Cause::AuthFailed | Cause::InvalidAcl => Error::configure(format!("refused: {error}")),
         Cause::QuotaExceeded => Error::stop(format!("refused: {error}")),
         Cause::BadArguments(_) | Cause::UnmarshalError { .. } | Cause::MarshallingError | Cause::Unimplemented => {
             Error::bug(error.to_string())
@@ -345,6 +386,12 @@ fn explain(error: &zookeeper::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_are_told_apart() {
+        let expected = [("a".to_owned(), 2181), ("b".to_owned(), 1), ("::1".to_owned(), 2), ("::1".to_owned(), 2181)];
+        assert_eq!(servers("a,b:1,[::1]:2,[::1]/x/y"), expected);
+    }
 
     #[test]
     fn versions_of_the_same_series_are_spoken() {

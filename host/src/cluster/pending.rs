@@ -52,7 +52,7 @@ pub struct Pending {
     /// What the set is to be; `None`: dropped.
     #[prost(message, optional, tag = "3")]
     pub after: Option<ReplicationSetConfiguration>,
-    /// What the set is; `None`: it is being created.
+    /// There, and empty, if the set is; `None`: it is being created.
     #[prost(message, optional, tag = "4")]
     pub before: Option<ReplicationSetConfiguration>,
     /// The version of the set's node that the change was made from.
@@ -117,7 +117,7 @@ impl Cluster {
         format!("{}/{name}", self.all_pending_path())
     }
 
-    fn all_pending_path(&self) -> String {
+    pub(super) fn all_pending_path(&self) -> String {
         format!("/{}/pending", self.name)
     }
 
@@ -241,7 +241,7 @@ impl Cluster {
             }
             Ok((None, _)) => Ok(()),
             Err(error) if broken(&error) => Ok(()),
-            Err(error) => Err(self.explain(&error)),
+            Err(error) => Err(self.explain(&self.owner_path(name), &error)),
         }
     }
 

@@ -127,6 +127,7 @@ impl Changer<'_> {
     async fn end(&self, change: InFlight) -> Result<Recovered> {
         let (verb, set) = (change.pending.verb(), change.name.clone());
         let cannot = |error: Error| error.context(format!("the {verb} of {set:?} is in flight, and cannot be ended"));
+        self.check_places(&change).await.map_err(cannot)?;
         if change.pending.state() == State::Intended {
             return match self.finish_intended(&change).await {
                 Ok(()) => Ok(Recovered::Finished { change: verb, set }),
@@ -144,6 +145,29 @@ impl Changer<'_> {
             Some(State::Committed) => Recovered::Finished { change: verb, set },
             _ => Recovered::Undone { change: verb, set },
         })
+    }
+
+    /// Refuses a change of databases that no set of the cluster is in, nor named by
+    /// whoever runs the command, unless nobody but us can have written it: whoever writes
+    /// to ZooKeeper is not to send us anywhere.
+    pub(super) async fn check_places(&self, change: &InFlight) -> Result<()> {
+        let sets = self.all_sets().await?;
+        let place = |dsn: &str| {
+            connect::parse(dsn).map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
+        };
+        let known = |dsn: &String| {
+            sets.iter().any(|(_, set)| set.database.dsn == *dsn) || self.named.contains(dsn) || self.named.contains(&place(dsn))
+        };
+        let Some(stranger) = change.pending.participants.iter().find(|participant| !known(&participant.dsn)) else { return Ok(()) };
+        if self.cluster.is_ours(&change.name).await? {
+            return Ok(());
+        }
+        let (place, set) = (place(&stranger.dsn), set_or_any(&change.name));
+        Err(Error::configure(format!(
+            "it names the database {place}, which no set of the cluster is in, and others than us may have written it: if it is yours, run \
+             `cluster recover --allow-database {place}`, or the same command again; if not, `set drop {set} --force` removes it. \
+             With credentials for ZooKeeper (--zookeeper-auth-file) nobody else can write there"
+        )))
     }
 
     async fn finish_intended(&self, change: &InFlight) -> Result<()> {
@@ -194,12 +218,18 @@ pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) {
 
 async fn watch(ensemble: &Ensemble, cluster: &str) -> Result<std::convert::Infallible> {
     let cluster = ensemble.connect(cluster).await?;
+    let mut refused = BTreeSet::new();
     loop {
         let configuration = cluster.configuration().await?;
         let changer = Changer { attempts: Attempts::one, ..Changer::new(&cluster, &configuration, &Unobserved) };
         for change in cluster.in_flight().await?.into_iter().filter(|change| !change.owned) {
+            let epoch = change.epoch;
             match changer.end(change).await {
                 Ok(done) => log(&[done]),
+                // Once for each.
+                Err(error) if error.next == Next::Configure && refused.insert(epoch) => {
+                    tracing::warn!(%error, "what stands in ZooKeeper is not done");
+                }
                 Err(error) => tracing::info!(%error, "what a command left behind is tried again later"),
             }
         }
@@ -213,7 +243,12 @@ fn log(done: &[Recovered]) {
     }
 }
 
+/// For a command line.
+fn set_or_any(name: &str) -> &str {
+    if name == WHOLE_CLUSTER { "SET" } else { name }
+}
+
 fn hint(error: Error, set: &str) -> Error {
-    let set = if set == WHOLE_CLUSTER { "SET" } else { set };
+    let set = set_or_any(set);
     Error { next: error.next, message: format!("{error}; if the database is gone for good, run `set drop {set} --force`") }
 }

@@ -1,9 +1,15 @@
 //! Notice of changes that an administrator makes while a relay or a worker runs.
 
+use std::time::Duration;
+
 use zookeeper_client as zookeeper;
 
 use super::{Cluster, StoredSet, broken, check_spoken, decode_cluster, revision};
 use crate::error::Result;
+
+/// How often to look without being told: ZooKeeper tells nothing to whom an ACL that
+/// was set since shuts out, and looking does.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What became of a watched set.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +38,7 @@ impl Cluster {
 impl Watch {
     /// Waits for the next change. Changes that follow each other fast are seen as
     /// one. Can be dropped and called again without missing any. Errors: `Configure`
-    /// when the cluster is gone or of a version that this program does not speak;
+    /// when the cluster is gone, closed to us, or of a version that this program does not speak;
     /// `Retry` when the session is lost.
     pub async fn changed(&mut self) -> Result<Change> {
         loop {
@@ -44,6 +50,7 @@ impl Watch {
             tokio::select! {
                 _ = cluster_event.changed() => {}
                 _ = set_event.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
     }
@@ -58,7 +65,7 @@ impl Watch {
                 }
                 Err(zookeeper::Error::NoNode) => return Err(self.cluster.absent()),
                 Err(error) if broken(&error) => {}
-                Err(error) => return Err(self.cluster.explain(&error)),
+                Err(error) => return Err(self.cluster.explain(&path, &error)),
             }
         }
     }
@@ -75,7 +82,7 @@ impl Watch {
                 Err(zookeeper::Error::NoNode) => return Ok(Armed::Other(Change::Dropped)),
                 // The client reconnects by itself, until the session is over.
                 Err(error) if broken(&error) => {}
-                Err(error) => return Err(self.cluster.explain(&error)),
+                Err(error) => return Err(self.cluster.explain(&path, &error)),
             }
         }
     }

@@ -3,7 +3,7 @@
 use zookeeper::{CreateMode, MultiWriteError};
 use zookeeper_client as zookeeper;
 
-use super::{ACLS, Cluster, READS_MAX, broken};
+use super::{Cluster, again, broken};
 use crate::error::Error;
 
 /// One write, or one condition, of a [`Cluster::write`].
@@ -36,39 +36,46 @@ impl Cluster {
     /// All of `writes`, or none.
     pub(super) async fn write(&self, writes: &[Write]) -> Result<(), Failure> {
         let mut writer = self.client.new_multi_writer();
+        // For messages: the node that the operation at an index is about.
+        let mut paths = Vec::new();
         for write in writes {
-            add(&mut writer, write).map_err(|error| Failure::Failed(self.explain(&error)))?;
+            add(&mut writer, write, self.access.acls()).map_err(|error| Failure::Failed(self.explain(write.path(), &error)))?;
+            paths.extend(std::iter::repeat_n(write.path(), if matches!(write, Write::Absent(_)) { 2 } else { 1 }));
         }
+        let path = |index: usize| paths.get(index).copied().unwrap_or("/");
         match writer.commit().await {
             Ok(_) => Ok(()),
-            Err(MultiWriteError::OperationFailed { source, .. }) => Err(match source {
+            Err(MultiWriteError::OperationFailed { source, index }) => Err(match source {
                 zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists | zookeeper::Error::NotEmpty => {
                     Failure::Refused
                 }
-                error => Failure::Failed(self.explain(&error)),
+                error => Failure::Failed(self.explain(path(index), &error)),
             }),
             Err(MultiWriteError::RequestFailed { source }) => Err(match source {
                 zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists => Failure::Refused,
                 error if broken(&error) => Failure::Unknown,
-                error => Failure::Failed(self.explain(&error)),
+                error => Failure::Failed(self.explain(path(0), &error)),
             }),
         }
     }
 
     /// What was written before by anybody is seen by the reads that follow.
     pub(super) async fn catch_up(&self) -> crate::error::Result<()> {
-        for _ in 1..READS_MAX {
-            match self.client.sync(&self.path()).await {
-                Err(error) if broken(&error) => {}
-                result => return result.map_err(|error| self.explain(&error)),
-            }
-        }
-        self.client.sync(&self.path()).await.map_err(|error| self.explain(&error))
+        again(|| self.client.sync(&self.path())).await.map_err(|error| self.explain(&self.path(), &error))
     }
 }
 
-fn add(writer: &mut zookeeper::MultiWriter<'_>, write: &Write) -> Result<(), zookeeper::Error> {
-    let persistent = CreateMode::Persistent.with_acls(ACLS);
+impl Write {
+    fn path(&self) -> &str {
+        match self {
+            Self::Check(path, _) | Self::Absent(path) | Self::Create(path, _) => path,
+            Self::CreateEphemeral(path) | Self::Set(path, ..) | Self::Delete(path, _) => path,
+        }
+    }
+}
+
+fn add(writer: &mut zookeeper::MultiWriter<'_>, write: &Write, acls: zookeeper::Acls<'_>) -> Result<(), zookeeper::Error> {
+    let persistent = CreateMode::Persistent.with_acls(acls);
     match write {
         Write::Check(path, version) => writer.add_check_version(path, *version),
         Write::Absent(path) => {
@@ -76,7 +83,7 @@ fn add(writer: &mut zookeeper::MultiWriter<'_>, write: &Write) -> Result<(), zoo
             writer.add_delete(path, None)
         }
         Write::Create(path, data) => writer.add_create(path, data, &persistent),
-        Write::CreateEphemeral(path) => writer.add_create(path, &[], &CreateMode::Ephemeral.with_acls(ACLS)),
+        Write::CreateEphemeral(path) => writer.add_create(path, &[], &CreateMode::Ephemeral.with_acls(acls)),
         Write::Set(path, data, version) => writer.add_set_data(path, data, *version),
         Write::Delete(path, version) => writer.add_delete(path, *version),
     }

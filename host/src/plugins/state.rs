@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tracing::Level;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
@@ -17,6 +18,10 @@ use crate::error::{Error, Result};
 
 /// Connections, cursors, files and streams of one plugin.
 const RESOURCES_MAX: usize = 1024;
+
+/// Producers and consumers of one plugin, those that are being let go of included: each has
+/// some threads, and holds up to 32 MiB.
+pub(super) const CLIENTS_MAX: usize = 4;
 
 /// How long its statements may wait for one lock, at most.
 const LOCK_TIMEOUT_MAX: Duration = Duration::from_secs(30);
@@ -40,6 +45,8 @@ pub(super) struct State {
     pub misconfigured: bool,
     /// When the call that is under way has to be over.
     pub deadline: Instant,
+    /// Places for clients of brokers that are free.
+    pub clients: Arc<Semaphore>,
 }
 
 impl State {
@@ -65,6 +72,7 @@ impl State {
             place: place(section),
             misconfigured: false,
             deadline: Instant::now(),
+            clients: Arc::new(Semaphore::new(CLIENTS_MAX)),
         })
     }
 }

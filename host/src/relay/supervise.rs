@@ -168,6 +168,9 @@ impl Relay<'_> {
         cluster.configuration().await?;
         let stored = if self.seen { cluster.find_set(set).await? } else { Some(cluster.set(set).await?) };
         let Some(stored) = stored else { return Ok(None) };
+        if !self.seen {
+            cluster.tell_if_open().await?;
+        }
         self.seen = true;
         let mut watch = cluster.watch(stored.clone());
         let lease = {

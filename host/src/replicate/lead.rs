@@ -103,7 +103,12 @@ async fn stand(ensemble: &Ensemble, assignment: &Assignment, known: &mut bool, s
     let cluster = ensemble.connect(cluster).await?;
     cluster.configuration().await?;
     match cluster.set(set).await {
-        Ok(_) => *known = true,
+        Ok(_) => {
+            if !*known {
+                cluster.tell_if_open().await?;
+            }
+            *known = true;
+        }
         Err(error) if *known && error.next == Next::Configure => {}
         Err(error) => return Err(error),
     }

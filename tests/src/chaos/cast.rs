@@ -14,7 +14,7 @@ use super::network::{Network, Server};
 use super::things;
 use crate::screen::Screen;
 use crate::servers::{Fleet, Kafka, Process, port};
-use crate::stage::{Stage, Stream, finish};
+use crate::stage::{Stage, Stream, ZOOKEEPER_USER, finish};
 
 /// The set that is replicated.
 pub const SET: &str = "chaos";
@@ -156,10 +156,15 @@ pub struct Ports {
     pub broker: u16,
 }
 
+/// As the stage's processes are.
+fn known() -> zookeeper::Connector {
+    zookeeper::Client::connector().with_auth("digest", ZOOKEEPER_USER.as_bytes())
+}
+
 /// Of the process at the head of the line: see `cluster/lease.rs` of the host.
 async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
     let explain = |error: zookeeper::Error| Error::retry(format!("ZooKeeper: {error}"));
-    let client = zookeeper::Client::connect(hosts).await.map_err(explain)?;
+    let client = known().connect(hosts).await.map_err(explain)?;
     let line = format!("/{CLUSTER}/leaders/{SET}");
     let prefix = match role {
         Role::Relay => "relay-",
@@ -177,7 +182,7 @@ async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
 /// Names of changes in flight.
 pub async fn in_flight(stage: &Stage) -> Result<Vec<String>> {
     let explain = |error: zookeeper::Error| Error::retry(format!("ZooKeeper: {error}"));
-    let client = zookeeper::Client::connect(&stage.zookeeper.hosts()).await.map_err(explain)?;
+    let client = known().connect(&stage.zookeeper.hosts()).await.map_err(explain)?;
     match client.list_children(&format!("/{CLUSTER}/pending")).await {
         Ok(names) => Ok(names),
         Err(zookeeper::Error::NoNode) => Ok(Vec::new()),

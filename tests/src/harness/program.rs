@@ -64,6 +64,16 @@ impl Program {
         self
     }
 
+    /// Runs this copy of it.
+    #[must_use]
+    pub fn program(mut self, copy: &Path) -> Self {
+        let mut command = Command::new(copy);
+        command.args(self.command.get_args()).current_dir(&self.folder);
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self
+    }
+
     /// Runs it by `words`, a program and its arguments that end with running another.
     #[must_use]
     pub fn under(mut self, words: &[&str]) -> Self {

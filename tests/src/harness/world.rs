@@ -39,6 +39,7 @@ pub struct World {
     folder: PathBuf,
     /// Of a server of the test's own.
     zookeeper: Option<String>,
+    credentials: OnceLock<String>,
 }
 
 impl World {
@@ -63,7 +64,7 @@ impl World {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let folder = servers().fleet.folder().join(format!("test-{number}"));
         std::fs::create_dir_all(&folder).unwrap();
-        Self { number, counter: AtomicU32::new(0), folder, zookeeper: None }
+        Self { number, counter: AtomicU32::new(0), folder, zookeeper: None, credentials: OnceLock::new() }
     }
 
     /// What runs here uses this ZooKeeper, the test's own.
@@ -166,10 +167,18 @@ impl World {
             _ => format!("127.0.0.1:1{}", self.chroot()),
         };
         Program::new(&servers().fleet, &self.folder, name, arguments)
+            .env("PGSHOVEL_ZOOKEEPER_AUTH", self.credentials.get().map_or("", String::as_str))
             .env("PGSHOVEL_CLUSTER", self.cluster())
             .env("PGSHOVEL_ZOOKEEPER_HOSTS", hosts)
             .env("PGSHOVEL_PLUGIN_PATH", paths::plugins().unwrap())
             .env("PGSHOVEL_LOG_FORMAT", "json")
+            // The server that all tests share knows no users; `security::zookeeper` is of those that do.
+            .allow("is open to whoever reaches it")
+    }
+
+    /// What runs from now on is somebody to ZooKeeper: `digest:USER:PASSWORD`.
+    pub fn known_as(&self, credentials: &str) {
+        self.credentials.get_or_init(|| credentials.to_owned());
     }
 
     #[must_use]

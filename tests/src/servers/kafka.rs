@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pgshovel::error::{Error, Result};
 
+use super::certificates::{Certificate, write_private};
 use super::{Fleet, Process, await_ready, create_folder, port, run, write};
 use crate::paths;
 
@@ -19,13 +20,53 @@ const JAVA: [&str; 5] =
 #[derive(Debug)]
 pub struct Kafka {
     pub port: u16,
+    /// Of a broker that speaks TLS and SASL too.
+    pub secure: Option<SecurePorts>,
     name: String,
     folder: PathBuf,
     fleet: Arc<Fleet>,
     process: Option<Process>,
 }
 
+/// Where a broker asks clients who they are.
+#[derive(Clone, Copy, Debug)]
+pub struct SecurePorts {
+    /// TLS, and a certificate of the client's.
+    pub ssl: u16,
+    /// SASL over TLS.
+    pub sasl_ssl: u16,
+    /// SASL without TLS, by PLAIN alone.
+    pub sasl_plaintext: u16,
+}
+
+/// By SCRAM.
+pub const ALICE: (&str, &str) = ("alice", "alice-secret");
+/// By PLAIN.
+pub const BOB: (&str, &str) = ("bob", "bob-secret");
+
 impl Kafka {
+    /// One that has ports for clients who say who they are, by a certificate of `authority`'s,
+    /// or by SASL: [`ALICE`], [`BOB`], or whoever an unsigned token names.
+    pub fn create_secure(fleet: &Arc<Fleet>, name: &str, authority: &Certificate, own: &Certificate) -> Result<Self> {
+        let folder = fleet.folder().join(name);
+        create_folder(&folder)?;
+        write_private(&folder.join("clients.pem"), &authority.certificate_pem()?)?;
+        write_private(&folder.join("own.pem"), &[own.key_pem()?, own.certificate_pem()?].concat())?;
+        let (port, controller) = (port::free()?, port::free()?);
+        let ports = SecurePorts { ssl: port::free()?, sasl_ssl: port::free()?, sasl_plaintext: port::free()? };
+        let text = properties(port, port, controller, &folder.join("data").display().to_string());
+        write(&folder.join("server.properties"), &format!("{text}{}", security(port, controller, ports)))?;
+        let mut server = Self { port, secure: Some(ports), name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
+        let mut format = server.java("kafka.tools.StorageTool")?;
+        format.args(["format", "--cluster-id", CLUSTER_ID, "--config", "server.properties"]);
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            format.args(["--add-scram", &format!("{mechanism}=[name={},password={}]", ALICE.0, ALICE.1)]);
+        }
+        run(&mut format)?;
+        server.start()?;
+        Ok(server)
+    }
+
     pub fn create(fleet: &Arc<Fleet>, name: &str) -> Result<Self> {
         Self::create_behind(fleet, name, None)
     }
@@ -40,7 +81,7 @@ impl Kafka {
             &folder.join("server.properties"),
             &properties(port, advertised.unwrap_or(port), controller, &folder.join("data").display().to_string()),
         )?;
-        let server = Self { port, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
+        let server = Self { port, secure: None, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None };
         run(server.java("kafka.tools.StorageTool")?.args(["format", "--cluster-id", CLUSTER_ID, "--config", "server.properties"]))?;
         let mut server = server;
         server.start()?;
@@ -120,4 +161,32 @@ fn properties(port: u16, advertised: u16, controller: u16, data: &str) -> String
          share.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n"
     )
+}
+
+/// What stands last counts.
+fn security(port: u16, controller: u16, ports: SecurePorts) -> String {
+    let SecurePorts { ssl, sasl_ssl, sasl_plaintext } = ports;
+    let clients = format!("SSL://127.0.0.1:{ssl},SASLSSL://127.0.0.1:{sasl_ssl},SASLPLAIN://127.0.0.1:{sasl_plaintext}");
+    let security = "org.apache.kafka.common.security";
+    let mut text = format!(
+        "listeners=BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},{clients}\n\
+         advertised.listeners=BROKER://127.0.0.1:{port},{clients}\n\
+         listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASLSSL:SASL_SSL,SASLPLAIN:SASL_PLAINTEXT\n\
+         ssl.keystore.type=PEM\nssl.keystore.location=own.pem\nssl.truststore.type=PEM\nssl.truststore.location=clients.pem\n\
+         listener.name.ssl.ssl.client.auth=required\n\
+         listener.name.saslssl.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN,OAUTHBEARER\n\
+         listener.name.saslplain.sasl.enabled.mechanisms=PLAIN\n\
+         listener.name.saslssl.oauthbearer.sasl.jaas.config={security}.oauthbearer.OAuthBearerLoginModule required \
+         unsecuredLoginStringClaim_sub=\"broker\";\n"
+    );
+    for mechanism in ["scram-sha-256", "scram-sha-512"] {
+        text.push_str(&format!("listener.name.saslssl.{mechanism}.sasl.jaas.config={security}.scram.ScramLoginModule required;\n"));
+    }
+    for listener in ["saslssl", "saslplain"] {
+        let (user, password) = BOB;
+        text.push_str(&format!(
+            "listener.name.{listener}.plain.sasl.jaas.config={security}.plain.PlainLoginModule required user_{user}=\"{password}\";\n"
+        ));
+    }
+    text
 }

@@ -1,27 +1,43 @@
 //! The interface `kafka`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Resource;
 
 use super::granted;
-use crate::capabilities::kafka::{self as backend, Brokers, Consumer, Producer};
+use crate::capabilities::kafka::{self as backend, Brokers, Consumer, Place, Producer};
 use crate::plugins::bindings::pgshovel::plugin::kafka::{Entry, Failure, Host, HostConsumer, HostProducer};
-use crate::plugins::state::State;
+use crate::plugins::state::{CLIENTS_MAX, State};
 
 type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
 
-impl From<backend::Failure> for Failure {
-    fn from(failure: backend::Failure) -> Self {
+impl State {
+    /// As the plugin gets it. That the grant will not do is remembered: it is the
+    /// configuration's fault, whatever the plugin makes of it.
+    fn failed(&mut self, failure: backend::Failure) -> Failure {
         match failure {
-            backend::Failure::Unavailable(text) => Self::Unavailable(text),
-            backend::Failure::Refused(text) => Self::Refused(text),
-            backend::Failure::Misuse(text) => Self::Misuse(text),
+            backend::Failure::Unavailable(text) => Failure::Unavailable(text),
+            backend::Failure::Refused(text) => Failure::Refused(text),
+            backend::Failure::Denied(text) => {
+                self.misconfigured = true;
+                Failure::Refused(format!("{text} (grants.kafka in the {})", self.place))
+            }
+            backend::Failure::Misuse(text) => Failure::Misuse(text),
         }
     }
-}
 
-impl State {
+    /// A place for one more client.
+    fn place(&self) -> Result<Place, Failure> {
+        match Arc::clone(&self.clients).try_acquire_owned() {
+            Ok(permit) => Ok(Arc::new(permit)),
+            Err(_) => Err(Failure::Misuse(format!(
+                "the plugin has {CLIENTS_MAX} producers and consumers, which is the most it may; let one go first ({})",
+                self.place
+            ))),
+        }
+    }
+
     fn brokers(&self, grant: Option<&str>) -> Result<Brokers, Failure> {
         let properties = granted(&self.grants.kafka, "kafka", grant, &self.place).map_err(Failure::Misuse)?;
         Brokers::new(properties.0.clone()).map_err(|error| Failure::Misuse(error.message))
@@ -36,8 +52,11 @@ impl Host for State {
         replicas: Option<u16>,
         settings: Vec<(String, String)>,
     ) -> Outcome<()> {
-        Ok(match self.brokers(grant.as_deref()) {
-            Ok(brokers) => backend::ensure_topic(&brokers, &topic, replicas, &settings).await.map_err(Failure::from),
+        let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
+        Ok(match reached {
+            Ok((brokers, place)) => {
+                backend::ensure_topic(&brokers, &topic, replicas, &settings, place).await.map_err(|failure| self.failed(failure))
+            }
             Err(failure) => Err(failure),
         })
     }
@@ -45,13 +64,14 @@ impl Host for State {
 
 impl HostProducer for State {
     async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Producer>> {
-        let brokers = match self.brokers(grant.as_deref()) {
-            Ok(brokers) => brokers,
+        let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
+        let (brokers, place) = match reached {
+            Ok(reached) => reached,
             Err(failure) => return Ok(Err(failure)),
         };
-        match Producer::open(&brokers, &topic).await {
+        match Producer::open(&brokers, &topic, place).await {
             Ok(producer) => Ok(Ok(self.table.push(producer)?)),
-            Err(failure) => Ok(Err(failure.into())),
+            Err(failure) => Ok(Err(self.failed(failure))),
         }
     }
 
@@ -60,12 +80,12 @@ impl HostProducer for State {
         let Some(messages) = cut(&messages, &lengths) else {
             return Ok(Err(Failure::Misuse(format!("the lengths do not add up to the {} bytes of the messages", messages.len()))));
         };
-        Ok(producer.push(&messages).await.map_err(Failure::from))
+        Ok(producer.push(&messages).await.map_err(|failure| self.failed(failure)))
     }
 
     async fn flush(&mut self, producer: Resource<Producer>) -> Outcome<()> {
         let producer = self.table.get_mut(&producer)?;
-        Ok(producer.flush().await.map_err(Failure::from))
+        Ok(producer.flush().await.map_err(|failure| self.failed(failure)))
     }
 
     async fn drop(&mut self, producer: Resource<Producer>) -> wasmtime::Result<()> {
@@ -76,24 +96,25 @@ impl HostProducer for State {
 
 impl HostConsumer for State {
     async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Consumer>> {
-        let brokers = match self.brokers(grant.as_deref()) {
-            Ok(brokers) => brokers,
+        let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
+        let (brokers, place) = match reached {
+            Ok(reached) => reached,
             Err(failure) => return Ok(Err(failure)),
         };
-        match Consumer::open(&brokers, &topic).await {
+        match Consumer::open(&brokers, &topic, place).await {
             Ok(consumer) => Ok(Ok(self.table.push(consumer)?)),
-            Err(failure) => Ok(Err(failure.into())),
+            Err(failure) => Ok(Err(self.failed(failure))),
         }
     }
 
     async fn seek(&mut self, consumer: Resource<Consumer>, offset: Option<u64>) -> Outcome<()> {
         let consumer = self.table.get_mut(&consumer)?;
-        Ok(consumer.seek(offset).await.map_err(Failure::from))
+        Ok(consumer.seek(offset).await.map_err(|failure| self.failed(failure)))
     }
 
     async fn next(&mut self, consumer: Resource<Consumer>, max_messages: u32, max_wait_ms: u32) -> Outcome<Vec<Entry>> {
         let consumer = self.table.get_mut(&consumer)?;
-        let entries = consumer.next(max_messages, Duration::from_millis(max_wait_ms.into())).await.map_err(Failure::from);
+        let entries = consumer.next(max_messages, Duration::from_millis(max_wait_ms.into())).await.map_err(|failure| self.failed(failure));
         let entry = |backend::Entry { offset, message }| Entry { offset, message };
         Ok(entries.map(|entries| entries.into_iter().map(entry).collect()))
     }

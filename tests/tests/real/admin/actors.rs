@@ -40,7 +40,7 @@ pub async fn act(changer: &Changer<'_>, set: &str, action: Action) -> Result<()>
 
 /// Runs one action on a set to its end, in a session of its own with ZooKeeper at `hosts`.
 pub async fn perform(hosts: &str, cluster: &str, set: &str, action: Action, observer: &dyn Observer) -> Result<()> {
-    let cluster = Cluster::connect(hosts, cluster).await?;
+    let cluster = ensemble(hosts).connect(cluster).await?;
     let configuration = cluster.configuration().await?;
     act(&Changer::new(&cluster, &configuration, observer), set, action).await
 }

@@ -235,7 +235,7 @@ async fn a_command_that_wakes_up_does_nothing() {
     let (here, there) = (parsed(&old.dsn(), &[("a", &[])]), parsed(&new.dsn(), &[("a", &[])]));
     let presume_dead = async || {
         // As if its session had ended.
-        let client = zookeeper_client::Client::connect(&world.zookeeper().await).await.unwrap();
+        let client = client(&world).await;
         client.delete(&format!("/{}/pending/s/owner", world.cluster()), None).await.unwrap();
     };
     let (task, go) = paused(&world, Action::Create(here.clone()), "intended").await;

@@ -39,7 +39,7 @@ async fn a_leader_learns_that_it_leads_no_more() {
     let lease = one.acquire("s", Role::Relay, || {}).await.unwrap();
     let refused = || Error::stop("another writer has taken over");
     assert_eq!(lease.judge(refused()).await.next, Next::Stop);
-    let client = zookeeper_client::Client::connect(&world.zookeeper().await).await.unwrap();
+    let client = client(&world).await;
     let leaders = format!("/{}/leaders/s", world.cluster());
     let name = client.list_children(&leaders).await.unwrap().remove(0);
     client.delete(&format!("{leaders}/{name}"), None).await.unwrap();

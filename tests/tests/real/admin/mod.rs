@@ -16,16 +16,33 @@ mod rivals;
 mod tap;
 mod triggers;
 
-use pgshovel::cluster::Cluster;
+use pgshovel::cluster::access::Access;
+use pgshovel::cluster::{Cluster, Ensemble};
 use tests::harness::{Database, World};
 
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS a (id int PRIMARY KEY, x int, y text);
      CREATE TABLE IF NOT EXISTS b (id int PRIMARY KEY, x int, y text);
      CREATE TABLE IF NOT EXISTS c (id int PRIMARY KEY, x int, y text)";
 
+/// Who administers, and the password: what only this user can have put in flight is ended
+/// wherever it is, by anybody who is the same user. Of open clusters see `security::zookeeper`.
+const USER: &str = "admin:secret";
+
+/// ZooKeeper, as [`USER`].
+fn ensemble(hosts: &str) -> Ensemble {
+    Ensemble { access: Access::new(&format!("digest:{USER}"), "test", None).unwrap(), ..Ensemble::at(hosts) }
+}
+
+/// A client for what no command does.
+async fn client(world: &World) -> zookeeper_client::Client {
+    let connector = zookeeper_client::Client::connector().with_auth("digest", USER.as_bytes());
+    connector.connect(&world.zookeeper().await).await.unwrap()
+}
+
 /// A database with tables `a`, `b` and `c`, and a cluster in ZooKeeper.
 async fn setting() -> (World, Database) {
     let world = World::start().await;
+    world.known_as(&format!("digest:{USER}"));
     world.zookeeper().await;
     let source = world.source("admin").await;
     source.execute(TABLES).await;
@@ -49,7 +66,7 @@ async fn create(world: &World, name: &str, text: &str) {
 }
 
 async fn connect(world: &World) -> Cluster {
-    Cluster::connect(&world.zookeeper().await, &world.cluster()).await.unwrap()
+    ensemble(&world.zookeeper().await).connect(&world.cluster()).await.unwrap()
 }
 
 /// Everything that belongs to clusters in a database, as one text: what two

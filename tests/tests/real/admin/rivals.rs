@@ -44,7 +44,7 @@ fn polite(error: &Error) -> bool {
 
 async fn administrate(hosts: String, cluster: String, dsns: [String; 2], seed: u64) -> (u32, u32) {
     let mut random = StdRng::seed_from_u64(seed);
-    let cluster = Cluster::connect(&hosts, &cluster).await.unwrap();
+    let cluster = ensemble(&hosts).connect(&cluster).await.unwrap();
     let configuration = cluster.configuration().await.unwrap();
     let changer = Changer::new(&cluster, &configuration, &Hesitation);
     let (mut made, mut refused) = (0, 0);

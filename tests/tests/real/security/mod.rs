@@ -3,7 +3,10 @@
 
 mod epochs;
 mod forged;
+mod in_flight;
+mod kafka;
 mod locks;
 mod postgres;
 mod prepared;
 mod rights;
+mod zookeeper;

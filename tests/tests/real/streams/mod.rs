@@ -19,7 +19,7 @@ use super::batch;
 const WAIT: Duration = Duration::from_secs(20);
 
 /// One stream of one set, and how to open both of its ends.
-struct Setup {
+pub struct Setup {
     engine: Engine,
     section: Section,
     context: Context,
@@ -27,7 +27,7 @@ struct Setup {
 
 impl Setup {
     /// `section` is the YAML of the section `stream`, in flow style.
-    fn new(world: &World, section: &str) -> Self {
+    pub fn new(world: &World, section: &str) -> Self {
         let file = world.write("stream.yaml", &format!("stream: {section}\n"));
         let options = Options { search: vec![paths::plugins().unwrap()], cache: None };
         Self {
@@ -46,13 +46,13 @@ impl Setup {
     }
 
     /// Writes the messages and returns when they are durable.
-    async fn send(&self, messages: &[Vec<u8>]) {
+    pub async fn send(&self, messages: &[Vec<u8>]) {
         let mut writer = self.writer().await.unwrap();
         send(&mut writer, messages).await.unwrap();
     }
 
     /// As many messages as are expected, from the position on.
-    async fn receive(&self, after: Option<&[u8]>, count: usize) -> Result<Vec<Entry>> {
+    pub async fn receive(&self, after: Option<&[u8]>, count: usize) -> Result<Vec<Entry>> {
         let mut stream = self.stream().await?;
         stream.seek(after).await?;
         let mut entries = Vec::new();
@@ -74,16 +74,16 @@ async fn send(writer: &mut writer::Writer, messages: &[Vec<u8>]) -> Result<()> {
     writer.flush().await
 }
 
-fn numbered(numbers: std::ops::Range<usize>) -> Vec<Vec<u8>> {
+pub fn numbered(numbers: std::ops::Range<usize>) -> Vec<Vec<u8>> {
     numbers.map(|number| format!("message {number} {}", "x".repeat(number % 400)).into_bytes()).collect()
 }
 
-fn contents(entries: &[Entry]) -> Vec<Vec<u8>> {
+pub fn contents(entries: &[Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| entry.message.clone()).collect()
 }
 
 /// What every stream promises.
-async fn keeps_order_and_positions(setup: &Setup) {
+pub async fn keeps_order_and_positions(setup: &Setup) {
     let messages = numbered(0..3000);
     setup.send(&messages[..1500]).await;
     let first = setup.receive(None, 1500).await.unwrap();
