@@ -1,6 +1,7 @@
 //! pgshovel: moves the changes made to a PostgreSQL database out of it.
 
 pub mod backoff;
+pub mod budget;
 pub mod error;
 pub mod ports;
 
@@ -14,6 +15,7 @@ pub mod observe;
 pub mod patience;
 pub mod plugins;
 pub mod postgres;
+pub mod printable;
 pub mod relay;
 pub mod replicate;
 pub mod stop;

@@ -25,7 +25,10 @@ use crate::cluster::{Ensemble, SESSION_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::observe::Status;
 use crate::observe::server::Server;
-use crate::postgres::own;
+use crate::postgres::{lent, own};
+
+/// How long sessions of plugins are waited for that are being ended.
+const LAST_SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves the changes made to a PostgreSQL database, in order and with their
 /// transaction boundaries, into a stream, and from there into any store.
@@ -197,6 +200,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Plugin(command) => plugin::run(common, command).await,
         }
     });
+    runtime.block_on(lent::ended(LAST_SESSIONS_TIMEOUT));
     // What is still under way ends with the process: waiting for it would hold up the exit,
     // and a shutdown cancels the file calls of plugins, at which wasmtime-wasi panics.
     std::mem::forget(runtime);
@@ -204,7 +208,7 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn log(common: &Common) -> Result<()> {
-    let filter = EnvFilter::try_new(format!("{},{}", crate::cluster::LOG_FILTER, common.log_level))
+    let filter = EnvFilter::try_new(format!("{},{},{}", crate::cluster::LOG_FILTER, crate::postgres::LOG_FILTER, common.log_level))
         .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Common;
 use crate::error::{Error, Result};
-use crate::plugins::{Engine, Examination, Interface, Offer, Options, VERSION, examine, example, hex, offer};
+use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, example, hex, offer};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -78,8 +78,8 @@ pub async fn run(_common: &Common, command: &Command) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<Examination> {
-    let bytes = std::fs::read(file)
-        .map_err(|error| Error::configure(format!("{}: cannot read the file: {error}; give the path of a component", file.display())))?;
+    let bytes =
+        plugins::read(file).map_err(|reason| Error::configure(format!("{}: {reason}; give the path of a component", file.display())))?;
     examine(&bytes).map_err(|reason| Error::configure(format!("{}: {reason}", file.display())))
 }
 
@@ -135,7 +135,7 @@ fn table(file: &Path, examination: &Examination) -> String {
 }
 
 fn json(file: &Path, examination: &Examination) -> serde_json::Value {
-    let Examination { roles, imports, exports, producers, bytes, sha256 } = examination;
+    let Examination { roles, imports, exports, producers, bytes, sha256, .. } = examination;
     let import = |import: &Interface| {
         let (offered, grant) = match offer(import) {
             Offer::Free => (true, None),

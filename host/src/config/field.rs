@@ -126,6 +126,15 @@ impl<'a> Field<'a> {
         Err(self.problem(format!("{text} is out of bounds; write a size from {} to {}", size(min), size(max))))
     }
 
+    /// A whole number, within bounds.
+    pub fn count(&self, min: u64, max: u64) -> Result<u64> {
+        let number = self.value.as_u64().ok_or_else(|| self.wrong(&format!("write a whole number from {min} to {max}")))?;
+        if (min..=max).contains(&number) {
+            return Ok(number);
+        }
+        Err(self.problem(format!("{number} is out of bounds; write a number from {min} to {max}")))
+    }
+
     /// A duration such as `30s`, within bounds.
     pub fn duration(&self, min: Duration, max: Duration) -> Result<Duration> {
         let remedy = "write a number with ms, s, m or h, such as 30s";

@@ -84,15 +84,21 @@ impl Section {
 /// What one plugin may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of linear memory and tables, of all its instances together.
+    /// Bytes of linear memory and tables, of all its instances together. The host holds
+    /// at most as much again for it: see [`crate::budget`].
     pub memory: usize,
     /// How long one call into it may take, what it waits for included.
     pub call: Duration,
+    /// How long compiling it may take.
+    pub compile: Duration,
+    /// Connections to servers that it may hold at one time: to databases and brokers, and
+    /// the cursors of a loader.
+    pub connections: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 256 << 20, call: Duration::from_secs(60) }
+        Self { memory: 256 << 20, call: Duration::from_secs(60), compile: Duration::from_secs(300), connections: 8 }
     }
 }
 

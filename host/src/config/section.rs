@@ -17,6 +17,9 @@ const KEYS: [&str; 5] = ["path", "configuration", "grants", "limits", "sha256"];
 const MEMORY_MIN: u64 = 1 << 20;
 /// What 32 bits of address reach.
 const MEMORY_MAX: u64 = 4 << 30;
+const COMPILE_MIN: Duration = Duration::from_secs(1);
+const COMPILE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const CONNECTIONS_MAX: u64 = 1000;
 const CALL_MIN: Duration = Duration::from_millis(10);
 const CALL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Deeper, and a plugin's JSON parser may refuse it.
@@ -68,7 +71,7 @@ fn read(field: &Field<'_>, file: &Path) -> Result<Section> {
 }
 
 fn limits(field: &Field<'_>) -> Result<Limits> {
-    field.map(&["memory", "call"])?;
+    field.map(&["memory", "call", "compile", "connections"])?;
     let mut limits = Limits::default();
     if let Some(field) = field.get("memory") {
         let bytes = field.bytes(MEMORY_MIN, MEMORY_MAX)?;
@@ -76,6 +79,13 @@ fn limits(field: &Field<'_>) -> Result<Limits> {
     }
     if let Some(field) = field.get("call") {
         limits.call = field.duration(CALL_MIN, CALL_MAX)?;
+    }
+    if let Some(field) = field.get("compile") {
+        limits.compile = field.duration(COMPILE_MIN, COMPILE_MAX)?;
+    }
+    if let Some(field) = field.get("connections") {
+        let count = field.count(1, CONNECTIONS_MAX)?;
+        limits.connections = usize::try_from(count).map_err(|_| field.problem("is more than this machine can count"))?;
     }
     Ok(limits)
 }

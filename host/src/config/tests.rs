@@ -34,7 +34,7 @@ stream:
     postgres:
       warehouse: postgresql://u:hunter2@db/app
       audit: host=/run/pg dbname=b
-  limits: { memory: 64MiB, call: 1500ms }
+  limits: { memory: 64MiB, call: 1500ms, compile: 2m, connections: 3 }
   sha256: "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeFF"
 target: { path: x }
 "#;
@@ -42,7 +42,10 @@ target: { path: x }
     assert_eq!(section.name, "stream");
     assert_eq!(section.folder(), Path::new("conf"));
     assert_eq!(section.configuration.to_string(), r#"{"segment":64,"ratio":0.5,"names":["a","${b}",null],"on":true}"#);
-    assert_eq!(section.limits, Limits { memory: 64 << 20, call: Duration::from_millis(1500) });
+    assert_eq!(
+        section.limits,
+        Limits { memory: 64 << 20, call: Duration::from_millis(1500), compile: Duration::from_secs(120), connections: 3 }
+    );
     assert_eq!(section.sha256.map(|digest| (digest[1], digest[31])), Some((0x11, 0xff)));
     assert_eq!(section.grants.files.as_ref().unwrap().path, Path::new("conf/./stream"));
     assert_eq!(section.grants.kafka.pick("kafka", None).unwrap().0["sasl.password"], "12345");
@@ -173,8 +176,16 @@ fn limits() {
         expect!["conf/app.yaml:3:19: stream.limits.call: 0s is out of bounds; write a duration from 10ms to 86400s"],
     );
     refused(
+        "stream:\n  path: a\n  limits: { connections: 0 }\n",
+        expect!["conf/app.yaml:3:26: stream.limits.connections: 0 is out of bounds; write a number from 1 to 1000"],
+    );
+    refused(
+        "stream:\n  path: a\n  limits: { connections: many }\n",
+        expect!["conf/app.yaml:3:26: stream.limits.connections: is a text; write a whole number from 1 to 1000"],
+    );
+    refused(
         "stream:\n  path: a\n  limits: { time: 3s }\n",
-        expect!["conf/app.yaml:3:13: stream.limits.time: unknown key; the keys here are `memory`, `call`"],
+        expect!["conf/app.yaml:3:13: stream.limits.time: unknown key; the keys here are `memory`, `call`, `compile`, `connections`"],
     );
     refused(
         "stream: { path: a, sha256: abc }\n",

@@ -1,7 +1,6 @@
 //! What a plugin says: the interface `log`, standard output and standard error,
 //! into the host's log, line by line and within bounds.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +13,15 @@ use tracing::Level;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::printable::printable;
+
 /// See `log.wit`.
 const LINE_BYTES_MAX: usize = 8 << 10;
 const LINES_PER_SECOND_MAX: u32 = 1000;
+const BYTES_PER_SECOND_MAX: usize = 256 << 10;
+
+/// What the log's formats put around a line.
+const LINE_OVERHEAD_BYTES: usize = 200;
 
 /// The log of one plugin of one section.
 #[derive(Clone, Debug)]
@@ -28,26 +33,32 @@ pub(super) struct Log {
 struct Inner {
     plugin: String,
     section: String,
-    rate: Mutex<Rate>,
+    rate: Arc<Mutex<Rate>>,
 }
 
 impl Log {
-    pub fn new(plugin: &str, section: &str) -> Self {
-        let rate = Mutex::new(Rate { since: Instant::now(), lines: 0, dropped: 0 });
+    /// `rate` is that of the section: what is started anew goes on counting.
+    pub fn new(plugin: &str, section: &str, rate: Arc<Mutex<Rate>>) -> Self {
         Self { inner: Arc::new(Inner { plugin: plugin.to_owned(), section: section.to_owned(), rate }) }
     }
 
     pub fn emit(&self, level: Level, message: &str) {
         let Inner { plugin, section, rate } = &*self.inner;
+        let message = printable(message, LINE_BYTES_MAX);
+        // JSON escapes these once more.
+        let escaped = message.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+        let bytes = message.len() + escaped + LINE_OVERHEAD_BYTES;
         // A poisoned counter is still a counter.
-        let (admitted, dropped) = rate.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
+        let (admitted, dropped) = rate.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), bytes);
         if dropped > 0 {
-            tracing::warn!(target: "pgshovel::plugin", plugin, section, dropped, "the plugin logs more than {LINES_PER_SECOND_MAX} lines a second");
+            tracing::warn!(
+                target: "pgshovel::plugin", plugin, section, dropped,
+                "the plugin logs more than {LINES_PER_SECOND_MAX} lines or {} KiB a second", BYTES_PER_SECOND_MAX >> 10
+            );
         }
         if !admitted {
             return;
         }
-        let message = printable(message, LINE_BYTES_MAX);
         match level {
             Level::ERROR => tracing::error!(target: "pgshovel::plugin", plugin, section, "{message}"),
             Level::WARN => tracing::warn!(target: "pgshovel::plugin", plugin, section, "{message}"),
@@ -62,48 +73,38 @@ impl Log {
     }
 }
 
-/// How many lines the current second had.
+/// What the current second had.
 #[derive(Debug)]
-struct Rate {
+pub(super) struct Rate {
     since: Instant,
     lines: u32,
+    bytes: usize,
     dropped: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { since: Instant::now(), lines: 0, bytes: 0, dropped: 0 }
+    }
 }
 
 impl Rate {
     /// Whether one more line may pass, and how many did not in the second before.
-    fn admit(&mut self, now: Instant) -> (bool, u64) {
+    fn admit(&mut self, now: Instant, bytes: usize) -> (bool, u64) {
         let mut dropped = 0;
         if now.duration_since(self.since) >= Duration::from_secs(1) {
             dropped = self.dropped;
-            *self = Self { since: now, lines: 0, dropped: 0 };
+            *self = Self { since: now, ..Self::default() };
         }
-        let admitted = self.lines < LINES_PER_SECOND_MAX;
+        let admitted = self.lines < LINES_PER_SECOND_MAX && self.bytes + bytes <= BYTES_PER_SECOND_MAX;
         if admitted {
             self.lines += 1;
+            self.bytes += bytes;
         } else {
             self.dropped += 1;
         }
         (admitted, dropped)
     }
-}
-
-/// At most `bytes_max` of the text, with control characters escaped, so that a
-/// plugin can neither forge lines nor steer a terminal.
-pub(super) fn printable(text: &str, bytes_max: usize) -> String {
-    let mut printed = String::with_capacity(text.len().min(bytes_max));
-    for (at, character) in text.char_indices() {
-        if at + character.len_utf8() > bytes_max {
-            printed.push('…');
-            break;
-        }
-        if character.is_control() {
-            _ = write!(printed, "{}", character.escape_default());
-        } else {
-            printed.push(character);
-        }
-    }
-    printed
 }
 
 /// Cuts a byte stream into lines. Clones share the line that is not complete yet.
@@ -212,25 +213,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_escaped_and_long_lines_cut() {
-        assert_eq!(printable("a\n\u{1b}[31mb\u{7f}ü", 100), "a\\n\\u{1b}[31mb\\u{7f}ü");
-        assert_eq!(printable("aüb", 2), "a…");
-        assert_eq!(printable("aüb", 4), "aüb");
-    }
-
-    #[test]
     fn a_flood_is_cut_and_counted() {
         let start = Instant::now();
-        let mut rate = Rate { since: start, lines: 0, dropped: 0 };
-        let admitted = (0..LINES_PER_SECOND_MAX + 5).filter(|_| rate.admit(start).0).count();
+        let mut rate = Rate { since: start, ..Rate::default() };
+        let admitted = (0..LINES_PER_SECOND_MAX + 5).filter(|_| rate.admit(start, 1).0).count();
         assert_eq!(admitted, LINES_PER_SECOND_MAX as usize);
-        assert_eq!(rate.admit(start + Duration::from_secs(1)), (true, 5));
-        assert_eq!(rate.admit(start + Duration::from_secs(3)), (true, 0));
+        assert_eq!(rate.admit(start + Duration::from_secs(1), 1), (true, 5));
+        assert_eq!(rate.admit(start + Duration::from_secs(3), 1), (true, 0));
+        let admitted = (0..LINES_PER_SECOND_MAX).filter(|_| rate.admit(start + Duration::from_secs(5), LINE_BYTES_MAX).0).count();
+        assert_eq!(admitted, BYTES_PER_SECOND_MAX / LINE_BYTES_MAX);
     }
 
     #[test]
     fn bytes_become_lines() {
-        let lines = Log::new("a.wasm", "target").stream(Level::INFO);
+        let lines = Log::new("a.wasm", "target", Arc::default()).stream(Level::INFO);
         lines.take(b"one\ntw");
         assert_eq!(*lines.partial.lock().unwrap(), b"tw");
         lines.take(b"o\n");

@@ -4,14 +4,17 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Cache, CacheConfig, Config};
+use wasmtime::{Cache, Config};
 
-use super::imports;
+use super::capture::{Log, Rate};
 use super::state::State;
+use super::{cache, imports};
+use crate::config::Section;
 use crate::error::{Error, Result};
 
 /// How often running components are interrupted, to yield and to see the time.
@@ -25,7 +28,8 @@ pub struct Options {
     /// Folders searched after the configuration file's own.
     pub search: Vec<PathBuf>,
     /// Compiled components are kept here, for all processes of this user; `None`
-    /// compiles them anew in each process.
+    /// compiles them anew in each process. What a section pins by its SHA-256 is not
+    /// kept: the bytes that were pinned are those that are compiled.
     pub cache: Option<PathBuf>,
 }
 
@@ -36,12 +40,34 @@ pub struct Engine {
 }
 
 struct Inner {
-    wasmtime: wasmtime::Engine,
+    /// For what may be kept compiled, and for what is pinned.
+    kept: Host,
+    pinned: Host,
     cache: Option<Cache>,
-    linker: Linker<State>,
     search: Vec<PathBuf>,
+    /// What was logged, by section.
+    rates: Mutex<HashMap<String, Arc<Mutex<Rate>>>>,
+    /// Compiling cannot be broken off, so nothing else is compiled beside it.
+    compiling: Arc<Semaphore>,
+}
+
+/// An engine of wasmtime, and what runs in it.
+pub(super) struct Host {
+    pub wasmtime: wasmtime::Engine,
+    pub linker: Linker<State>,
     /// By SHA-256 of the file: a loop that opens its plugins again finds them here.
     components: Mutex<HashMap<[u8; 32], Component>>,
+}
+
+impl Host {
+    fn new(cache: Option<Cache>) -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        config.wasm_component_model(true).epoch_interruption(true).cache(cache);
+        let wasmtime = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::new(&wasmtime);
+        imports::add_to_linker(&mut linker)?;
+        Ok(Self { wasmtime, linker, components: Mutex::default() })
+    }
 }
 
 impl fmt::Debug for Engine {
@@ -52,41 +78,58 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub fn new(options: Options) -> Result<Self> {
-        let cache = options.cache.as_deref().and_then(cache);
-        let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(true).cache(cache.clone());
+        let cache = options.cache.as_deref().and_then(cache::open);
         let broken = |error: wasmtime::Error| Error::bug(format!("cannot set up the plugin host: {error:#}"));
-        let wasmtime = wasmtime::Engine::new(&config).map_err(broken)?;
-        let mut linker = Linker::new(&wasmtime);
-        imports::add_to_linker(&mut linker).map_err(broken)?;
-        let inner = Arc::new(Inner { wasmtime, cache, linker, search: options.search, components: Mutex::default() });
+        let inner = Arc::new(Inner {
+            kept: Host::new(cache.clone()).map_err(broken)?,
+            pinned: Host::new(None).map_err(broken)?,
+            cache,
+            search: options.search,
+            rates: Mutex::default(),
+            compiling: Arc::new(Semaphore::new(1)),
+        });
         tick(Arc::downgrade(&inner))?;
         Ok(Self { inner })
     }
 
-    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.inner.wasmtime
-    }
-
-    pub(super) fn linker(&self) -> &Linker<State> {
-        &self.inner.linker
+    /// Where the section's component is compiled and runs.
+    pub(super) fn host(&self, section: &Section) -> &Host {
+        if section.sha256.is_some() { &self.inner.pinned } else { &self.inner.kept }
     }
 
     pub(super) fn search(&self) -> &[PathBuf] {
         &self.inner.search
     }
 
-    /// Compiles a component, unless this process or the cache has it already.
-    pub(super) async fn compile(&self, name: &str, sha256: [u8; 32], bytes: Vec<u8>) -> wasmtime::Result<Component> {
-        if let Some(component) = self.components().get(&sha256) {
+    /// The log of a plugin. All instances of one section have the same bounds.
+    pub(super) fn log(&self, plugin: &str, section: &str) -> Log {
+        let rate = Arc::clone(locked(&self.inner.rates).entry(section.to_owned()).or_default());
+        Log::new(plugin, section, rate)
+    }
+
+    /// Refuses to grant a folder that would let the plugin choose what runs in the host.
+    pub(super) fn guard(&self, folder: &Path, section: &Section) -> Result<()> {
+        let Some(cache) = &self.inner.cache else { return Ok(()) };
+        cache::refuse_grant(cache.directory(), folder, section)
+    }
+
+    /// Compiles a component, unless this process or the cache has it already. Whoever
+    /// does not wait for it any more leaves it to end in its own time.
+    pub(super) async fn compile(&self, host: &Host, name: &str, sha256: [u8; 32], bytes: Vec<u8>) -> wasmtime::Result<Component> {
+        if let Some(component) = locked(&host.components).get(&sha256) {
             return Ok(component.clone());
         }
-        let (engine, size, start, kept) = (self.inner.wasmtime.clone(), bytes.len(), Instant::now(), self.cache_hits());
-        let component = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await??;
+        let turn = Arc::clone(&self.inner.compiling).acquire_owned().await?;
+        let (engine, size, start, kept) = (host.wasmtime.clone(), bytes.len(), Instant::now(), self.cache_hits());
+        let compile = move || {
+            let _turn = turn;
+            Component::from_binary(&engine, &bytes)
+        };
+        let component = tokio::task::spawn_blocking(compile).await??;
         // From the cache it takes milliseconds; a language's whole runtime takes half a minute, once.
         let (cached, seconds) = (self.cache_hits() > kept, start.elapsed().as_secs_f32());
         tracing::info!(plugin = name, bytes = size, seconds, cached, "plugin compiled");
-        let mut components = self.components();
+        let mut components = locked(&host.components);
         if components.len() >= COMPONENTS_MAX {
             components.clear();
         }
@@ -98,18 +141,19 @@ impl Engine {
     pub(super) fn cache_hits(&self) -> usize {
         self.inner.cache.as_ref().map_or(0, Cache::cache_hits)
     }
+}
 
-    fn components(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Component>> {
-        // An insertion is whole or not there, whatever panicked.
-        self.inner.components.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// An insertion is whole or not there, whatever panicked.
+fn locked<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Advances the epoch until the engine is dropped.
 fn tick(engine: Weak<Inner>) -> Result<()> {
     let run = move || {
         while let Some(engine) = engine.upgrade() {
-            engine.wasmtime.increment_epoch();
+            engine.kept.wasmtime.increment_epoch();
+            engine.pinned.wasmtime.increment_epoch();
             drop(engine);
             std::thread::sleep(TICK);
         }
@@ -119,25 +163,4 @@ fn tick(engine: Weak<Inner>) -> Result<()> {
         .spawn(run)
         .map(drop)
         .map_err(|error| Error::stop(format!("cannot start a thread: {error}")))
-}
-
-/// wasmtime keeps its folder below a size by removing from it whatever it finds,
-/// its own or not: it gets one of its own, inside the one that was named.
-const COMPILED: &str = "compiled-plugins";
-
-/// Without its cache the host only starts slower.
-fn cache(folder: &Path) -> Option<Cache> {
-    let folder = &folder.join(COMPILED);
-    // wasmtime wants an absolute path.
-    let absolute = std::fs::create_dir_all(folder).and_then(|()| folder.canonicalize()).map_err(wasmtime::Error::from);
-    let opened = absolute.and_then(|folder| {
-        let mut config = CacheConfig::new();
-        config.with_directory(folder);
-        Cache::new(config)
-    });
-    opened
-        .inspect_err(|error| {
-            tracing::warn!(folder = %folder.display(), "cannot keep compiled plugins, so each start compiles them: {error:#}; name another folder with --cache-dir");
-        })
-        .ok()
 }

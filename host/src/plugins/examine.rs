@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, KnownCustom, Parser, Payload};
 
+use super::cost::Cost;
+
 /// The package whose interfaces make a component a plugin.
 pub(super) const PACKAGE: &str = "pgshovel:plugin";
 /// The version of the package that this host serves. A component built for
@@ -97,7 +99,7 @@ impl std::fmt::Display for Interface {
 }
 
 /// A component, from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Examination {
     pub roles: Vec<Role>,
     pub imports: Vec<Interface>,
@@ -106,6 +108,7 @@ pub struct Examination {
     pub producers: BTreeSet<(String, String)>,
     pub bytes: u64,
     pub sha256: [u8; 32],
+    pub cost: Cost,
 }
 
 /// Why a file is no component; the remedy included.
@@ -139,6 +142,7 @@ pub fn examine(bytes: &[u8]) -> Result<Examination, NoComponent> {
         producers: BTreeSet::new(),
         bytes: bytes.len() as u64,
         sha256: Sha256::digest(bytes).into(),
+        cost: Cost::new(bytes.len()),
     };
     read(bytes, &mut examination)?;
     let exports = |role: &Role| examination.exports.iter().any(|export| export.is_ours() && export.name == role.interface());
@@ -152,7 +156,9 @@ fn read(bytes: &[u8], examination: &mut Examination) -> Result<(), NoComponent> 
     // A component holds modules and components; only its own imports and exports count.
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(damaged)? {
+        let payload = payload.map_err(damaged)?;
+        examination.cost.add(&payload);
+        match payload {
             Payload::Version { encoding, .. } => {
                 if depth == 0 && encoding == Encoding::Module {
                     return Err(NoComponent::CoreModule);

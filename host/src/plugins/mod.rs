@@ -9,8 +9,10 @@
 //! or its time, its instance is gone and the error is `Trap`: open it again.
 
 mod bindings;
+mod cache;
 mod capture;
 mod convert;
+mod cost;
 mod engine;
 mod examine;
 mod imports;
@@ -24,7 +26,7 @@ mod state;
 pub use engine::{Engine, Options};
 pub use examine::{Examination, Interface, NoComponent, Offer, Role, VERSION, examine, hex, offer};
 pub use imports::example;
-pub use load::check;
+pub use load::{check, read};
 pub use locate::locate;
 pub use roles::{loader, stream, target, transform, writer};
 

@@ -10,14 +10,15 @@ use wasmtime_wasi::I32Exit;
 
 use super::Context;
 use super::bindings::pgshovel::plugin::types;
-use super::capture::printable;
 use super::engine::{Engine, TICK};
 use super::examine::Role;
+use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::load::{load, store};
 use super::state::{State, place};
 use crate::capabilities::origin::Snapshot;
 use crate::config::{Limits, Section};
 use crate::error::{Error, Result};
+use crate::printable::printable;
 
 /// What a plugin may say about why it failed.
 const REASON_BYTES_MAX: usize = 8 << 10;
@@ -144,12 +145,19 @@ impl Session {
                 self.place
             ));
         }
+        let cause = error.root_cause().to_string();
+        if cause.starts_with("resource limit exceeded") {
+            return Error::configure(format!(
+                "{name}: {cause}: a plugin has at most {INSTANCES_MAX} instances, fewer if its modules are large, {MEMORIES_MAX} memories and \
+                 {TABLES_MAX} tables; build it with fewer"
+            ));
+        }
         if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
             return Error::trap(format!("{name}: `{function}` ended the plugin with exit code {code}"));
         }
         let cause = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
-            None => printable(&error.root_cause().to_string(), REASON_BYTES_MAX),
+            None => printable(&cause, REASON_BYTES_MAX),
         };
         Error::trap(format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
     }

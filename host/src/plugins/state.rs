@@ -10,7 +10,9 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::capture::Log;
+use super::engine::Engine;
 use super::limits::Memory;
+use crate::budget::Budget;
 use crate::capabilities::grants::{Files, Grants, Mode};
 use crate::capabilities::origin::Snapshot;
 use crate::config::Section;
@@ -30,6 +32,8 @@ pub(super) struct State {
     pub wasi: WasiCtx,
     pub table: ResourceTable,
     pub memory: Memory,
+    /// What the host holds for it.
+    pub budget: Budget,
     pub grants: Grants,
     /// The set's own database, for a loader.
     pub origin: Option<Arc<Snapshot>>,
@@ -50,12 +54,21 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(section: &Section, plugin: &str, application: String, origin: Option<Arc<Snapshot>>) -> Result<Self> {
-        let log = Log::new(plugin, &section.name);
+    /// `instances_max` is how many core instances it may have.
+    pub fn new(
+        engine: &Engine,
+        section: &Section,
+        plugin: &str,
+        application: String,
+        instances_max: usize,
+        origin: Option<Arc<Snapshot>>,
+    ) -> Result<Self> {
+        let log = engine.log(plugin, &section.name);
         let mut wasi = WasiCtx::builder();
         wasi.stdout(log.stream(Level::INFO)).stderr(log.stream(Level::WARN)).allow_tcp(false).allow_udp(false);
         if let Some(files) = &section.grants.files {
             let perms = prepare(files, section)?;
+            engine.guard(&files.path, section)?;
             wasi.preopened_dir(&files.path, "/", perms).map_err(|error| unusable(files, section, &error))?;
         }
         let mut table = ResourceTable::new();
@@ -63,7 +76,8 @@ impl State {
         Ok(Self {
             wasi: wasi.build(),
             table,
-            memory: Memory::new(section.limits.memory),
+            memory: Memory::new(section.limits.memory, instances_max),
+            budget: budget(section),
             grants: section.grants.clone(),
             origin,
             log,
@@ -87,6 +101,11 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
+}
+
+/// What the host holds for the section's plugin.
+pub(super) fn budget(section: &Section) -> Budget {
+    Budget::new(section.limits.memory, section.limits.connections, place(section))
 }
 
 pub(super) fn place(section: &Section) -> String {

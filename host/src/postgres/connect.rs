@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config};
 
+use super::bounded::{Bounds, Cancel};
 use super::dsn::Dsn;
 use super::server;
 use crate::error::{Error, Next, Result};
@@ -99,6 +100,23 @@ impl Drop for Session {
 }
 
 async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> {
+    open_with(dsn, application, None).await.map(|Opened { client, driver, .. }| (client, driver))
+}
+
+/// The same, with bounds on what the server may send.
+pub(super) async fn open_bounded(dsn: &str, application: &str, bounds: &Bounds) -> Result<Opened> {
+    open_with(dsn, application, Some(bounds)).await
+}
+
+/// A connection, driven by a task of its own.
+pub(super) struct Opened {
+    pub client: Client,
+    pub driver: JoinHandle<()>,
+    /// Of one with bounds.
+    pub cancel: Option<Cancel>,
+}
+
+async fn open_with(dsn: &str, application: &str, bounds: Option<&Bounds>) -> Result<Opened> {
     let mut dsn = parse(dsn)?;
     dsn.config.application_name(application);
     if dsn.config.get_connect_timeout().is_none() {
@@ -108,10 +126,10 @@ async fn open(dsn: &str, application: &str) -> Result<(Client, JoinHandle<()>)> 
         dsn.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     notice_silence(&mut dsn.config);
-    let (client, driver) =
-        server::open_any(&dsn).await.map_err(|error| error.context(format!("cannot connect to PostgreSQL at {}", dsn.place())))?;
-    client.batch_execute(SETTINGS).await.map_err(|error| explain(&error))?;
-    Ok((client, driver))
+    let opened = server::open_any(&dsn, bounds).await;
+    let opened = opened.map_err(|error| error.context(format!("cannot connect to PostgreSQL at {}", dsn.place())))?;
+    opened.client.batch_execute(SETTINGS).await.map_err(|error| explain(&error))?;
+    Ok(opened)
 }
 
 /// A server that vanished without a word is noticed in half a minute, whatever waits

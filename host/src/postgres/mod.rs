@@ -1,9 +1,11 @@
 //! PostgreSQL: connections, node identity, the PgQ queue, trigger DDL.
 
+mod bounded;
 pub mod catalog;
 pub mod connect;
 pub mod dsn;
 pub mod event;
+pub mod lent;
 pub mod node;
 pub mod own;
 mod passfile;
@@ -16,6 +18,9 @@ mod server;
 pub mod tls;
 pub mod trigger;
 pub mod trust;
+
+/// The driver logs what the server notices, in the words of whoever wrote the SQL.
+pub const LOG_FILTER: &str = "tokio_postgres=warn";
 
 /// What the rest of the host names of the driver, which is used nowhere else.
 pub use tokio_postgres::error::SqlState;

@@ -50,8 +50,9 @@ async fn shares(first: &Client, second: &Client) -> std::result::Result<bool, to
     Ok(false)
 }
 
-/// By the simple protocol, which no pool refuses.
-async fn session(client: &Client) -> std::result::Result<Option<String>, tokio_postgres::Error> {
+/// The server's process that serves the session, and since when. By the simple protocol,
+/// which no pool refuses.
+pub(super) async fn session(client: &Client) -> std::result::Result<Option<String>, tokio_postgres::Error> {
     let answer = client.simple_query(SESSION).await?;
     Ok(answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

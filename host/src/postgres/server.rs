@@ -8,18 +8,18 @@ use rand::seq::SliceRandom as _;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Config, NoTls, Socket};
 
-use super::connect::{CONNECT_TIMEOUT, explain};
+use super::bounded::{self, Bounds};
+use super::connect::{CONNECT_TIMEOUT, Opened, explain};
 use super::dsn::{Dsn, Server};
 use super::tls::{self, Mode, SslVersion};
 use super::{own, passfile};
 use crate::error::{Error, Next, Result};
 
 /// What a server says that takes no writes.
-const STANDBY: &str = "the server takes no writes";
-
-type Opened = (Client, JoinHandle<()>);
+pub(super) const STANDBY: &str = "the server takes no writes";
 
 /// How a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl From<Error> for Failed {
 }
 
 /// The first server that takes the connection.
-pub(super) async fn open_any(dsn: &Dsn) -> Result<Opened> {
+pub(super) async fn open_any(dsn: &Dsn, bounds: Option<&Bounds>) -> Result<Opened> {
     let mut servers: Vec<&Server> = dsn.servers.iter().collect();
     if servers.is_empty() {
         return Err(Error::configure("the connection string names no host: write host=, or set PGHOST"));
@@ -64,7 +64,7 @@ pub(super) async fn open_any(dsn: &Dsn) -> Result<Opened> {
     let mut errors = Vec::new();
     for server in servers {
         let silent = || Err(Error::retry(format!("no answer within {} s", at_most.as_secs())));
-        match timeout(at_most, open(dsn, server)).await.unwrap_or_else(|_| silent()) {
+        match timeout(at_most, open(dsn, server, bounds)).await.unwrap_or_else(|_| silent()) {
             Ok(opened) => return Ok(opened),
             Err(error) => errors.push((server, error)),
         }
@@ -91,10 +91,10 @@ fn joined(mut errors: Vec<(&Server, Error)>) -> Error {
 }
 
 /// The first of a server's addresses that takes the connection.
-async fn open(dsn: &Dsn, server: &Server) -> Result<Opened> {
+async fn open(dsn: &Dsn, server: &Server, bounds: Option<&Bounds>) -> Result<Opened> {
     let config = with_password(dsn, server);
     if server.is_socket() {
-        return attempt(dsn, &config, server, None, Way::Clear).await.map_err(|failed| failed.error);
+        return attempt(dsn, &config, server, None, Way::Clear, bounds).await.map_err(|failed| failed.error);
     }
     let mut addresses = match server.address {
         Some(address) => vec![SocketAddr::new(address, server.port)],
@@ -109,7 +109,7 @@ async fn open(dsn: &Dsn, server: &Server) -> Result<Opened> {
     }
     let mut last = Error::retry(format!("the name {:?} has no address", server.name()));
     for address in addresses {
-        match by_mode(dsn, &config, server, address.ip()).await {
+        match by_mode(dsn, &config, server, address.ip(), bounds).await {
             Ok(opened) => return Ok(opened),
             Err(error) => last = error,
         }
@@ -120,14 +120,14 @@ async fn open(dsn: &Dsn, server: &Server) -> Result<Opened> {
 /// By TLS and in the clear in the order of `sslmode`, as libpq has it: `allow` turns to TLS
 /// when the server refuses; `prefer` to the clear when TLS fails, or when the server has no
 /// entry in pg_hba.conf for it. A wrong password is not sent again in the clear.
-async fn by_mode(dsn: &Dsn, config: &Config, server: &Server, address: IpAddr) -> Result<Opened> {
+async fn by_mode(dsn: &Dsn, config: &Config, server: &Server, address: IpAddr, bounds: Option<&Bounds>) -> Result<Opened> {
     let (first, second) = match dsn.tls.mode {
         Mode::Disable => (Way::Clear, None),
         Mode::Allow => (Way::Clear, Some(Way::Tls)),
         Mode::Prefer => (Way::Tls, Some(Way::Clear)),
         Mode::Require | Mode::VerifyCa | Mode::VerifyFull => (Way::Tls, None),
     };
-    let attempt = |way| attempt(dsn, config, server, Some(address), way);
+    let attempt = |way| attempt(dsn, config, server, Some(address), way, bounds);
     let failed = match attempt(first).await {
         Ok(opened) => return Ok(told(opened, server, address, first)),
         Err(failed) => failed,
@@ -148,7 +148,14 @@ async fn by_mode(dsn: &Dsn, config: &Config, server: &Server, address: IpAddr) -
 }
 
 /// One attempt; `address` is `None` for a socket.
-async fn attempt(dsn: &Dsn, config: &Config, server: &Server, address: Option<IpAddr>, way: Way) -> std::result::Result<Opened, Failed> {
+async fn attempt(
+    dsn: &Dsn,
+    config: &Config,
+    server: &Server,
+    address: Option<IpAddr>,
+    way: Way,
+    bounds: Option<&Bounds>,
+) -> std::result::Result<Opened, Failed> {
     let mut config = config.clone();
     // Also the name that a certificate has to have.
     config.host(server.name());
@@ -159,17 +166,18 @@ async fn attempt(dsn: &Dsn, config: &Config, server: &Server, address: Option<Ip
     match way {
         Way::Clear => {
             config.ssl_mode(SslMode::Disable);
-            let (client, connection) =
-                config.connect(NoTls).await.map_err(|error| refused(&error, explained(&error, server, dsn, &config)))?;
-            Ok((client, drive(connection, server.to_string())))
+            connect(&config, NoTls, server, bounds).await.map_err(|failed| match failed {
+                bounded::Failed::Driver(error) => refused(&error, explained(&error, server, dsn, &config)),
+                bounded::Failed::Other(error) => error.into(),
+            })
         }
         Way::Tls => {
             config.ssl_mode(SslMode::Require);
-            match by_tls(dsn, &config, server, None).await {
+            match by_tls(dsn, &config, server, None, bounds).await {
                 // In TLS 1.3 our certificate is looked at when we take the connection for made; what
                 // the server says of it may get lost behind what we said meanwhile. TLS 1.2 waits for it.
                 Err(failed) if failed.broke() && dsn.tls.shows_certificate() => {
-                    match by_tls(dsn, &config, server, Some(SslVersion::TLS1_2)).await {
+                    match by_tls(dsn, &config, server, Some(SslVersion::TLS1_2), bounds).await {
                         Err(again) if again.tls && !again.error.message.contains("protocol version") => Err(again),
                         _ => Err(failed),
                     }
@@ -180,14 +188,36 @@ async fn attempt(dsn: &Dsn, config: &Config, server: &Server, address: Option<Ip
     }
 }
 
-async fn by_tls(dsn: &Dsn, config: &Config, server: &Server, newest: Option<SslVersion>) -> std::result::Result<Opened, Failed> {
+async fn by_tls(
+    dsn: &Dsn,
+    config: &Config,
+    server: &Server,
+    newest: Option<SslVersion>,
+    bounds: Option<&Bounds>,
+) -> std::result::Result<Opened, Failed> {
     let (connector, refusals) = dsn.tls.connector(newest)?;
-    let (client, connection) =
-        config.connect(connector).await.map_err(|error| match tls::explain(&error, &dsn.tls, server, &refusals) {
+    connect(config, connector, server, bounds).await.map_err(|failed| match failed {
+        bounded::Failed::Other(error) => error.into(),
+        bounded::Failed::Driver(error) => match tls::explain(&error, &dsn.tls, server, &refusals) {
             Some(explained) => Failed { error: explained, sqlstate: None, tls: true },
             None => refused(&error, explained(&error, server, dsn, config)),
-        })?;
-    Ok((client, drive(connection, server.to_string())))
+        },
+    })
+}
+
+/// By the driver, with bounds on what the server may send, if there are any.
+async fn connect<T>(config: &Config, tls: T, server: &Server, bounds: Option<&Bounds>) -> std::result::Result<Opened, bounded::Failed>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::TlsConnect: Send + 'static,
+    T::Stream: Send + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    if let Some(bounds) = bounds {
+        return bounded::connect(config, tls, bounds, &server.to_string()).await;
+    }
+    let (client, connection) = config.connect(tls).await.map_err(bounded::Failed::Driver)?;
+    Ok(Opened { client, driver: drive(connection, server.to_string()), cancel: None })
 }
 
 fn refused(error: &tokio_postgres::Error, explained: Error) -> Failed {
@@ -261,7 +291,7 @@ fn told(opened: Opened, server: &Server, address: IpAddr, way: Way) -> Opened {
     opened
 }
 
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String) -> JoinHandle<()>
+pub(super) fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String) -> JoinHandle<()>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,

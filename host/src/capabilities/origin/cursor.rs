@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use proto::row::Row;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::{Source, Table, copy, enter};
+use crate::budget::{Budget, Handle};
 use crate::error::{Error, Result};
+use crate::postgres::lent::Session;
 use crate::postgres::{connect, quote};
 
 /// A block ends when it holds this much, as the server sends it, or one row.
@@ -33,7 +35,7 @@ pub struct Cursor {
     left: VecDeque<Row>,
     ended: bool,
     reader: JoinHandle<()>,
-    _permit: OwnedSemaphorePermit,
+    _handle: Handle,
 }
 
 impl fmt::Debug for Cursor {
@@ -43,16 +45,16 @@ impl fmt::Debug for Cursor {
 }
 
 impl Cursor {
-    pub(super) fn start(source: Arc<Source>, table: Table, lock_timeout: Duration, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn start(source: Arc<Source>, table: Table, lock_timeout: Duration, budget: Budget, handle: Handle) -> Self {
         let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD_MAX);
         let reader = tokio::spawn(async move {
             let relation = &table.relation;
-            let end = read(&source, &table, lock_timeout, &sender).await.map(|()| Block::End);
+            let end = read(&source, &table, lock_timeout, &budget, &sender).await.map(|()| Block::End);
             let end = end.map_err(|error| error.context(format!("cannot read the table {}.{}", relation.schema, relation.table)));
             // Nobody listens when the cursor was dropped.
             let _ = sender.send(end).await;
         });
-        Self { blocks, left: VecDeque::new(), ended: false, reader, _permit: permit }
+        Self { blocks, left: VecDeque::new(), ended: false, reader, _handle: handle }
     }
 
     /// The next rows, at most `max_rows` and about 256 KiB of them; empty at the end.
@@ -111,9 +113,24 @@ fn altered(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-async fn read(source: &Source, table: &Table, lock_timeout: Duration, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
+async fn read(source: &Source, table: &Table, lock_timeout: Duration, budget: &Budget, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
+    let mut session = Session::connect(&source.dsn, &source.application, budget).await?;
+    // Dropped before the end of the table, it ends what the server sends.
+    session.is_busy = true;
+    let rows = rows(&session, source, table, lock_timeout, blocks).await;
+    session.is_busy = rows.is_err();
+    rows.map_err(|error| session.refusal().map_or(error, Error::stop))
+}
+
+async fn rows(
+    session: &Session,
+    source: &Source,
+    table: &Table,
+    lock_timeout: Duration,
+    blocks: &mpsc::Sender<Result<Block>>,
+) -> Result<()> {
     let explain = |error: tokio_postgres::Error| connect::explain(&error);
-    let client = connect::connect(&source.dsn, &source.application).await?;
+    let client = session.client();
     enter(&client, Some(&source.snapshot)).await?;
     hold(&client, table, lock_timeout).await?;
     let types: Vec<u32> = table.relation.columns.iter().map(|column| column.type_oid).collect();
@@ -125,7 +142,7 @@ async fn read(source: &Source, table: &Table, lock_timeout: Duration, blocks: &m
         bytes += line.len();
         if bytes >= BLOCK_BYTES_MAX {
             if blocks.send(Ok(Block::Rows(std::mem::take(&mut block)))).await.is_err() {
-                return Ok(());
+                return Err(Error::stop("nobody reads on"));
             }
             bytes = 0;
         }

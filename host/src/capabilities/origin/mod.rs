@@ -11,16 +11,13 @@ use std::time::Duration;
 
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use proto::row::Relation;
-use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
 pub use self::cursor::Cursor;
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::postgres::node::{self, Identity};
 use crate::postgres::{connect, own, pool};
-
-/// How many cursors may be open at once; each is a connection.
-pub const CURSORS_MAX: usize = 4;
 
 /// A table of the set, with the columns that are captured.
 #[derive(Clone, Debug)]
@@ -54,7 +51,6 @@ pub struct Snapshot {
     source: Arc<Source>,
     state: State,
     tables: Vec<Table>,
-    cursors: Arc<Semaphore>,
     /// Holds the transaction that exported the snapshot.
     _exporter: Client,
 }
@@ -85,7 +81,6 @@ impl Snapshot {
             source: Arc::new(Source { dsn, application, snapshot }),
             state: State { node, snapshot: transactions },
             tables,
-            cursors: Arc::new(Semaphore::new(CURSORS_MAX)),
             _exporter: exporter,
         })
     }
@@ -102,14 +97,13 @@ impl Snapshot {
     }
 
     /// Starts to read a table; errors of the server show in `fetch`. `Stop` if the table
-    /// is not one of the set's, or if [`CURSORS_MAX`] are open already. Dropping the
+    /// is not one of the set's, or if as many are open as `budget` has handles for. Dropping the
     /// cursor ends its connection. A lock that is held for longer than `lock_timeout` is `Retry`.
-    pub fn cursor(&self, schema: &str, table: &str, lock_timeout: Duration) -> Result<Cursor> {
+    pub fn cursor(&self, schema: &str, table: &str, lock_timeout: Duration, budget: &Budget) -> Result<Cursor> {
         let found = self.tables.iter().find(|found| found.relation.schema == schema && found.relation.table == table);
         let found = found.ok_or_else(|| Error::stop(format!("the table {schema}.{table} is not in the set")))?;
-        let permit = Arc::clone(&self.cursors).try_acquire_owned();
-        let permit = permit.map_err(|_| Error::stop(format!("{CURSORS_MAX} cursors are open, which is the most there can be")))?;
-        Ok(Cursor::start(Arc::clone(&self.source), found.clone(), lock_timeout, permit))
+        let handle = budget.handle().map_err(|exceeded| Error::stop(exceeded.to_string()))?;
+        Ok(Cursor::start(Arc::clone(&self.source), found.clone(), lock_timeout, budget.clone(), handle))
     }
 }
 

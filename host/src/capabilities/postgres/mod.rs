@@ -5,6 +5,7 @@ mod pipeline;
 mod query;
 mod rights;
 mod statements;
+mod weight;
 
 use std::fmt;
 use std::future::Future;
@@ -20,7 +21,9 @@ use tokio_postgres::{Client, Statement};
 use self::parameter::{Parameter, TextArray};
 use self::pipeline::Pipeline;
 use self::statements::Statements;
+use crate::budget::{Budget, Exceeded, Handle};
 use crate::error::Next;
+use crate::postgres::lent::Session;
 use crate::postgres::{connect, own, pool};
 
 /// How long the server may take for one statement; longer than any statement of a
@@ -29,6 +32,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// How long the host waits for an answer: the server gives up first, unless it is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(16 * 60);
+
+/// What is kept of each text of an error.
+const ERROR_TEXT_BYTES_MAX: usize = 2 << 10;
 
 /// `CopyData` messages are cut to this size.
 const COPY_MESSAGE_BYTES_MAX: usize = 256 * 1024;
@@ -41,6 +47,13 @@ pub struct DatabaseError {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+}
+
+impl DatabaseError {
+    fn size(&self) -> usize {
+        let size = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        std::mem::size_of::<Self>() + self.message.len() + size(&self.detail) + size(&self.hint)
+    }
 }
 
 /// Why a call failed. See `failure` in `wit/postgres.wit`.
@@ -78,11 +91,25 @@ impl From<tokio_postgres::Error> for Failure {
         }
         Self::Refused(DatabaseError {
             sqlstate: refusal.code().code().to_owned(),
-            message: refusal.message().to_owned(),
-            detail: refusal.detail().map(str::to_owned),
-            hint: refusal.hint().map(str::to_owned),
+            message: cut(refusal.message()),
+            detail: refusal.detail().map(cut),
+            hint: refusal.hint().map(cut),
         })
     }
+}
+
+impl From<Exceeded> for Failure {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Misuse(exceeded.to_string())
+    }
+}
+
+/// The server's text, or as much of it as anybody reads: who writes SQL chooses its length.
+fn cut(text: &str) -> String {
+    if text.len() <= ERROR_TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)])
 }
 
 fn of(error: crate::error::Error) -> Failure {
@@ -93,11 +120,14 @@ fn of(error: crate::error::Error) -> Failure {
     }
 }
 
-/// One session. After [`Failure::Unavailable`] it is of no more use.
+/// One session. After [`Failure::Unavailable`] it is of no more use. Dropping it ends
+/// what the server does for it.
 pub struct Connection {
-    client: Arc<Client>,
-    statements: Statements,
     pipeline: Pipeline,
+    statements: Statements,
+    session: Session,
+    budget: Budget,
+    _handle: Handle,
 }
 
 impl fmt::Debug for Connection {
@@ -108,78 +138,97 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// Connects and pins the session's settings. `application` shows in `pg_stat_activity`;
-    /// a statement that waits for one lock for longer than `lock_timeout` is refused.
-    pub async fn open(dsn: &str, application: &str, lock_timeout: Duration) -> Result<Self, Failure> {
+    /// a statement that waits for one lock for longer than `lock_timeout` is refused. What
+    /// the host holds for the connection takes its share of `budget`.
+    pub async fn open(dsn: &str, application: &str, lock_timeout: Duration, budget: &Budget) -> Result<Self, Failure> {
+        let handle = budget.handle()?;
         // A section of the process's own file names it.
         own::name(dsn);
-        let client = connect::connect(dsn, application).await.map_err(of)?;
+        let session = Session::connect(dsn, application, budget).await.map_err(of)?;
+        let client = session.client();
         pool::refuse_transaction_mode(&client, dsn).await.map_err(of)?;
         rights::warn(&client, application).await;
-        let connection = Self { client: Arc::new(client), statements: Statements::default(), pipeline: Pipeline::default() };
-        answered(connection.client.batch_execute(&settings(lock_timeout))).await?;
+        let mut connection =
+            Self { pipeline: Pipeline::new(budget), statements: Statements::new(budget), session, budget: budget.clone(), _handle: handle };
+        connection.answered(client.batch_execute(&settings(lock_timeout))).await?;
         Ok(connection)
     }
 
     /// One statement with `$1…$n`; returns the rows affected, 0 for statements that have none.
     pub async fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, Failure> {
-        let parameters: Vec<Parameter<'_>> = parameters.iter().map(Parameter).collect();
+        let _share = self.budget.take(sql.len() + weight::of_row(parameters))?;
+        let client = self.session.client();
         if parameters.is_empty() {
             // Nothing to prepare, and the server reads one message: BEGIN, SAVEPOINT, COMMIT.
             let statement: &[(&(dyn ToSql + Sync), tokio_postgres::types::Type)] = &[];
-            return answered(self.client.execute_typed(sql, statement)).await;
+            return self.answered(client.execute_typed(sql, statement)).await;
         }
+        let parameters: Vec<Parameter<'_>> = parameters.iter().map(Parameter).collect();
         let statement = self.prepare(sql).await?;
         expect_parameters(&statement, parameters.len())?;
-        answered(self.client.execute_raw(&statement, parameters)).await
+        self.answered(client.execute_raw(&statement, parameters)).await
     }
 
     /// One statement over a set of rows: `$n` is the n-th column as `text[]`. Columns
     /// have the same length. Returns the rows affected.
     pub async fn execute_set(&mut self, sql: &str, columns: &[Vec<Option<String>>]) -> Result<u64, Failure> {
+        let _share = self.budget.take(weight::of_columns(columns))?;
         let statement = self.prepare(sql).await?;
         expect_parameters(&statement, columns.len())?;
-        answered(self.client.execute_raw(&statement, columns.iter().map(|column| TextArray(column)))).await
+        let client = self.session.client();
+        self.answered(client.execute_raw(&statement, columns.iter().map(|column| TextArray(column)))).await
     }
 
     /// Sends a statement as [`Self::execute_set`] takes it, and does not wait for its result.
     pub async fn submit(&mut self, sql: &str, columns: Vec<Vec<Option<String>>>) -> Result<(), Failure> {
         let Some(statement) = self.prepare_submitted(sql).await? else { return Ok(()) };
         expect_parameters(&statement, columns.len())?;
-        let bytes = columns.iter().flatten().flatten().map(String::len).sum();
-        let client = Arc::clone(&self.client);
+        let bytes = weight::of_columns(&columns);
+        let client = self.session.client();
         let answer = async move { client.execute_raw(&statement, columns.iter().map(|column| TextArray(column))).await };
-        self.pipeline.submit(bytes, answered(answer)).await
+        let submitted = self.pipeline.submit(bytes, answered(answer)).await;
+        self.explained(submitted)
     }
 
     /// Waits for all that was submitted since the last call: the rows that each affected,
     /// in the order sent. An error other than `Refused` ends the session.
     pub async fn settle(&mut self) -> Result<Vec<Result<u64, DatabaseError>>, Failure> {
-        self.pipeline.settle().await
+        let settled = self.pipeline.settle().await;
+        self.explained(settled)
     }
 
-    /// All rows of a query, at most 64 MiB of them.
+    /// All rows of a query, as far as the budget holds them.
     pub async fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
+        let share = self.budget.take(weight::of_row(parameters))?;
         let statement = self.prepare(sql).await?;
         expect_parameters(&statement, parameters.len())?;
         let statement = match query::readable(sql, statement.columns()) {
             None => statement,
             Some(sql) => self.prepare(&sql).await?,
         };
-        let rows = answered(self.client.query_raw(&statement, parameters.iter().map(Parameter))).await?;
-        within(query::collect(rows)).await
+        let client = self.session.client();
+        let results = self.budget.share();
+        self.asked(within(async move {
+            let rows = client.query_raw(&statement, parameters.iter().map(Parameter)).await?;
+            drop(share);
+            query::collect(rows, results).await
+        }))
+        .await
     }
 
     /// `COPY … FROM STDIN` with `data` as its whole input. Returns the rows.
     pub async fn copy_in(&mut self, sql: &str, data: Bytes) -> Result<u64, Failure> {
+        let _share = self.budget.take(data.len())?;
         let statement = self.prepare(sql).await?;
-        answered(copy(Arc::clone(&self.client), statement, data)).await
+        self.answered(copy(self.session.client(), statement, data)).await
     }
 
     /// Sends a `COPY … FROM STDIN` as [`Self::copy_in`] takes it, and does not wait for its result.
     pub async fn submit_copy(&mut self, sql: &str, data: Bytes) -> Result<(), Failure> {
         let Some(statement) = self.prepare_submitted(sql).await? else { return Ok(()) };
         let bytes = data.len();
-        self.pipeline.submit(bytes, answered(copy(Arc::clone(&self.client), statement, data))).await
+        let submitted = self.pipeline.submit(bytes, answered(copy(self.session.client(), statement, data))).await;
+        self.explained(submitted)
     }
 
     /// Where the server refuses, which it does to everything once a statement before has
@@ -199,9 +248,37 @@ impl Connection {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement);
         }
-        let statement = answered(self.client.prepare(sql)).await?;
-        self.statements.put(sql, statement.clone());
+        let client = self.session.client();
+        let statement = self.answered(client.prepare(sql)).await?;
+        self.statements.put(sql, statement.clone())?;
         Ok(statement)
+    }
+
+    /// The server's answer, or `Unavailable` when it does not come.
+    async fn answered<T>(&mut self, call: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+        self.asked(answered(call)).await
+    }
+
+    /// Notes that the server is at work until `call` has its answer.
+    async fn asked<T>(&mut self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.session.is_busy = true;
+        let answer = call.await;
+        self.session.is_busy = answer.as_ref().is_err_and(|failure| !matches!(failure, Failure::Refused(_)));
+        self.explained(answer)
+    }
+
+    /// A session that was broken off for what the server sent is the plugin's doing.
+    fn explained<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        answer.map_err(|failure| match (failure, self.session.refusal()) {
+            (Failure::Unavailable(_), Some(reason)) => Failure::Misuse(reason),
+            (failure, _) => failure,
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.session.is_busy |= self.pipeline.give_up();
     }
 }
 

@@ -12,10 +12,8 @@ use proto::row::{Row, Value};
 use tokio_postgres::types::{FromSql, Kind, Type};
 use tokio_postgres::{Column, RowStream};
 
-use super::Failure;
-
-/// How much one query may return, as the server sends it.
-const RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
+use super::{Failure, weight};
+use crate::budget::Share;
 
 /// The query to ask instead, if a column's binary format is not read here. `format`
 /// calls the output function, which a cast to text does not always (inet, character(n)).
@@ -43,16 +41,15 @@ fn is_readable(of: &Type) -> bool {
     text.contains(of) || plain.contains(of) || matches!(of.kind(), Kind::Enum(_))
 }
 
-/// Reads rows until the end, or until there are too many.
-pub(super) async fn collect(rows: RowStream) -> Result<Vec<Row>, Failure> {
+/// Reads rows until the end, or until there are too many for `share`.
+pub(super) async fn collect(rows: RowStream, mut share: Share) -> Result<Vec<Row>, Failure> {
     let mut rows = std::pin::pin!(rows);
-    let (mut read, mut bytes) = (Vec::new(), 0);
+    let mut read = Vec::new();
     while let Some(row) = rows.try_next().await? {
-        bytes += row.raw_size_bytes();
-        if bytes > RESULT_BYTES_MAX {
-            return Err(Failure::Misuse(format!("the query returns more than {} MiB", RESULT_BYTES_MAX / 1024 / 1024)));
-        }
         let values = (0..row.len()).map(|index| Ok(row.try_get::<_, Datum>(index)?.0)).collect::<Result<Row, Failure>>()?;
+        share
+            .grow(weight::of_result(&values, row.raw_size_bytes()))
+            .map_err(|exceeded| Failure::Misuse(format!("the query returns too much: {exceeded}")))?;
         read.push(values);
     }
     Ok(read)

@@ -39,7 +39,7 @@ impl Host for State {
 impl HostCursor for State {
     async fn open(&mut self, relation: Relation) -> Outcome<Resource<Cursor>> {
         let cursor = match self.snapshot() {
-            Ok(snapshot) => snapshot.cursor(&relation.schema, &relation.table, self.lock_timeout).map_err(failed),
+            Ok(snapshot) => snapshot.cursor(&relation.schema, &relation.table, self.lock_timeout, &self.budget).map_err(failed),
             Err(error) => Err(error),
         };
         match cursor {

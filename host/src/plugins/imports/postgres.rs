@@ -36,7 +36,7 @@ impl HostConnection for State {
             Ok(dsn) => dsn,
             Err(reason) => return Ok(Err(Failure::Misuse(reason))),
         };
-        match Connection::open(dsn.expose(), &self.application, self.lock_timeout).await {
+        match Connection::open(dsn.expose(), &self.application, self.lock_timeout, &self.budget).await {
             Ok(connection) => Ok(Ok(self.table.push(connection)?)),
             Err(failure) => {
                 self.misconfigured |= matches!(failure, backend::Failure::Misconfigured(_));

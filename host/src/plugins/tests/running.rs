@@ -305,7 +305,12 @@ async fn what_was_compiled_is_kept_for_other_processes() {
     for hits in 0..2 {
         // An engine has nothing in common with another but the folder, as processes do.
         let engine = Engine::new(Options { search: Vec::new(), cache: Some(folder.0.clone()) }).unwrap();
-        engine.compile("probe", [0; 32], bytes.clone()).await.unwrap();
+        let mut section = section("stream", "probe.wasm", Path::new("conf"));
+        engine.compile(engine.host(&section), "probe", [0; 32], bytes.clone()).await.unwrap();
+        assert_eq!(engine.cache_hits(), hits);
+        // What is pinned is compiled from the bytes that are pinned.
+        section.sha256 = Some([0; 32]);
+        engine.compile(engine.host(&section), "probe", [0; 32], bytes.clone()).await.unwrap();
         assert_eq!(engine.cache_hits(), hits);
     }
     let mut names: Vec<_> = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -4,12 +4,12 @@ use pgshovel::capabilities::postgres::{Connection, Failure};
 use proto::row::Value;
 use tests::harness::{Database, World};
 
-use super::native::LOCK_TIMEOUT;
+use super::native::{LOCK_TIMEOUT, budget};
 
 async fn connection() -> (World, Database, Connection) {
     let world = World::without_servers();
     let database = world.target("connection").await;
-    let connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT).await.unwrap();
+    let connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT, &budget()).await.unwrap();
     (world, database, connection)
 }
 
@@ -95,11 +95,11 @@ async fn a_wrong_call_is_misuse_and_a_wrong_statement_is_refused() {
     assert!(bytes.contains("jsonb"), "{bytes}");
     assert!(misuse(connection.query("SELECT $1::int", &[]).await).contains("takes 1 parameters, 0 are given"));
     assert!(misuse(connection.execute_set("SELECT unnest($1::int[])", &[vec![]]).await).contains("$1::text[]"));
-    assert!(misuse(connection.query("SELECT repeat('x', 1000000) FROM generate_series(1, 70)", &[]).await).contains("64 MiB"));
+    assert!(misuse(connection.query("SELECT repeat('x', 1000000) FROM generate_series(1, 300)", &[]).await).contains("256MiB"));
     // None of it ends the session.
     assert_eq!(connection.query("SELECT 1", &[]).await.unwrap(), [[Value::Integer(1)]]);
     let dsn = "host=127.0.0.1 port=1 user=u password=secret";
-    let away = Connection::open(dsn, "test", LOCK_TIMEOUT).await.unwrap_err();
+    let away = Connection::open(dsn, "test", LOCK_TIMEOUT, &budget()).await.unwrap_err();
     assert!(matches!(&away, Failure::Unavailable(text) if !text.contains("secret") && text.contains("127.0.0.1:1")), "{away:?}");
 }
 
@@ -147,7 +147,7 @@ async fn sessions_run_with_pinned_settings() {
     database.execute(&format!("ALTER DATABASE \"{}\" SET DateStyle = 'SQL, DMY'", database.name())).await;
     database.execute(&format!("ALTER DATABASE \"{}\" SET search_path = public", database.name())).await;
     database.execute(&format!("ALTER DATABASE \"{}\" SET idle_session_timeout = '1min'", database.name())).await;
-    let mut connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT).await.unwrap();
+    let mut connection = Connection::open(&database.dsn(), "connection test", LOCK_TIMEOUT, &budget()).await.unwrap();
     let rows =
         connection.query("SELECT current_setting('DateStyle'), current_setting('search_path'), current_setting('TimeZone'), current_setting('idle_session_timeout')", &[]).await;
     assert_eq!(rows.unwrap(), [[text("ISO, YMD"), text("pg_catalog, pg_temp"), text("UTC"), text("0")]]);

@@ -4,7 +4,7 @@ mod apply;
 mod captured;
 mod connection;
 mod load;
-mod native;
+pub mod native;
 mod origin;
 mod random;
 mod speed;

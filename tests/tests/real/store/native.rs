@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use pgshovel::budget::Budget;
 use pgshovel::capabilities::postgres::{self as backend, Connection};
+use pgshovel::config::Limits;
 use pgshovel_plugin_postgresql::database::Database as Port;
 use pgshovel_plugin_postgresql::pgshovel::plugin::postgres::{DatabaseError, Failure};
 use pgshovel_plugin_postgresql::pgshovel::plugin::types::{self, Change, Context, Error, Mutation, Relation, Row, Value};
@@ -22,6 +24,12 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub const CONFIGURATION: &str = "{}";
 
+/// What the host holds for a plugin by default.
+pub fn budget() -> Budget {
+    let limits = Limits::default();
+    Budget::new(limits.memory, limits.connections, "section `test`".into())
+}
+
 pub async fn open(database: &Database) -> Target {
     open_with(database, CONFIGURATION).await.unwrap()
 }
@@ -31,7 +39,7 @@ pub async fn open_with(database: &Database, configuration: &str) -> Result<Targe
 }
 
 pub async fn open_as(dsn: &str, configuration: &str) -> Result<Target, Error> {
-    let connection = Connection::open(dsn, "test", LOCK_TIMEOUT).await.unwrap();
+    let connection = Connection::open(dsn, "test", LOCK_TIMEOUT, &budget()).await.unwrap();
     let context = Context { cluster: "c".to_owned(), set: "s".to_owned(), section: "target".to_owned() };
     Session::open(Native(RefCell::new(connection)), context, configuration, |_, _| {})
 }

@@ -1,6 +1,7 @@
 //! The set's tables as of one snapshot, and from there into a target.
 
-use pgshovel::capabilities::origin::{CURSORS_MAX, Cursor, Snapshot};
+use pgshovel::capabilities::origin::{Cursor, Snapshot};
+use pgshovel::config::Limits;
 use pgshovel::error::Next;
 use pgshovel_plugin_postgresql::pgshovel::plugin::types::Change;
 use proto::interfaces::configurations::{DatabaseConfiguration, ReplicationSetConfiguration, TableConfiguration};
@@ -8,7 +9,7 @@ use proto::row::{Row, Value};
 use tests::harness::{Database, World};
 use tests::matrix;
 
-use super::native::{LOCK_TIMEOUT, mutations, open, relation_of, run, to_plugin, update};
+use super::native::{LOCK_TIMEOUT, budget, mutations, open, relation_of, run, to_plugin, update};
 
 /// What an administrator's commands leave in the source, as far as a snapshot reads it.
 pub const NODE: &str = "\
@@ -63,13 +64,13 @@ async fn every_cursor_sees_the_rows_of_the_snapshot() {
     let taken: u64 = snapshot.state().snapshot.split(':').nth(1).unwrap().parse().unwrap();
     // Other tests have transactions on the same server.
     assert!((before..=xmax().await).contains(&taken), "{taken}");
-    let first = snapshot.cursor("public", "t", LOCK_TIMEOUT).unwrap();
+    let first = snapshot.cursor("public", "t", LOCK_TIMEOUT, &budget()).unwrap();
     source.execute("UPDATE t SET w = 'late'; INSERT INTO t VALUES (0, 'late', 'late'); INSERT INTO part VALUES (3)").await;
     let columns: Vec<&str> = snapshot.tables()[0].relation.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["id", "w"]);
     assert_eq!(snapshot.tables()[0].relation.identity, [0]);
     assert_eq!(snapshot.tables()[0].estimated_rows, 5000);
-    for cursor in [first, snapshot.cursor("public", "t", LOCK_TIMEOUT).unwrap()] {
+    for cursor in [first, snapshot.cursor("public", "t", LOCK_TIMEOUT, &budget()).unwrap()] {
         let mut ids = Vec::new();
         for row in all(cursor).await {
             assert_eq!(row[1], Value::Text("w".to_owned()));
@@ -77,21 +78,24 @@ async fn every_cursor_sees_the_rows_of_the_snapshot() {
         }
         assert_eq!(ids.len(), 5000);
     }
-    assert_eq!(all(snapshot.cursor("public", "part", LOCK_TIMEOUT).unwrap()).await, [[Value::Integer(1)], [Value::Integer(2)]]);
-    assert_eq!(all(snapshot.cursor("public", "parent", LOCK_TIMEOUT).unwrap()).await, [[Value::Integer(1)]]);
-    assert!(all(snapshot.cursor("public", "empty", LOCK_TIMEOUT).unwrap()).await.is_empty());
+    assert_eq!(all(snapshot.cursor("public", "part", LOCK_TIMEOUT, &budget()).unwrap()).await, [[Value::Integer(1)], [Value::Integer(2)]]);
+    assert_eq!(all(snapshot.cursor("public", "parent", LOCK_TIMEOUT, &budget()).unwrap()).await, [[Value::Integer(1)]]);
+    assert!(all(snapshot.cursor("public", "empty", LOCK_TIMEOUT, &budget()).unwrap()).await.is_empty());
     // A table that was rewritten since shows no rows to the snapshot.
     for (rewritten, sql) in [("empty", "TRUNCATE empty"), ("parent", "ALTER TABLE parent ALTER id TYPE bigint"), ("part", "TRUNCATE p1")] {
         source.execute(sql).await;
-        let error = snapshot.cursor("public", rewritten, LOCK_TIMEOUT).unwrap().fetch(10).await.unwrap_err();
+        let error = snapshot.cursor("public", rewritten, LOCK_TIMEOUT, &budget()).unwrap().fetch(10).await.unwrap_err();
         assert!(error.next == Next::Retry && error.message.contains(rewritten) && error.message.contains("another one"), "{error}");
     }
     source.execute("ALTER TABLE t RENAME w TO x").await;
-    assert_eq!(snapshot.cursor("public", "t", LOCK_TIMEOUT).unwrap().fetch(10).await.unwrap_err().next, Next::Retry);
+    assert_eq!(snapshot.cursor("public", "t", LOCK_TIMEOUT, &budget()).unwrap().fetch(10).await.unwrap_err().next, Next::Retry);
     source.execute("ALTER TABLE t RENAME x TO w").await;
-    let open: Vec<Cursor> = (0..CURSORS_MAX).map(|_| snapshot.cursor("public", "t", LOCK_TIMEOUT).unwrap()).collect();
-    assert_eq!(snapshot.cursor("public", "t", LOCK_TIMEOUT).unwrap_err().next, Next::Stop);
-    assert_eq!(snapshot.cursor("public", "other", LOCK_TIMEOUT).unwrap_err().next, Next::Stop);
+    let few = budget();
+    let open: Vec<Cursor> =
+        (0..Limits::default().connections).map(|_| snapshot.cursor("public", "t", LOCK_TIMEOUT, &few).unwrap()).collect();
+    let error = snapshot.cursor("public", "t", LOCK_TIMEOUT, &few).unwrap_err();
+    assert!(error.next == Next::Stop && error.message.contains("limits.connections"), "{error}");
+    assert_eq!(snapshot.cursor("public", "other", LOCK_TIMEOUT, &budget()).unwrap_err().next, Next::Stop);
     drop(open);
 }
 
@@ -110,7 +114,7 @@ async fn a_set_that_does_not_fit_the_database_is_refused() {
     let dsn = source.dsn().replace("user=postgres", "user=hidden_reader");
     let configuration = ReplicationSetConfiguration { database: DatabaseConfiguration { dsn }, tables: vec![table("t", &[])] };
     let opened = Snapshot::open("c", "s", &configuration).await.unwrap();
-    let error = opened.cursor("public", "t", LOCK_TIMEOUT).unwrap().fetch(10).await.unwrap_err();
+    let error = opened.cursor("public", "t", LOCK_TIMEOUT, &budget()).unwrap().fetch(10).await.unwrap_err();
     assert!(
         error.next == Next::Stop
             && error.message.contains("public.t")
@@ -144,7 +148,7 @@ async fn every_type_arrives_exactly() {
     let mut relations = Vec::new();
     for table in snapshot.tables() {
         let relation = relation_of(&table.relation);
-        let rows = all(snapshot.cursor(&table.relation.schema, &table.relation.table, LOCK_TIMEOUT).unwrap()).await;
+        let rows = all(snapshot.cursor(&table.relation.schema, &table.relation.table, LOCK_TIMEOUT, &budget()).unwrap()).await;
         let rows: Vec<_> = rows.iter().map(|row| row.iter().map(to_plugin).collect()).collect();
         session.load(&relation, rows.clone()).unwrap();
         relations.push((relation, rows));
