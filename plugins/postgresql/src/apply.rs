@@ -233,7 +233,8 @@ pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), R
     Ok(())
 }
 
-/// What was to be done to which row: `cannot update the row (id = 7) of "public"."t" (event 9)`.
+/// What was to be done to which row, without a value of it: `cannot update the row of event 9
+/// (key 7902699be42c) of "public"."t" in the target`. A row that is loaded has no event.
 fn subject(planned: &Planned) -> String {
     let verb = match &planned.mutation.change {
         Change::Insert(_) => "insert",
@@ -242,8 +243,8 @@ fn subject(planned: &Planned) -> String {
         Change::Truncate => "truncate",
     };
     let (row, _) = both(&planned.mutation);
-    let place = if planned.mutation.id == 0 { String::new() } else { format!(" (event {})", planned.mutation.id) };
-    format!("cannot {verb} the row ({}) of {}{place} in the target", planned.plan.show_key(row), planned.plan.target)
+    let event = if planned.mutation.id == 0 { String::new() } else { format!(" of event {}", planned.mutation.id) };
+    format!("cannot {verb} the row{event} (key {}) of {} in the target", planned.plan.key_digest(row), planned.plan.target)
 }
 
 fn astray(planned: &Planned, affected: u64) -> String {

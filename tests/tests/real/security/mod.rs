@@ -11,5 +11,6 @@ mod postgres;
 mod prepared;
 mod rights;
 mod shapes;
+mod values;
 mod ways;
 mod zookeeper;

@@ -87,9 +87,9 @@ async fn a_row_that_is_missing_stops_with_its_key_and_changes_nothing() {
     session.load_state().unwrap();
     run(&mut session, &relation, vec![insert("1", "secret")], None, "s1").unwrap();
     for (lost, expected) in [
-        (change("42", "secret"), "cannot update the row (id = 42) of \"public\".\"t\" (event 2) in the target: it is not there"),
-        (delete("43"), "cannot delete the row (id = 43) of \"public\".\"t\" (event 2) in the target: it is not there"),
-        (insert("1", "secret"), "cannot insert the row (id = 1) of \"public\".\"t\" (event 2) in the target: duplicate key"),
+        (change("42", "secret"), "cannot update the row of event 2 (key 73475cb40a56) of \"public\".\"t\" in the target: it is not there"),
+        (delete("43"), "cannot delete the row of event 2 (key 44cb730c4204) of \"public\".\"t\" in the target: it is not there"),
+        (insert("1", "secret"), "cannot insert the row of event 2 (key 6b86b273ff34) of \"public\".\"t\" in the target: duplicate key"),
     ] {
         let mut session = open(&database).await;
         assert_eq!(session.load_state().unwrap().as_deref(), Some(b"s1".as_slice()));
@@ -118,7 +118,7 @@ async fn a_value_that_does_not_fit_names_its_row_and_not_itself() {
         let mut session = open(&database).await;
         session.load_state().unwrap();
         let text = blocked(run(&mut session, &relation, vec![insert("1", "1"), insert("2", bad)], None, "s"));
-        assert!(text.contains("(id = 2)") && text.contains("(event 2)") && text.contains(expected), "{text}");
+        assert!(text.contains("of event 2 (key d4735e3a265e)") && text.contains(expected), "{text}");
         assert!(!text.contains(bad), "{text}");
         session.rollback().unwrap();
         // The bootstrap names it too.
@@ -126,7 +126,7 @@ async fn a_value_that_does_not_fit_names_its_row_and_not_itself() {
         session.load_state().unwrap();
         session.load(&relation, vec![texts([Some("1"), Some("1")]), texts([Some("2"), Some(bad)])]).unwrap();
         let text = blocked(session.commit(None, b"s".to_vec()));
-        assert!(text.contains("(id = 2)") && text.contains(expected) && !text.contains(bad), "{text}");
+        assert!(text.contains("the row (key d4735e3a265e)") && text.contains(expected) && !text.contains(bad), "{text}");
         session.rollback().unwrap();
     }
 }

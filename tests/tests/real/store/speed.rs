@@ -140,7 +140,7 @@ async fn the_components_load_and_apply() {
         Err(error) => error,
     };
     assert_eq!(error.next, pgshovel::error::Next::Blocked);
-    assert!(error.message.contains("(id = 5000)") && error.message.contains("event 9"), "{error}");
+    assert!(error.message.contains("(key 0f8eb4b72b6e)") && error.message.contains("event 9"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
