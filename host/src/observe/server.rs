@@ -3,12 +3,14 @@
 //! The server runs in the task of the loop that it tells of: it answers only while
 //! that task is given its turns.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use httparse::{EMPTY_HEADER, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,11 +20,15 @@ use tokio::time::{sleep, timeout};
 use super::Status;
 use crate::error::{Error, Result};
 
-/// Connections at one time; others wait in the system's queue.
-const CONNECTIONS_MAX: usize = 16;
+/// Connections at one time. One more ends the oldest, which has had more time than it needed.
+const CONNECTIONS_MAX: usize = 256;
 
-/// A connection carries one request, and this is the time for it.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection carries one request: the time for its head, for the answer, and for what
+/// the client still sends after it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+const REST_BYTES_MAX: u64 = 64 << 10;
 
 /// What a request's head may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -61,33 +67,44 @@ impl Server {
 
     async fn serve(&self) -> Infallible {
         let mut connections = FuturesUnordered::new();
+        // In the order in which they came, with those that are over.
+        let mut ends: VecDeque<AbortHandle> = VecDeque::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                    Ok((stream, _)) => connections.push(self.converse(stream)),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let (conversation, end) = abortable(self.converse(stream));
+                        connections.push(conversation);
+                        ends.push_back(end);
+                        if ends.len() > CONNECTIONS_MAX && let Some(oldest) = ends.pop_front() {
+                            oldest.abort();
+                        }
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "a connection cannot be taken");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                Some(()) = connections.next(), if !connections.is_empty() => {}
+                Some(_) = connections.next(), if !connections.is_empty() => {}
             }
         }
     }
 
     async fn converse(&self, mut stream: TcpStream) {
-        let conversation = async {
-            let answer = match read_head(&mut stream).await? {
-                Some(head) => self.answer(&head.method, &head.path),
-                None => Answer { code: "400 Bad Request", content: TEXT, body: "not an HTTP request\n".to_owned(), bodiless: false },
-            };
-            stream.write_all(answer.bytes().as_bytes()).await?;
-            stream.shutdown().await?;
-            // A connection that is closed before all was read would take the answer with it.
-            drain(&mut stream).await
-        };
         // Whatever goes wrong, nobody is there to be told.
-        let _ = timeout(CONNECTION_TIMEOUT, conversation).await;
+        let Ok(Ok(head)) = timeout(HEAD_TIMEOUT, read_head(&mut stream)).await else { return };
+        let answer = match head {
+            Some(head) => self.answer(&head.method, &head.path),
+            None => Answer { code: "400 Bad Request", content: TEXT, body: "not an HTTP request\n".to_owned(), bodiless: false },
+        };
+        let answering = async {
+            stream.write_all(answer.bytes().as_bytes()).await?;
+            stream.shutdown().await
+        };
+        if let Ok(Ok(())) = timeout(ANSWER_TIMEOUT, answering).await {
+            // A connection that is closed before all was read would take the answer with it.
+            let _ = timeout(REST_TIMEOUT, drain(&mut stream)).await;
+        }
     }
 
     fn answer(&self, method: &str, path: &str) -> Answer {
@@ -155,6 +172,7 @@ async fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<Head>> {
 
 async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut rest = [0; 1024];
+    let mut stream = stream.take(REST_BYTES_MAX);
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
@@ -196,12 +214,14 @@ mod tests {
             assert!(ask(address, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
             let long = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
             assert!(!ask(address, &long).await.starts_with("HTTP/1.1 200 "));
-            // Those that say nothing keep nobody out for longer than the time of a connection.
+            // Those that say nothing keep nobody out.
             let mut silent = Vec::new();
-            for _ in 0..CONNECTIONS_MAX - 1 {
+            for _ in 0..2 * CONNECTIONS_MAX {
                 silent.push(TcpStream::connect(address).await.unwrap());
             }
+            let asked = std::time::Instant::now();
             assert!(ask(address, &get("/healthz")).await.starts_with("HTTP/1.1 200 "));
+            assert!(asked.elapsed() < HEAD_TIMEOUT, "{:?}", asked.elapsed());
         };
         server.beside(asking).await;
     }

@@ -3,6 +3,7 @@
 
 mod epochs;
 mod forged;
+mod http;
 mod in_flight;
 mod kafka;
 mod limits;
