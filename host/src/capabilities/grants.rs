@@ -90,6 +90,8 @@ pub struct Files {
     /// Absolute, or relative to the process's working directory.
     pub path: PathBuf,
     pub mode: Mode,
+    /// What may lie in it; `None`: as much as the disk holds.
+    pub size: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

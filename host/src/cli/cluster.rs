@@ -5,6 +5,7 @@ use proto::interfaces::configurations::ClusterConfiguration;
 use uuid::Uuid;
 
 use super::Common;
+use super::process::print_script;
 use super::set::{ListFormat, print_json, print_table};
 use crate::cluster::access::Closed;
 use crate::cluster::change::{Changer, Unobserved};
@@ -109,7 +110,7 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
     let basis = changer.basis().await?;
     let databases = admin::databases(&changer).await?;
     if dry_run {
-        print!("{}", admin::upgrade_script(&changer, VERSION, &databases).await?);
+        print_script(&admin::upgrade_script(&changer, VERSION, &databases).await?);
         return Ok(());
     }
     let count = databases.len();

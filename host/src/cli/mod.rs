@@ -2,6 +2,7 @@
 
 mod cluster;
 mod plugin;
+mod process;
 mod queue;
 mod relay;
 mod replicate;
@@ -44,6 +45,9 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// The longest time that an option takes: ten years are for ever, and no clock overflows.
+pub const SECONDS_MAX: u64 = 10 * 365 * 24 * 60 * 60;
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -174,13 +178,14 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pgshovel: {error}");
+            eprintln!("pgshovel: {}", process::shown(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    process::protect()?;
     log(&arguments.common)?;
     if let Some(Sensitive(dsn)) = &arguments.common.source_dsn {
         own::set_source(dsn)?;

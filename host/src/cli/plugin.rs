@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Common;
+use super::process::shown;
 use crate::error::{Error, Result};
 use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, example, hex, offer};
 
@@ -37,6 +38,8 @@ pub struct Host {
     pub plugin_path: Vec<PathBuf>,
 
     /// Where to keep compiled plugins, in a folder compiled-plugins [default: pgshovel in the user's cache folder].
+    /// What lies there runs in the host: others may not write there, and no plugin. What a
+    /// section pins by sha256 is compiled anew by each process.
     #[arg(long, env = "PGSHOVEL_CACHE_DIR", value_name = "FOLDER")]
     pub cache_dir: Option<PathBuf>,
 }
@@ -69,7 +72,7 @@ pub async fn run(_common: &Common, command: &Command) -> Result<()> {
         Command::Inspect { file, format } => {
             let examination = read(file)?;
             match format {
-                Format::Table => print!("{}", table(file, &examination)),
+                Format::Table => print!("{}", shown(&table(file, &examination))),
                 Format::Json => println!("{}", json(file, &examination)),
             }
             Ok(())

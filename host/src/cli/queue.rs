@@ -6,8 +6,8 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::Common;
 use super::set::{ListFormat, print_json, print_table};
+use super::{Common, SECONDS_MAX};
 use crate::cluster::{Cluster, StoredSet, name};
 use crate::error::{Error, Result};
 use crate::observe::backlog::{Backlog, Bounds, size};
@@ -32,7 +32,7 @@ pub struct Check {
     #[arg(long, env = "PGSHOVEL_QUEUE_BYTES_MAX", default_value_t = QUEUE_BYTES_MAX, value_name = "BYTES")]
     queue_bytes_max: u64,
     /// How old the oldest event may be that a consumer has not read; unless it is given: any age.
-    #[arg(long, env = "PGSHOVEL_LAG_MAX", value_name = "SECONDS")]
+    #[arg(long, env = "PGSHOVEL_LAG_MAX", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=SECONDS_MAX))]
     lag_max: Option<u64>,
     /// As what.
     #[arg(long, env = "PGSHOVEL_FORMAT", default_value = "table", value_name = "FORMAT")]

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::value_parser;
+
 use super::plugin::Host;
 use super::queue::QUEUE_BYTES_MAX;
-use super::{Common, Following, signal};
+use super::{Common, Following, SECONDS_MAX, signal};
 use crate::config::{self, Section};
 use crate::error::Result;
 use crate::plugins::{Context, Engine, Role, check, writer};
@@ -39,10 +41,10 @@ pub struct Arguments {
     pub consumer_id: String,
     /// How long the batch that is being published may take to end once the relay is asked to stop;
     /// after that it is rolled back, and the next relay publishes it again.
-    #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS")]
+    #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS", value_parser = value_parser!(u64).range(..=SECONDS_MAX))]
     pub grace_period: u64,
     /// How often to rotate the queue's tables, which frees the space of what was relayed; 0: never.
-    #[arg(long, env = "PGSHOVEL_ROTATION_PERIOD", default_value_t = 7200, value_name = "SECONDS")]
+    #[arg(long, env = "PGSHOVEL_ROTATION_PERIOD", default_value_t = 7200, value_name = "SECONDS", value_parser = value_parser!(u64).range(..=SECONDS_MAX))]
     pub rotation_period: u64,
     /// Warn when the queue's tables take more bytes of disk than this; 0: never.
     #[arg(long, env = "PGSHOVEL_QUEUE_BYTES_MAX", default_value_t = QUEUE_BYTES_MAX, value_name = "BYTES")]

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::value_parser;
 use proto::batch::step::Options;
 use uuid::Uuid;
 
 use super::plugin::Host;
-use super::{Common, Following, signal};
+use super::{Common, Following, SECONDS_MAX, signal};
 use crate::capabilities::origin::Snapshot;
 use crate::cluster::Ensemble;
 use crate::config::{self, ReplicateConfiguration};
@@ -28,6 +29,9 @@ use crate::replicate::{Origin, Part, Plugins};
 /// over. Servers that are away are waited for. The command ends with 0 when it is
 /// asked to (SIGINT, SIGTERM). It goes on when the set is dropped, since the stream
 /// may still hold changes.
+///
+/// A row that does not fit the target is named by its event, which `pgshovel stream show`
+/// prints with the row's key, and by a digest of its key. No value of a row is logged.
 ///
 /// While it works it logs, at most every two seconds: "loaded" for a table, with the
 /// fields table, rows, estimated, rows_per_second and eta_seconds; "replicated", with
@@ -59,7 +63,7 @@ pub struct Arguments {
     pub priming_messages: u64,
     /// How long the batch that is being applied may take to end once the worker is asked to stop;
     /// after that it is rolled back, and applied again at the next start.
-    #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS")]
+    #[arg(long, env = "PGSHOVEL_GRACE_PERIOD", default_value_t = 10, value_name = "SECONDS", value_parser = value_parser!(u64).range(..=SECONDS_MAX))]
     pub grace_period: u64,
     #[command(flatten)]
     pub following: Following,

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use serde_json::json;
 
+use super::process::{print_script, shown};
 use super::queue::{self, Check, Seen};
 use super::{Common, cluster};
 use crate::cluster::StoredSet;
@@ -15,6 +16,7 @@ use crate::cluster::admin::{self, Ready};
 use crate::cluster::change::{Changer, Unobserved};
 use crate::error::{Error, Result};
 use crate::postgres::{connect, own, rights, secret};
+use crate::printable::printable;
 
 /// How many bytes a configuration may have: what ZooKeeper takes, with room to spare.
 const CONFIGURATION_BYTES_MAX: u64 = 512 * 1024;
@@ -283,14 +285,14 @@ fn print_statements(statements: &[String]) {
 
 async fn carry_out(changer: &Changer<'_>, ready: Ready, dry_run: bool, done: &str) -> Result<()> {
     if dry_run {
-        print!("{}", changer.script(&ready)?);
+        print_script(&changer.script(&ready)?);
         return Ok(());
     }
     let advice = ready.advice();
     changer.run(ready).await?;
     println!("{done}");
     if let Some(advice) = advice {
-        println!("{advice}");
+        println!("{}", shown(&advice));
     }
     Ok(())
 }
@@ -437,6 +439,7 @@ pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<()>
 
 /// Columns as wide as their widest cell; the first row is the header.
 pub(super) fn print_table(rows: Vec<Vec<String>>) {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell, usize::MAX)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -17,7 +17,14 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::plugins::{Context, Role, check, stream};
 use crate::ports::{Entry, Stream as _};
+use crate::printable::printable;
 use crate::replicate::place;
+
+/// The longest wait: a plugin counts it in milliseconds of 32 bits.
+const WAIT_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// The most keys that --strict may know: 150 GB of memory.
+const KEYS_MAX: u64 = 1_000_000_000;
 
 /// What one call of the stream may return.
 const NEXT_MESSAGES_MAX: u32 = 4096;
@@ -47,8 +54,8 @@ pub enum Command {
         strict: bool,
         /// How many keys --strict knows at most, of all tables; beyond that it forgets those that
         /// no event touched for longest. Each takes up to 150 bytes of memory.
-        #[arg(long, env = "PGSHOVEL_KEYS_MAX", default_value_t = strict::KEYS_MAX, value_name = "COUNT")]
-        keys_max: usize,
+        #[arg(long, env = "PGSHOVEL_KEYS_MAX", default_value_t = strict::KEYS_MAX as u64, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+        keys_max: u64,
         /// How many messages may pass before the first one that begins a batch, in a stream whose
         /// oldest messages are no longer retained.
         #[arg(long, env = "PGSHOVEL_PRIMING_MESSAGES", default_value_t = Options::default().priming_messages_max, value_name = "COUNT")]
@@ -86,7 +93,7 @@ pub struct Input {
     /// The replication set.
     pub set: String,
     /// How long no message may come until that counts as the stream's end.
-    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=WAIT_SECONDS_MAX))]
     pub wait: u64,
     #[command(flatten)]
     pub plugins: Host,
@@ -101,7 +108,8 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
                 epoch_change: *allow_epoch,
                 owner: Some((common.cluster.clone(), input.set.clone())),
             };
-            let checker = strict.then(|| Strict { checker: strict::Checker::new(*keys_max), impossible: None });
+            let checker = strict
+                .then(|| Strict { checker: strict::Checker::new(usize::try_from(*keys_max).unwrap_or(usize::MAX)), impossible: None });
             let mut lint = Lint { reader: Reader::new(options), counts: Counts::default(), strict: checker };
             let result = read(common, input, |entry| lint.read(&entry).map(|()| true)).await;
             print(&lint.counts.to_string())?;
@@ -320,7 +328,9 @@ fn show(entry: &Entry, rows: bool) -> String {
             let Message { header, batch, operation, .. } = message;
             let publisher = Uuid(header.publisher);
             let epoch = header.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
-            format!("{place} {publisher}/{epoch} {} batch {} {}\n", header.sequence, batch.id, say(&operation, rows))
+            // Names and texts are the publisher's: they may steer a terminal.
+            let said = printable(&say(&operation, rows), usize::MAX);
+            format!("{place} {publisher}/{epoch} {} batch {} {said}\n", header.sequence, batch.id)
         }
     }
 }

@@ -19,6 +19,8 @@ const MEMORY_MIN: u64 = 1 << 20;
 const MEMORY_MAX: u64 = 4 << 30;
 const COMPILE_MIN: Duration = Duration::from_secs(1);
 const COMPILE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const FILES_MIN: u64 = 1 << 20;
+const FILES_MAX: u64 = 1 << 60;
 const CONNECTIONS_MAX: u64 = 1000;
 const CALL_MIN: Duration = Duration::from_millis(10);
 const CALL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -178,7 +180,7 @@ fn brokers(field: &Field<'_>, sources: &Sources<'_>) -> Result<Properties> {
 }
 
 fn files(field: &Field<'_>, sources: &Sources<'_>) -> Result<Files> {
-    field.map(&["path", "mode"])?;
+    field.map(&["path", "mode", "size"])?;
     let remedy = "write a folder, such as path: ./stream";
     let path = field.required("path", remedy)?;
     let path = sources.folder.join(expanded(&path, path.text(remedy)?, sources)?);
@@ -189,7 +191,8 @@ fn files(field: &Field<'_>, sources: &Sources<'_>) -> Result<Files> {
         "read-write" => Mode::ReadWrite,
         other => return Err(mode.problem(format!("{other:?} is not a mode; {modes}"))),
     };
-    Ok(Files { path, mode })
+    let size = field.get("size").map(|field| field.bytes(FILES_MIN, FILES_MAX)).transpose()?;
+    Ok(Files { path, mode, size })
 }
 
 fn expanded(field: &Field<'_>, text: &str, sources: &Sources<'_>) -> Result<String> {

@@ -227,7 +227,7 @@ fn grants() {
     );
     refused(
         "stream: { path: a, grants: { files: /tmp } }\n",
-        expect!["conf/app.yaml:1:37: stream.grants.files: is a text; write a map with the keys `path`, `mode`"],
+        expect!["conf/app.yaml:1:37: stream.grants.files: is a text; write a map with the keys `path`, `mode`, `size`"],
     );
     refused(
         "stream: { path: a, grants: { files: { path: /tmp } } }\n",

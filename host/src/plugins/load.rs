@@ -168,9 +168,12 @@ pub(super) fn store(
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(fuel);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| {
+    store.epoch_deadline_callback(|mut store| {
         if Instant::now() >= store.data().deadline {
             return Err(TimeIsUp.into());
+        }
+        if let Some(quota) = &mut store.data_mut().quota {
+            quota.check()?;
         }
         // As a task of tokio yields, so that its timers and sockets are looked at.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))

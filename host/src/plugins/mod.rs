@@ -19,6 +19,7 @@ mod imports;
 mod limits;
 mod load;
 mod locate;
+mod quota;
 mod roles;
 mod session;
 mod state;

@@ -14,6 +14,7 @@ use super::engine::{Engine, TICK};
 use super::examine::Role;
 use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::load::{load, store};
+use super::quota::Full;
 use super::state::{State, place};
 use crate::capabilities::origin::Snapshot;
 use crate::config::{Limits, Section};
@@ -90,6 +91,11 @@ impl Session {
         if !std::mem::replace(&mut self.usable, false) {
             return Err(Error::trap(format!("{}: an earlier call did not return; open the plugin again", self.name())));
         }
+        if let Some(quota) = &mut self.store.data_mut().quota
+            && let Err(full) = quota.check()
+        {
+            return Err(self.full(&full));
+        }
         let limit = self.limits.call.saturating_add(extra);
         self.store.data_mut().deadline = Instant::now() + limit;
         self.store.data_mut().misconfigured = false;
@@ -138,6 +144,9 @@ impl Session {
         if error.is::<TimeIsUp>() {
             return self.late(function, &at);
         }
+        if let Some(full) = error.downcast_ref::<Full>() {
+            return self.full(full);
+        }
         if self.store.data().memory.exhausted() {
             let memory = crate::config::size(self.limits.memory as u64);
             return Error::trap(format!(
@@ -160,6 +169,11 @@ impl Session {
             None => printable(&cause, REASON_BYTES_MAX),
         };
         Error::trap(format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
+    }
+
+    /// For a person to mend.
+    fn full(&self, full: &Full) -> Error {
+        Error::blocked(format!("{}: {full}; remove files, or raise grants.files.size in the {}", self.name(), self.place))
     }
 
     fn late(&self, function: &str, at: &str) -> Error {

@@ -12,14 +12,16 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use super::capture::Log;
 use super::engine::Engine;
 use super::limits::Memory;
+use super::quota::Quota;
 use crate::budget::Budget;
 use crate::capabilities::grants::{Files, Grants, Mode};
 use crate::capabilities::origin::Snapshot;
 use crate::config::Section;
 use crate::error::{Error, Result};
 
-/// Connections, cursors, files and streams of one plugin.
-const RESOURCES_MAX: usize = 1024;
+/// Connections, cursors, files and streams of one plugin: far fewer than a process may
+/// have files open (1024, usually), of which all its plugins have their share.
+const RESOURCES_MAX: usize = 256;
 
 /// Producers and consumers of one plugin, those that are being let go of included: each has
 /// some threads, and holds up to 32 MiB.
@@ -51,6 +53,8 @@ pub(super) struct State {
     pub deadline: Instant,
     /// Places for clients of brokers that are free.
     pub clients: Arc<Semaphore>,
+    /// Of the folder that is granted.
+    pub quota: Option<Quota>,
 }
 
 impl State {
@@ -87,6 +91,7 @@ impl State {
             misconfigured: false,
             deadline: Instant::now(),
             clients: Arc::new(Semaphore::new(CLIENTS_MAX)),
+            quota: section.grants.files.as_ref().and_then(|files| Some(Quota::new(files.path.clone(), files.size?))),
         })
     }
 }

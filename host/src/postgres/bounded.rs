@@ -358,7 +358,7 @@ mod tests {
     fn a_message_that_is_too_large_is_refused_by_its_header() {
         let (mut bounded, budget) = bounded();
         let length = u32::try_from(BYTES_MIN / 2 + 100).unwrap();
-        let error = bounded.follow(&[&[b'D'], &length.to_be_bytes()[..]].concat()).unwrap_err();
+        let error = bounded.follow(&[b"D", &length.to_be_bytes()[..]].concat()).unwrap_err();
         assert!(error.to_string().contains("raise limits.memory in the section `target`"), "{error}");
         assert_eq!((budget.bytes(), bounded.bounds.refusal()), (0, Some(error.to_string())));
     }

@@ -133,7 +133,7 @@ async fn content_that_is_not_the_pinned_one() {
 async fn folders_that_cannot_be_opened() {
     use crate::capabilities::grants::{Files, Mode};
     let mut section = probe("stream", &serde_json::json!({}));
-    section.grants.files = Some(Files { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly });
+    section.grants.files = Some(Files { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly, size: None });
     let error = check(engine(), &section, Role::Writer).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: No such file or directory (os error 2); name a folder that this user may read"].assert_eq(&error.message);

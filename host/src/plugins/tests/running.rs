@@ -236,7 +236,7 @@ async fn a_granted_folder_is_all_there_is() {
     let folder = Folder::new("files");
     let granted = |mode, order: &str| {
         let mut section = probe("stream", &json!({ "push": order }));
-        section.grants.files = Some(Files { path: folder.0.join("new/stream"), mode });
+        section.grants.files = Some(Files { path: folder.0.join("new/stream"), mode, size: None });
         section
     };
     ends(&pushed(&granted(Mode::ReadWrite, "write")).await, Next::Stop, &expect!["stream: probe.wasm: /: ; outside: not-permitted"]);

@@ -141,7 +141,10 @@ async fn what_a_connection_does_ends_with_it() {
     // It catches what cancels it.
     let stubborn = "DO 'BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END'";
     for (application, sql, calls) in [("given up", sleep, true), ("submitted", sleep, false), ("stubborn", stubborn, true)] {
-        let mut connection = Connection::open(&database.dsn(), application, LOCK_TIMEOUT, &budget()).await.unwrap();
+        let budget = budget();
+        let mut connection = Connection::open(&database.dsn(), application, LOCK_TIMEOUT, &budget).await.unwrap();
+        // Large enough to be counted on its way.
+        connection.query("SELECT repeat('x', 100000)", &[]).await.unwrap();
         let settings = "SELECT set_config('statement_timeout', '0', false), set_config('client_connection_check_interval', '0', false)";
         connection.query(settings, &[]).await.unwrap();
         if calls {
@@ -150,10 +153,16 @@ async fn what_a_connection_does_ends_with_it() {
             connection.submit(sql, vec![]).await.unwrap();
         }
         assert_eq!(sessions(&database, application).await, 1, "{application}");
+        assert!(budget.bytes() > 0, "{application}");
         drop(connection);
         eventually(&format!("the end of the session {application}"), Duration::from_secs(20), || async {
             let left = sessions(&database, application).await;
             if left == 0 { Ok(()) } else { Err(format!("{left} sessions")) }
+        })
+        .await;
+        eventually("all is given back", Duration::from_secs(5), || async {
+            let left = budget.bytes();
+            if left == 0 { Ok(()) } else { Err(format!("{left} bytes")) }
         })
         .await;
     }

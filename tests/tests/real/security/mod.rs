@@ -1,6 +1,8 @@
 //! What a review of security and reliability found, each as a test of what may not be
 //! any more.
 
+mod cache;
+mod doors;
 mod epochs;
 mod forged;
 mod http;
