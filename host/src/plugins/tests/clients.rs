@@ -14,7 +14,7 @@ fn state() -> State {
     let brokers = BTreeMap::from([("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())]);
     let grants = Grants { kafka: Resources::One(Properties(brokers)), ..Grants::default() };
     let section = Section { grants, ..section("stream", "kafka.wasm", Path::new("conf")) };
-    State::new(&section, "kafka.wasm", "test".into(), None).unwrap()
+    State::new(engine(), &section, "kafka.wasm", "test".into(), 1, None).unwrap()
 }
 
 /// A producer was let go of by the thread that runs the plugin, which waited up to half a
