@@ -3,6 +3,13 @@
 -- password files of whoever runs the commands.
 CREATE EXTENSION IF NOT EXISTS pgq;
 
+-- PgQ's functions that run as its owner are to find no operators or tables of others.
+DO $$ DECLARE f regprocedure; BEGIN
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pgq'::regnamespace AND p.prosecdef LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', f);
+  END LOOP;
+END $$;
+
 -- The application: it owns the tables, and knows nothing of what follows.
 CREATE ROLE bench LOGIN;
 GRANT CREATE ON SCHEMA public TO bench;

@@ -296,10 +296,10 @@ async fn a_large_batch_comes_in_chunks_and_in_order() {
     let source = set(&world).await;
     let mut queue = open(settings(&source)).await.unwrap();
     source
-        .execute(&format!(
+        .execute(
             "INSERT INTO \"pgshovel:c\".s (ev_time, ev_type, ev_data, ev_extra1, ev_extra3, ev_extra4) SELECT now(), 'I', row_to_json(r)::text, 'public.items', 'v1', 'j1'
                FROM (SELECT id, repeat('x', 100) AS name FROM generate_series(1, 20000) AS id) AS r"
-        ))
+        )
         .await;
     let (batch, first) = loop {
         // A tick may come while the events are made: its batch has none of them.
