@@ -67,8 +67,9 @@ What is not captured, and what has a limit:
 
 Nobody needs a right on the schemas that a set makes, and `GRANT USAGE ON SCHEMA` of
 pgshovel:CLUSTER lets a role call what writes events. The functions there refuse what
-no statement of the session has written; who may both use the schema (as members of
-pg_read_all_data may) and write to a table is trusted with the events of that table.
+no statement of the session has written; who may use the schema (as members of
+pg_read_all_data may), and in whose transaction a table is written, by himself or by a
+function that he may call, is trusted with the events of that table.
 
 A password is left out of the dsn, since ZooKeeper would show it (--store-password stores
 it all the same). Each process gets its own: by a password file (PGPASSFILE, ~/.pgpass),

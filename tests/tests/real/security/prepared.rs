@@ -118,3 +118,93 @@ async fn a_pgq_of_somebody_elses_making_is_not_used() {
     refused(&world, &source, &owner, "pgq.").await;
     source.execute(&format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}", source.name())).await;
 }
+
+/// Whether a database is a copy is read in what other clusters left there. Before, a cast of
+/// the type of a column in there ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_clusters_table_holds_is_not_cast() {
+    let (world, source, owner) = setting().await;
+    source
+        .execute(&format!(
+            "SET ROLE {owner}; CREATE SCHEMA \"pgshovel:evil\"; CREATE SCHEMA pgshovel_evil; CREATE TYPE own.e AS ENUM ('x');
+             CREATE FUNCTION own.number(own.e) RETURNS bigint LANGUAGE sql AS 'SELECT own.rise()::int::bigint'; CREATE CAST (own.e AS bigint) WITH FUNCTION own.number(own.e) AS IMPLICIT;
+             CREATE TABLE pgshovel_evil.configuration (node uuid, cluster text, version text, system_identifier own.e, database_oid oid); INSERT INTO pgshovel_evil.configuration VALUES (NULL, 'c', 'v', 'x', 1);
+             CREATE FUNCTION \"pgshovel:evil\".f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TABLE own.t (id int); CREATE TRIGGER t BEFORE INSERT ON own.t EXECUTE FUNCTION \"pgshovel:evil\".f();
+             GRANT USAGE ON SCHEMA pgshovel_evil TO PUBLIC; GRANT ALL ON pgshovel_evil.configuration TO PUBLIC; RESET ROLE"
+        ))
+        .await;
+    world.pgshovel(["set", "create", "s", "set.pgshovel", "--dry-run"]).succeeds().await;
+    world.pgshovel(["set", "create", "s", "set.pgshovel"]).succeeds().await;
+    world.pgshovel(["set", "drop", "s"]).succeeds().await;
+    assert_eq!(source.value(&format!("SELECT rolsuper::text FROM pg_roles WHERE rolname = '{owner}'")).await.as_deref(), Some("false"));
+    source.execute(&format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}", source.name())).await;
+}
+
+/// The owner of a database sets what its sessions begin with. Before, a session that had become
+/// the owner trusted the owner.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_the_database_sets_is_refused() {
+    let (world, source, owner) = setting().await;
+    source.execute(&format!("ALTER DATABASE {} SET role = '{owner}'", source.name())).await;
+    let told = world.pgshovel(["set", "create", "s", "set.pgshovel", "--dry-run"]).fails(3).await;
+    assert!(told.contains(&format!("connected as postgres and is the role {owner}")), "{told}");
+    source
+        .execute(&format!(
+            "ALTER DATABASE {name} RESET role; ALTER DATABASE {name} OWNER TO postgres; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}",
+            name = source.name()
+        ))
+        .await;
+}
+
+/// A command waits for locks, and the table that it waited for may be another one then. Before,
+/// each write to the new one failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_anothers_place_meanwhile_can_be_written() {
+    let (world, source, owner) = setting().await;
+    for round in 0..6_u64 {
+        let session = source.connect().await;
+        session.batch_execute("BEGIN; ALTER TABLE a RENAME TO a_old; CREATE TABLE a (id int PRIMARY KEY, x int)").await.unwrap();
+        let create = world.pgshovel(["set", "create", "s", "set.pgshovel"]);
+        let (_, created) = tokio::join!(
+            async {
+                tokio::time::sleep(std::time::Duration::from_millis(200 + 100 * round)).await;
+                session.batch_execute("COMMIT").await.unwrap();
+            },
+            create.succeeds()
+        );
+        assert!(created.contains("created the set"), "{created}");
+        source.execute("INSERT INTO a VALUES (1, 2); UPDATE a SET x = 3; DELETE FROM a").await;
+        assert_eq!(source.value("SELECT count(*) FROM pgq.event_template").await.as_deref(), Some("3"));
+        world.pgshovel(["set", "drop", "s"]).succeeds().await;
+        source.execute("DROP TABLE a_old").await;
+    }
+    source.execute(&format!("ALTER DATABASE {} OWNER TO postgres; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}", source.name())).await;
+}
+
+/// The loader waits for a table's lock, and its owner may put a view in its place. Before, the
+/// function in the view ran as the loader's role.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loader_reads_no_view_in_a_tables_place() {
+    use crate::replicate::setup::App;
+    let app = App::new().await;
+    app.fill(10).await;
+    app.source
+        .execute(
+            "CREATE FUNCTION f() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE EXCEPTION 'code of the owner runs'; END $$",
+        )
+        .await;
+    let session = app.source.connect().await;
+    session.batch_execute("BEGIN; LOCK accounts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let worker = app.worker(&["--bootstrap"]).allow("another table has its name").start().await;
+    let waiting = "SELECT count(*)::int FROM pg_locks WHERE NOT granted AND relation = 'accounts'::regclass";
+    while session.query_one(waiting, &[]).await.unwrap().get::<_, i32>(0) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    session
+        .batch_execute("ALTER TABLE accounts RENAME TO hidden; CREATE VIEW accounts AS SELECT * FROM hidden WHERE f(); COMMIT")
+        .await
+        .unwrap();
+    let ended = worker.wait().await;
+    assert!(ended.stderr.contains("another table has its name") && !ended.stderr.contains("code of the owner runs"), "{}", ended.stderr);
+    assert_ne!(ended.code, Some(0));
+}
