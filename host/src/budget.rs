@@ -68,7 +68,7 @@ impl Budget {
         Ok(share)
     }
 
-    /// One more connection, cursor, producer or consumer.
+    /// One more connection or cursor.
     pub fn handle(&self) -> Result<Handle, Exceeded> {
         let Inner { handles, handles_max, place, .. } = &*self.inner;
         add(handles, 1, *handles_max).then(|| Handle { of: Arc::clone(&self.inner) }).ok_or_else(|| {

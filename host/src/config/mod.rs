@@ -91,8 +91,8 @@ pub struct Limits {
     pub call: Duration,
     /// How long compiling it may take.
     pub compile: Duration,
-    /// Connections to servers that it may hold at one time: to databases and brokers, and
-    /// the cursors of a loader.
+    /// Connections to databases that it may hold at one time, the cursors of a loader
+    /// included.
     pub connections: usize,
 }
 
