@@ -92,7 +92,7 @@ pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<S
             "connect as that role, give it to a superuser or to {me} (ALTER … OWNER TO), or, if it is none of yours, drop the schema (DROP SCHEMA … CASCADE)"
         ),
         Purpose::Read => {
-            "connect as a role that is no superuser (`set create --help` says which rights it needs), and let the owner be a member of pgq_admin; or, if the schema is none of yours, drop it".to_owned()
+            "connect as a role that is no superuser (`set create` prints which rights it needs), and let the owner be a member of pgq_admin; or, if the schema is none of yours, drop it".to_owned()
         }
     };
     Err(Error::configure(format!("{}: its owner could run code as the role {me}; {wanted}", found.join("; "))))
