@@ -7,11 +7,12 @@ use uuid::Uuid;
 use super::Common;
 use super::process::print_script;
 use super::set::{ListFormat, print_json, print_table};
-use crate::cluster::access::Closed;
-use crate::cluster::change::{Changer, Unobserved};
-use crate::cluster::recover::Recovered;
-use crate::cluster::{Cluster, VERSION, admin};
+use crate::admin;
+use crate::admin::changer::{Changer, Unobserved};
+use crate::admin::recover::Recovered;
 use crate::error::{Error, Result};
+use crate::registry::access::Closed;
+use crate::registry::{Cluster, VERSION};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -75,7 +76,7 @@ pub(super) async fn open(common: &Common) -> Result<(Cluster, ClusterConfigurati
 async fn initialize(common: &Common, dry_run: bool) -> Result<()> {
     let (name, hosts) = (&common.cluster, &common.zookeeper_hosts);
     if dry_run {
-        crate::cluster::name::check_cluster(name)?;
+        crate::names::check_cluster(name)?;
         println!("-- in ZooKeeper at {hosts}, as far as they are missing: create the chroot, /{name} and /{name}/sets");
         return Ok(());
     }
@@ -106,7 +107,7 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
         return adopt(&cluster, configuration, dry_run).await;
     }
     let changer = Changer::new(&cluster, &configuration, &Unobserved);
-    changer.settle(crate::cluster::pending::WHOLE_CLUSTER).await?;
+    changer.settle(crate::registry::pending::WHOLE_CLUSTER).await?;
     let basis = changer.basis().await?;
     let databases = admin::databases(&changer).await?;
     if dry_run {

@@ -22,11 +22,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::cluster::{Ensemble, SESSION_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::observe::Status;
 use crate::observe::server::Server;
 use crate::postgres::{lent, own};
+use crate::registry::{Ensemble, SESSION_TIMEOUT};
 
 /// How long sessions of plugins are waited for that are being ended.
 const LAST_SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -213,7 +213,7 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn log(common: &Common) -> Result<()> {
-    let filter = EnvFilter::try_new(format!("{},{},{}", crate::cluster::LOG_FILTER, crate::postgres::LOG_FILTER, common.log_level))
+    let filter = EnvFilter::try_new(format!("{},{},{}", crate::registry::LOG_FILTER, crate::postgres::LOG_FILTER, common.log_level))
         .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {

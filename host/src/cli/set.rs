@@ -11,12 +11,12 @@ use serde_json::json;
 use super::process::{print_script, shown};
 use super::queue::{self, Check, Seen};
 use super::{Common, cluster};
-use crate::cluster::StoredSet;
-use crate::cluster::admin::{self, Ready};
-use crate::cluster::change::{Changer, Unobserved};
+use crate::admin::changer::{Changer, Unobserved};
+use crate::admin::{self, Ready};
 use crate::error::{Error, Result};
 use crate::postgres::{connect, own, rights, secret};
 use crate::printable::printable;
+use crate::registry::StoredSet;
 
 /// How many bytes a configuration may have: what ZooKeeper takes, with room to spare.
 const CONFIGURATION_BYTES_MAX: u64 = 512 * 1024;
@@ -218,10 +218,10 @@ impl Roles {
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Create { name, source, roles } => {
-            crate::cluster::name::check_set(name)?;
+            crate::names::check_set(name)?;
             let wanted = source.read()?;
             let granted = wanted.clone();
-            let version = crate::cluster::set::version(&wanted);
+            let version = crate::registry::set::version(&wanted);
             let (cluster, configuration) = cluster::open(common).await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.create(name, wanted).await?;
@@ -237,7 +237,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let (name, expected) = split(name);
             let wanted = source.read()?;
             let granted = wanted.clone();
-            let version = crate::cluster::set::version(&wanted);
+            let version = crate::registry::set::version(&wanted);
             let (cluster, configuration) = cluster::open(common).await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.update(name, expected, wanted).await?;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Common;
-use crate::cluster::access::Access;
-use crate::cluster::tls::{Files, Tls};
-use crate::cluster::{Cluster, Ensemble, SESSION_TIMEOUT};
 use crate::error::{Error, Result};
+use crate::registry::access::Access;
+use crate::registry::tls::{Files, Tls};
+use crate::registry::{Cluster, Ensemble, SESSION_TIMEOUT};
 
 /// Holds what the file of `--zookeeper-auth-file` does. There is no option of that kind,
 /// since whoever lists processes reads their options.

@@ -53,11 +53,11 @@ impl Access {
         Ok(Self { credentials: found.into(), tls })
     }
 
-    pub(super) fn tls(&self) -> Option<&Tls> {
+    pub(crate) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    pub(super) fn connector(&self, session_timeout: Duration) -> zookeeper::Connector {
+    pub(crate) fn connector(&self, session_timeout: Duration) -> zookeeper::Connector {
         let mut connector = zookeeper::Client::connector().with_session_timeout(session_timeout);
         if let Some(tls) = &self.tls {
             connector = connector.with_tls(tls.options());
@@ -82,7 +82,7 @@ impl Access {
     }
 
     /// Of nodes that this process creates.
-    pub(super) fn acls(&self) -> zookeeper::Acls<'static> {
+    pub(crate) fn acls(&self) -> zookeeper::Acls<'static> {
         if self.is_known() { zookeeper::Acls::creator_all() } else { zookeeper::Acls::anyone_all() }
     }
 
@@ -145,7 +145,7 @@ impl Cluster {
 
     /// `Configure` if ZooKeeper has not taken this session for whom it says it is: a
     /// server without SASL, for example, lets whoever asks for it pass as nobody.
-    pub(super) async fn check_identity(&self) -> Result<()> {
+    pub(crate) async fn check_identity(&self) -> Result<()> {
         if !self.access.is_known() {
             return Ok(());
         }
@@ -166,7 +166,7 @@ impl Cluster {
     }
 
     /// Names an error of ZooKeeper about a node by what to do next.
-    pub(super) fn explain(&self, path: &str, error: &zookeeper::Error) -> Error {
+    pub(crate) fn explain(&self, path: &str, error: &zookeeper::Error) -> Error {
         let (hosts, access) = (&self.hosts, &self.access);
         match error {
             zookeeper::Error::NoAuth => Error::configure(format!("ZooKeeper at {hosts:?} keeps {access} from the node {path}: {REMEDY}")),
@@ -197,14 +197,14 @@ impl Cluster {
 
     /// Whether others than the users whom its ACL names may read or change the node; not
     /// if there is none.
-    pub(super) async fn is_open(&self, path: &str) -> Result<bool> {
+    pub(crate) async fn is_open(&self, path: &str) -> Result<bool> {
         let found = self.found(path, again(|| self.client.get_acl(path)).await)?;
         Ok(found.is_some_and(|(acls, _)| is_open(&acls)))
     }
 
     /// Whether nobody but this process's identities can have written the change in flight
     /// of `name`.
-    pub(super) async fn is_ours(&self, name: &str) -> Result<bool> {
+    pub(crate) async fn is_ours(&self, name: &str) -> Result<bool> {
         let mut open = !self.access.is_known();
         for path in [self.path(), self.all_pending_path(), self.pending_path(name)] {
             open = open || self.is_open(&path).await?;
@@ -239,7 +239,7 @@ impl Cluster {
 }
 
 /// Of a connection that was refused.
-pub(super) fn refused(hosts: &str, access: &Access) -> String {
+pub(crate) fn refused(hosts: &str, access: &Access) -> String {
     format!("ZooKeeper at {hosts:?} refuses {access}: the password is not the user's, or the servers demand SASL of everybody; {REMEDY}")
 }
 

@@ -1,22 +1,15 @@
-//! The cluster in ZooKeeper: its configuration, its sets, leadership, and the
-//! protocols that change databases and ZooKeeper together.
+//! The cluster in ZooKeeper: its configuration, its sets, who leads, and the changes
+//! that are in flight.
 //!
 //! The only module that uses a ZooKeeper client.
 
 pub mod access;
-pub mod admin;
-mod apply;
-pub mod change;
 pub mod lease;
-pub mod name;
 pub mod pending;
-pub mod plan;
-pub mod recover;
 pub mod set;
 pub mod tls;
-pub mod validate;
 pub mod watch;
-mod znode;
+pub mod znode;
 
 use std::time::Duration;
 
@@ -25,6 +18,7 @@ use proto::interfaces::configurations::ClusterConfiguration;
 use zookeeper_client as zookeeper;
 
 use crate::error::{Error, Result};
+use crate::names;
 use crate::nearest::advice;
 
 use access::Access;
@@ -71,7 +65,7 @@ impl Ensemble {
     /// Connects. Does not ask whether the cluster exists. `Retry` if no server answers
     /// in time, `Configure` if one refuses us, or is not to be trusted.
     pub async fn connect(&self, name: &str) -> Result<Cluster> {
-        name::check_cluster(name)?;
+        names::check_cluster(name)?;
         let Self { access, session_timeout, .. } = self;
         let hosts = without_slash(&self.hosts);
         let servers = self.servers()?;
@@ -206,7 +200,7 @@ impl Cluster {
 
     /// The configuration of one set. `Configure` if there is no such set.
     pub async fn set(&self, name: &str) -> Result<StoredSet> {
-        name::check_set(name)?;
+        names::check_set(name)?;
         if let Some(set) = self.find_set(name).await? {
             return Ok(set);
         }
@@ -248,7 +242,7 @@ impl Cluster {
         ))
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/{}", self.name)
     }
 
@@ -256,12 +250,19 @@ impl Cluster {
         format!("/{}/sets", self.name)
     }
 
-    fn set_path(&self, set: &str) -> String {
+    pub(crate) fn set_path(&self, set: &str) -> String {
         format!("/{}/sets/{set}", self.name)
     }
 
     fn leaders_path(&self, set: &str) -> String {
         format!("/{}/leaders/{set}", self.name)
+    }
+
+    /// The nodes of sets' leaders go with their set; a standby's goes with its session.
+    pub(crate) async fn remove_leaders(&self, set: &str) {
+        if let Err(error) = self.client.delete(&self.leaders_path(set), None).await {
+            tracing::debug!(%error, "the leaders' node stays");
+        }
     }
 
     /// Data and state of a node, or `None` if there is none.

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// One write, or one condition, of a [`Cluster::write`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Write {
+pub(crate) enum Write {
     /// The node exists in this version.
     Check(String, i32),
     /// There is no such node.
@@ -23,7 +23,7 @@ pub(super) enum Write {
 
 /// Why nothing was written, or that nobody knows.
 #[derive(Clone, Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// A condition does not hold: nothing was written.
     Refused,
     /// The reply was lost: read again what became of it.
@@ -34,7 +34,7 @@ pub(super) enum Failure {
 
 impl Cluster {
     /// All of `writes`, or none.
-    pub(super) async fn write(&self, writes: &[Write]) -> Result<(), Failure> {
+    pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Failure> {
         let mut writer = self.client.new_multi_writer();
         // For messages: the node that the operation at an index is about.
         let mut paths = Vec::new();
@@ -60,7 +60,7 @@ impl Cluster {
     }
 
     /// What was written before by anybody is seen by the reads that follow.
-    pub(super) async fn catch_up(&self) -> crate::error::Result<()> {
+    pub(crate) async fn catch_up(&self) -> crate::error::Result<()> {
         again(|| self.client.sync(&self.path())).await.map_err(|error| self.explain(&self.path(), &error))
     }
 }
