@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Common;
-use super::process::shown;
+use super::common::Common;
+use super::output::shown;
 use crate::error::{Error, Result};
 use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, example, hex, offer};
 

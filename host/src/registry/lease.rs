@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
-use super::{Cluster, broken};
+use super::answer::broken;
+use super::cluster::Cluster;
 use crate::error::{Error, Next, Result};
 use crate::names;
 

@@ -9,8 +9,10 @@
 use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 
+use super::answer::{WRITES_MAX, broken};
+use super::cluster::Cluster;
+use super::set::StoredSet;
 use super::znode::{Failure, Write};
-use super::{Cluster, StoredSet, WRITES_MAX, broken};
 use crate::error::{Error, Result};
 
 /// In the place of a set's name: a change of the whole cluster. No set is called so.
