@@ -4,16 +4,13 @@
 //! Every problem is one message: file, line, column, the field's path, what is
 //! wrong, and what to write instead. Values that may be secret are never shown.
 
-mod expand;
-mod field;
-mod position;
 mod section;
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::yaml::{Field, Problem, join, position};
 
-use field::{Field, Problem};
 pub use section::{Limits, Section};
 
 /// A configuration file is written by a person; more than this is a mistake.
@@ -72,7 +69,7 @@ fn parse<T>(path: &Path, text: &str, interpret: impl FnOnce(&Field<'_>) -> std::
     let root = Field::root(&root);
     root.map(&SECTIONS).and_then(|()| interpret(&root)).map_err(|problem| {
         let place = position::find(text, &problem.path, problem.at_key).map(|(line, column)| format!(":{line}:{column}"));
-        let field = field::join(&problem.path);
+        let field = join(&problem.path);
         let field = if field.is_empty() { field } else { format!("{field}: ") };
         Error::configure(format!("{}{}: {field}{}", path.display(), place.unwrap_or_default(), problem.message))
     })

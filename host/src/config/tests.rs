@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::capabilities::grants::Grants;
+use crate::capabilities::Grants;
 use expect_test::{Expect, expect};
 
 use super::*;
