@@ -21,3 +21,4 @@ pub mod registry;
 pub mod relay;
 pub mod replicate;
 pub mod stop;
+pub mod supervise;

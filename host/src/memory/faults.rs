@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
@@ -41,7 +43,34 @@ struct State {
     random: StdRng,
     rates: Rates,
     drawn: Drawn,
+    leads: Leads,
+    trespasses: Vec<String>,
 }
+
+/// What a process knows of its leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    No,
+    Yes,
+    /// From then on it knows that it does not.
+    Until(Instant),
+}
+
+/// What only a process may do that leads: these change what others see.
+const GUARDED: [&str; 12] = [
+    "queue.take",
+    "queue.next",
+    "queue.finish",
+    "writer.open",
+    "writer.push",
+    "writer.flush",
+    "target.load-state",
+    "target.load",
+    "target.begin",
+    "target.apply",
+    "target.commit",
+    "target.rollback",
+];
 
 /// Faults that were drawn, by call; their kinds are in the order of [`Rates`].
 pub type Drawn = BTreeMap<&'static str, [u64; 4]>;
@@ -57,7 +86,7 @@ enum Fault {
 impl Faults {
     #[must_use]
     pub fn new(seed: u64, rates: Rates) -> Self {
-        let state = State { random: StdRng::seed_from_u64(seed), rates, drawn: Drawn::new() };
+        let state = State { random: StdRng::seed_from_u64(seed), rates, drawn: Drawn::new(), leads: Leads::No, trespasses: Vec::new() };
         Self { state: Mutex::new(state), crash: Notify::new() }
     }
 
@@ -72,6 +101,22 @@ impl Faults {
         self.lock().drawn.clone()
     }
 
+    /// What the process did to others that was not its own to do: without leading, as far as
+    /// it could know.
+    #[must_use]
+    pub fn trespasses(&self) -> Vec<String> {
+        self.lock().trespasses.clone()
+    }
+
+    pub(super) fn lead(&self, leads: Leads) {
+        self.lock().leads = leads;
+    }
+
+    /// Notes what the process did that was not its own to do.
+    pub fn trespass(&self, what: impl Into<String>) {
+        self.lock().trespasses.push(what.into());
+    }
+
     /// Returns when the process is to die.
     pub async fn crashed(&self) {
         self.crash.notified().await;
@@ -84,6 +129,7 @@ impl Faults {
         for _ in 0..yields {
             tokio::task::yield_now().await;
         }
+        self.lock().watch(call);
         match fault {
             Fault::None => perform(),
             Fault::ErrorBefore => Err(Error::retry(format!("{call}: injected, nothing was done"))),
@@ -108,6 +154,18 @@ impl Faults {
 }
 
 impl State {
+    fn watch(&mut self, call: &'static str) {
+        let may = match self.leads {
+            Leads::No => false,
+            Leads::Yes => true,
+            // A timer may be late by as much.
+            Leads::Until(end) => Instant::now() <= end + Duration::from_millis(1),
+        };
+        if !may && GUARDED.contains(&call) {
+            self.trespasses.push(format!("{call} without leading"));
+        }
+    }
+
     fn draw(&mut self, call: &'static str) -> (u32, Fault) {
         let yields = self.random.random_range(0..3);
         let Rates { error_before, error_after, crash_before, crash_after } = self.rates;

@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::nearest::advice;
 
+pub use crate::ports::registry::{Revision, StoredSet};
 use access::Access;
-pub use set::{Revision, StoredSet};
 use tls::Tls;
 use znode::{Failure, Write};
 
@@ -213,7 +213,7 @@ impl Cluster {
     /// As `set`, but `None` if there is no such set.
     pub async fn find_set(&self, name: &str) -> Result<Option<StoredSet>> {
         match self.read(&self.set_path(name)).await? {
-            Some((data, stat)) => StoredSet::decode(name, &data, revision(&stat)).map(Some),
+            Some((data, stat)) => set::decode(name, &data, revision(&stat)).map(Some),
             None => Ok(None),
         }
     }

@@ -1,14 +1,9 @@
 //! What a relay has done so far, for people and for programs that read the log.
 
-use std::time::Duration;
-
 use proto::batch::Batch;
 use tokio::time::Instant;
 
-use crate::observe::{Last, Status};
-
-/// No two lines come closer than this.
-const INTERVAL: Duration = Duration::from_secs(2);
+use crate::observe::{Last, SAID_EVERY, Status};
 
 /// Writes the counts of the relay's [`Status`], and says them.
 #[derive(Debug)]
@@ -41,7 +36,7 @@ impl Progress {
             other => other.insert((batch.end.id, Instant::now())),
         };
         // One that is soon over is better said to be finished.
-        if since.elapsed() >= INTERVAL {
+        if since.elapsed() >= SAID_EVERY {
             self.say(batch, false);
         }
     }
@@ -68,7 +63,7 @@ impl Progress {
     }
 
     fn say(&mut self, batch: &Batch, finished: bool) {
-        if self.said.is_some_and(|said| said.elapsed() < INTERVAL) {
+        if self.said.is_some_and(|said| said.elapsed() < SAID_EVERY) {
             return;
         }
         self.said = Some(Instant::now());

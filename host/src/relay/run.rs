@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::observe::now_us;
 use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
+use crate::supervise::ROLLBACK_TIMEOUT;
 
 /// What a call of the writer carries.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +37,6 @@ impl Default for Push {
 
 /// How long to wait for the queue before it is asked again without a word from it.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
-
-/// How long the stream may take to store a rollback, which is not worth waiting for.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Relays batches until `stop` is requested, and then ends at the end of a batch,
 /// or inside it, with a rollback, once its grace is over.
