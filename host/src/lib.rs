@@ -22,3 +22,4 @@ pub mod relay;
 pub mod replicate;
 pub mod stop;
 pub mod supervise;
+pub mod yaml;

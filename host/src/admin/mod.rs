@@ -9,7 +9,7 @@ pub mod validate;
 mod attempt;
 mod one;
 mod plan;
-mod script;
+pub mod script;
 
 use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
@@ -22,7 +22,6 @@ use crate::postgres::connect::Session;
 use crate::postgres::{connect, node, own, pool, secret};
 use crate::registry::{self, StoredSet, set};
 use changer::Changer;
-pub use script::upgrade_script;
 use several::Database;
 
 /// What fits twice into one write: ZooKeeper takes less than 1 MiB (`jute.maxbuffer`).

@@ -4,14 +4,13 @@ use clap::Subcommand;
 use proto::interfaces::configurations::ClusterConfiguration;
 use uuid::Uuid;
 
-use super::Common;
-use super::process::print_script;
-use super::set::{ListFormat, print_json, print_table};
+use super::common::Common;
+use super::output::{ListFormat, print_json, print_script, print_table};
 use crate::admin;
 use crate::admin::changer::{Changer, Unobserved};
 use crate::admin::recover::Recovered;
 use crate::error::{Error, Result};
-use crate::registry::access::Closed;
+use crate::registry::acl::Closed;
 use crate::registry::{Cluster, VERSION};
 
 #[derive(Debug, Subcommand)]
@@ -63,16 +62,6 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
     }
 }
 
-/// The cluster and its configuration, for a command that changes something.
-pub(super) async fn open(common: &Common) -> Result<(Cluster, ClusterConfiguration)> {
-    let cluster = common.connect().await?;
-    let configuration = cluster.configuration().await?;
-    if configuration.id.is_none() {
-        return Err(Error::configure(format!("the cluster {:?} was made by pgshovel 2015; run `cluster upgrade`", common.cluster)));
-    }
-    Ok((cluster, configuration))
-}
-
 async fn initialize(common: &Common, dry_run: bool) -> Result<()> {
     let (name, hosts) = (&common.cluster, &common.zookeeper_hosts);
     if dry_run {
@@ -111,7 +100,7 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
     let basis = changer.basis().await?;
     let databases = admin::databases(&changer).await?;
     if dry_run {
-        print_script(&admin::upgrade_script(&changer, VERSION, &databases).await?);
+        print_script(&admin::script::upgrade_script(&changer, VERSION, &databases).await?);
         return Ok(());
     }
     let count = databases.len();
@@ -160,7 +149,7 @@ async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, dry_r
 }
 
 async fn recover(common: &Common, format: ListFormat, allowed: &[String]) -> Result<()> {
-    let (cluster, configuration) = open(common).await?;
+    let (cluster, configuration) = common.open().await?;
     let recovery = Changer::new(&cluster, &configuration, &Unobserved).naming(allowed).recover().await?;
     match format {
         ListFormat::Json => print_json(&recovery.done)?,

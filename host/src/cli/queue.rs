@@ -6,8 +6,8 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::set::{ListFormat, print_json, print_table};
-use super::{Common, SECONDS_MAX};
+use super::common::{Common, SECONDS_MAX};
+use super::output::{ListFormat, print_json, print_table};
 use crate::error::{Error, Result};
 use crate::names;
 use crate::observe::backlog::{Backlog, Bounds, size};

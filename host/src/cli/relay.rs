@@ -9,9 +9,10 @@ use clap::value_parser;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::common::{Common, Following, SECONDS_MAX};
 use super::plugin::Host;
 use super::queue::QUEUE_BYTES_MAX;
-use super::{Common, Following, SECONDS_MAX, signal};
+use super::signal;
 use crate::admin::recover::keep_watch;
 use crate::config::{self, Section};
 use crate::error::Result;

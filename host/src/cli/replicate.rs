@@ -8,8 +8,9 @@ use clap::value_parser;
 use proto::batch::step::Options;
 use uuid::Uuid;
 
+use super::common::{Common, Following, SECONDS_MAX};
 use super::plugin::Host;
-use super::{Common, Following, SECONDS_MAX, signal};
+use super::signal;
 use crate::capabilities::origin::Snapshot;
 use crate::config::{self, ReplicateConfiguration};
 use crate::error::{Error, Result};

@@ -13,11 +13,13 @@ use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
+use super::answer::broken;
+use super::cluster::Cluster;
+use super::ensemble::Ensemble;
 use super::watch::Watch;
-use super::{Cluster, Ensemble, StoredSet, broken};
 use crate::error::{Error, Result};
 use crate::names;
-use crate::ports::registry::{self as ports, Report, Role};
+use crate::ports::registry::{self as ports, Report, Role, StoredSet};
 
 /// How long ZooKeeper may take to say who leads.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use zookeeper_client as zookeeper;
 
-use super::{Cluster, StoredSet, broken, check_spoken, decode_cluster, revision, set};
+use super::answer::broken;
+use super::cluster::{Cluster, decode_cluster, revision};
+use super::set;
+use super::version::check_spoken;
 use crate::error::Result;
-use crate::ports::registry::{self as ports, Change};
+use crate::ports::registry::{self as ports, Change, StoredSet};
 
 /// How often to look without being told: ZooKeeper tells nothing to whom an ACL that
 /// was set since shuts out, and looking does.

@@ -1,9 +1,8 @@
 //! Several writes to ZooKeeper as one.
 
-use zookeeper::{CreateMode, MultiWriteError};
+use zookeeper::CreateMode;
 use zookeeper_client as zookeeper;
 
-use super::{Cluster, again, broken};
 use crate::error::Error;
 
 /// One write, or one condition, of a [`Cluster::write`].
@@ -32,41 +31,8 @@ pub(crate) enum Failure {
     Failed(Error),
 }
 
-impl Cluster {
-    /// All of `writes`, or none.
-    pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Failure> {
-        let mut writer = self.client.new_multi_writer();
-        // For messages: the node that the operation at an index is about.
-        let mut paths = Vec::new();
-        for write in writes {
-            add(&mut writer, write, self.access.acls()).map_err(|error| Failure::Failed(self.explain(write.path(), &error)))?;
-            paths.extend(std::iter::repeat_n(write.path(), if matches!(write, Write::Absent(_)) { 2 } else { 1 }));
-        }
-        let path = |index: usize| paths.get(index).copied().unwrap_or("/");
-        match writer.commit().await {
-            Ok(_) => Ok(()),
-            Err(MultiWriteError::OperationFailed { source, index }) => Err(match source {
-                zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists | zookeeper::Error::NotEmpty => {
-                    Failure::Refused
-                }
-                error => Failure::Failed(self.explain(path(index), &error)),
-            }),
-            Err(MultiWriteError::RequestFailed { source }) => Err(match source {
-                zookeeper::Error::NoNode | zookeeper::Error::BadVersion | zookeeper::Error::NodeExists => Failure::Refused,
-                error if broken(&error) => Failure::Unknown,
-                error => Failure::Failed(self.explain(path(0), &error)),
-            }),
-        }
-    }
-
-    /// What was written before by anybody is seen by the reads that follow.
-    pub(crate) async fn catch_up(&self) -> crate::error::Result<()> {
-        again(|| self.client.sync(&self.path())).await.map_err(|error| self.explain(&self.path(), &error))
-    }
-}
-
 impl Write {
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         match self {
             Self::Check(path, _) | Self::Absent(path) | Self::Create(path, _) => path,
             Self::CreateEphemeral(path) | Self::Set(path, ..) | Self::Delete(path, _) => path,
@@ -74,7 +40,7 @@ impl Write {
     }
 }
 
-fn add(writer: &mut zookeeper::MultiWriter<'_>, write: &Write, acls: zookeeper::Acls<'_>) -> Result<(), zookeeper::Error> {
+pub(super) fn add(writer: &mut zookeeper::MultiWriter<'_>, write: &Write, acls: zookeeper::Acls<'_>) -> Result<(), zookeeper::Error> {
     let persistent = CreateMode::Persistent.with_acls(acls);
     match write {
         Write::Check(path, version) => writer.add_check_version(path, *version),

@@ -1,20 +1,23 @@
 //! A value of the file together with its path, and what can be asked of it.
 
+use crate::printable;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_yaml::Value;
 
+use super::expand::{Sources, expand};
+
 /// One step of the way from the root to a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     Key(String),
     Index(usize),
 }
 
 /// What is wrong with the field at `path`.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub struct Problem {
     pub path: Vec<Step>,
     /// The key is at fault, not its value.
     pub at_key: bool,
@@ -24,7 +27,7 @@ pub(super) struct Problem {
 type Result<T> = std::result::Result<T, Problem>;
 
 /// `transforms[1].limits.memory`.
-pub(super) fn join(path: &[Step]) -> String {
+pub fn join(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
@@ -37,7 +40,7 @@ pub(super) fn join(path: &[Step]) -> String {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Field<'a> {
+pub struct Field<'a> {
     pub path: Vec<Step>,
     pub value: &'a Value,
 }
@@ -114,6 +117,11 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// `text`, which stands in this field, with what `${…}` names.
+    pub fn expand(&self, text: &str, sources: &Sources<'_>) -> Result<String> {
+        expand(text, sources).map_err(|message| self.problem(message))
+    }
+
     /// A size such as `64MiB`, within bounds.
     pub fn bytes(&self, min: u64, max: u64) -> Result<u64> {
         let remedy = "write a number with B, KiB, MiB or GiB, such as 64MiB";
@@ -123,7 +131,7 @@ impl<'a> Field<'a> {
         if (min..=max).contains(&bytes) {
             return Ok(bytes);
         }
-        Err(self.problem(format!("{text} is out of bounds; write a size from {} to {}", size(min), size(max))))
+        Err(self.problem(format!("{text} is out of bounds; write a size from {} to {}", printable::size(min), printable::size(max))))
     }
 
     /// A whole number, within bounds.
@@ -171,17 +179,6 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// A size in the largest unit that holds it exactly.
-pub fn size(bytes: u64) -> String {
-    match bytes.trailing_zeros() {
-        _ if bytes == 0 => "0B".into(),
-        30.. => format!("{}GiB", bytes >> 30),
-        20.. => format!("{}MiB", bytes >> 20),
-        10.. => format!("{}KiB", bytes >> 10),
-        _ => format!("{bytes}B"),
-    }
-}
-
 /// The known key that a mistyped one was probably meant to be.
 fn nearest<'k>(name: &str, keys: &[&'k str]) -> Option<&'k str> {
     let name = name.to_lowercase();
@@ -215,7 +212,7 @@ mod tests {
 
     #[test]
     fn sizes_print_as_they_are_written() {
-        assert_eq!([0, 5, 1536, 64 << 20, 3 << 30].map(size), ["0B", "5B", "1536B", "64MiB", "3GiB"]);
+        assert_eq!([0, 5, 1536, 64 << 20, 3 << 30].map(printable::size), ["0B", "5B", "1536B", "64MiB", "3GiB"]);
     }
 
     #[test]
