@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
+use proto::interfaces::configurations::DatabaseConfiguration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -105,7 +106,8 @@ pub async fn supervise<R: Registry, W: Work>(
 ) -> Result<()> {
     let status = work.status().clone();
     let mut patience = Patience::new(work.durable());
-    let mut supervisor = Supervisor { registry, work, assignment, status: status.clone(), seen: false, served: false, moved: None };
+    let mut supervisor =
+        Supervisor { registry, work, assignment, status: status.clone(), seen: false, served: false, database: None, moved: None };
     let mut post = None;
     while !stop.requested() {
         let error = match supervisor.attempt(&mut post, &mut patience, stop).await {
@@ -114,10 +116,7 @@ pub async fn supervise<R: Registry, W: Work>(
                 tracing::info!(set = %assignment.set, "the set was dropped: the {} ends", W::RULES.role);
                 break;
             }
-            Ok(End::Moved) => {
-                supervisor.moved = Some(Instant::now());
-                continue;
-            }
+            Ok(End::Moved) => continue,
             Err(error) if stop.requested() && error.is_tried_again() => {
                 tracing::info!(%error, "stopped inside an attempt that failed");
                 break;
@@ -178,7 +177,9 @@ struct Supervisor<'a, R, W> {
     seen: bool,
     /// An attempt had all open.
     served: bool,
-    /// When the set was found to be in another database, until all is open there.
+    /// Where the set was when it was last read.
+    database: Option<DatabaseConfiguration>,
+    /// When it was found to be in another database, until all is open there.
     moved: Option<Instant>,
 }
 
@@ -225,6 +226,9 @@ impl<R: Registry, W: Work> Supervisor<'_, R, W> {
         if !std::mem::replace(&mut self.seen, true) {
             session.tell_if_open().await?;
         }
+        if let Some(set) = &set {
+            note(&mut self.database, &mut self.moved, set);
+        }
         let mut watch = match (&set, W::RULES.follows_set) {
             (None, true) => return Ok(None),
             (Some(set), true) => Some(session.watch(set.clone())),
@@ -249,7 +253,10 @@ impl<R: Registry, W: Work> Supervisor<'_, R, W> {
                     lease = &mut acquire => break lease?,
                     change = changed(watch.as_mut()) => match change? {
                         Change::Dropped => return Ok(None),
-                        Change::Changed(now) => set = Some(now),
+                        Change::Changed(now) => {
+                            note(&mut self.database, &mut self.moved, &now);
+                            set = Some(now);
+                        }
                     },
                     failed = standing_by => match failed? {},
                 }
@@ -264,6 +271,9 @@ impl<R: Registry, W: Work> Supervisor<'_, R, W> {
         let lease = &*lease;
         let open = async {
             let set = session.find_set(&self.assignment.set).await?;
+            if let Some(set) = &set {
+                note(&mut self.database, &mut self.moved, set);
+            }
             if W::RULES.follows_set {
                 let Some(set) = &set else { return Ok(None) };
                 *place = Some(Place { watch: session.watch(set.clone()), set: set.clone() });
@@ -319,19 +329,34 @@ impl<R: Registry, W: Work> Supervisor<'_, R, W> {
                 )));
             }
             // The database may have changed first: the registry follows.
-            Next::Configure if self.served => {
-                if let Ok(Ok(end)) = timeout(CHANGE_TIMEOUT, elsewhere(Some(&mut *place))).await {
-                    return Ok(end);
-                }
-            }
+            Next::Configure if self.served => match timeout(CHANGE_TIMEOUT, elsewhere(Some(&mut *place))).await {
+                Ok(Err(untold)) if may_pass(&untold) => return Err(cannot_tell(&error, &untold)),
+                Ok(Ok(end)) => return Ok(end),
+                Ok(Err(_)) | Err(_) => {}
+            },
             Next::Usage | Next::Configure | Next::Stop | Next::Bug => {}
         }
         match timeout(CHANGE_TIMEOUT, post.session.find_set(&place.set.name)).await {
             Ok(Ok(None)) => Ok(End::Dropped),
             Ok(Ok(Some(now))) if now.configuration.database != place.set.configuration.database => Ok(End::Moved),
+            Ok(Err(untold)) if may_pass(&untold) => Err(cannot_tell(&error, &untold)),
             _ => Err(error),
         }
     }
+}
+
+/// Notes that the set is in another database than before.
+fn note(database: &mut Option<DatabaseConfiguration>, moved: &mut Option<Instant>, set: &StoredSet) {
+    let now = &set.configuration.database;
+    if database.as_ref().is_some_and(|before| before != now) {
+        *moved = Some(Instant::now());
+    }
+    *database = Some(now.clone());
+}
+
+/// The registry, which may explain the error, does not answer: the next attempt asks it again.
+fn cannot_tell(error: &Error, untold: &Error) -> Error {
+    Error::retry(format!("{error}; whether the set was changed cannot be told: {untold}"))
 }
 
 /// Beside waiting in line: makes sure that this process could lead.

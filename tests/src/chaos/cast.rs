@@ -151,7 +151,7 @@ fn known() -> zookeeper::Connector {
     zookeeper::Client::connector().with_auth("digest", ZOOKEEPER_USER.as_bytes())
 }
 
-/// Of the process at the head of the line: see `cluster/lease.rs` of the host.
+/// Of the process at the head of the line: see `registry/lease.rs` of the host.
 async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
     let explain = |error: zookeeper::Error| Error::retry(format!("ZooKeeper: {error}"));
     let client = known().connect(hosts).await.map_err(explain)?;

@@ -46,7 +46,6 @@ pub fn settings(source: &Database) -> Settings {
         cluster: "c".to_owned(),
         set: "s".to_owned(),
         consumer: "default".to_owned(),
-        epoch_min: 7,
         rotation_period: Duration::ZERO,
         queue_bytes_max: None,
         status: Status::new("relay", "s"),
@@ -55,7 +54,7 @@ pub fn settings(source: &Database) -> Settings {
 
 /// As a relay does that leads.
 pub async fn open(settings: Settings) -> Result<Queue> {
-    Queue::open(settings, std::future::ready(true)).await
+    Queue::open(settings, 7, std::future::ready(true)).await
 }
 
 /// SQL that makes the event of an INSERT of the row `json`.

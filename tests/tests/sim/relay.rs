@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgshovel::error::{Error, Next};
-use pgshovel::memory::{Broker, Drawn, Faults, Log, PLACE, Rates, Registry, Rows, Source, Store};
+use pgshovel::memory::{Broker, Drawn, Faults, Log, Rates, Registry, Rows, Source, Store};
 use pgshovel::relay::progress::Progress;
 use pgshovel::relay::run::Push;
 use pgshovel::relay::{self, Assignment};
@@ -132,7 +132,7 @@ impl World {
         Memory { source, log, store: Arc::clone(store), faults, registry }
     }
 
-    /// An administrator at work beside the rest: returns how often the set was moved.
+    /// An administrator at work beside the rest: returns whether the set was moved.
     pub fn administer(&self, changes: u32, seed: u64) -> impl Future<Output = u64> + use<> {
         let (source, registry) = (Arc::clone(&self.source), Arc::clone(&self.registry));
         administer(source, registry, changes, StdRng::seed_from_u64(seed))
@@ -161,30 +161,33 @@ impl World {
     }
 }
 
-/// Changes the set, and moves it from one database to another and back: either of database and
-/// registry may be the first to change.
+/// Where a set is moved to.
+const OTHER_PLACE: &str = "dbname=other";
+
+/// Changes the set, and moves it to another database, once: `set update` moves none before its
+/// queue is read. Either of database and registry may be the first to change. Returns whether it
+/// was moved.
 async fn administer(source: Arc<Source>, registry: Arc<Registry>, changes: u32, mut random: StdRng) -> u64 {
-    let mut moved = 0;
+    let mut is_moved = false;
     for _ in 0..changes {
         tokio::time::sleep(Duration::from_millis(random.random_range(0..3000))).await;
-        let place = if moved % 2 == 0 { "dbname=other" } else { PLACE };
         match random.random_range(0..4) {
-            0 | 1 => registry.update(),
-            2 => {
-                source.move_to(Some(place));
+            2 if !is_moved => {
+                source.move_to(Some(OTHER_PLACE));
                 tokio::time::sleep(Duration::from_millis(random.random_range(0..8_000))).await;
-                registry.move_to(place);
-                moved += 1;
+                registry.move_to(OTHER_PLACE);
+                is_moved = true;
             }
-            _ => {
-                registry.move_to(place);
+            3 if !is_moved => {
+                registry.move_to(OTHER_PLACE);
                 tokio::time::sleep(Duration::from_millis(random.random_range(0..30_000))).await;
-                source.move_to(Some(place));
-                moved += 1;
+                source.move_to(Some(OTHER_PLACE));
+                is_moved = true;
             }
+            _ => registry.update(),
         }
     }
-    moved
+    u64::from(is_moved)
 }
 
 /// Reads a stream from its beginning, as its grammar says, into rows.

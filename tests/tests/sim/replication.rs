@@ -84,7 +84,7 @@ pub struct Publishing {
     pub faults: Arc<Faults>,
     pub registry: Arc<Registry>,
     pub random: StdRng,
-    /// The queue was open once.
+    /// Both were open once.
     pub opened: bool,
 }
 
@@ -110,13 +110,13 @@ impl RelayPorts for Publishing {
         // The transaction that opened the batch may not have committed.
         let batch_id = self.random.random_range(1..1000);
         let place = &set.configuration.database.dsn;
-        let queue = Queue::open(Arc::clone(&self.source), Arc::clone(&self.faults), place, batch_id, epoch_min, leads).await?;
-        self.opened = true;
-        Ok(queue)
+        Queue::open(Arc::clone(&self.source), Arc::clone(&self.faults), place, batch_id, epoch_min, leads).await
     }
 
     async fn writer(&mut self) -> Result<Writer> {
-        self.faults.around("writer.open", || Ok(Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults)))).await
+        let writer = self.faults.around("writer.open", || Ok(Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults)))).await?;
+        self.opened = true;
+        Ok(writer)
     }
 
     async fn check_writer(&mut self) -> Result<()> {
