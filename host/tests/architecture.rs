@@ -19,9 +19,63 @@ const CLIENTS: [(&str, &[&str]); 9] = [
 ];
 
 /// Below the first folder, nothing of the others is used.
-const STRANGERS: [(&str, &[&str]); 12] = [
-    ("host/src/relay", &["crate::replicate", "crate::plugins", "crate::capabilities", "crate::cli"]),
-    ("host/src/replicate", &["crate::relay", "crate::plugins", "crate::cli"]),
+const STRANGERS: [(&str, &[&str]); 14] = [
+    (
+        "host/src/relay",
+        &[
+            "crate::replicate",
+            "crate::registry",
+            "crate::admin",
+            "crate::postgres",
+            "crate::plugins",
+            "crate::capabilities",
+            "crate::config",
+            "crate::cli",
+        ],
+    ),
+    (
+        "host/src/replicate",
+        &[
+            "crate::relay",
+            "crate::registry",
+            "crate::admin",
+            "crate::postgres",
+            "crate::plugins",
+            "crate::capabilities",
+            "crate::config",
+            "crate::cli",
+        ],
+    ),
+    (
+        "host/src/supervise",
+        &[
+            "crate::relay",
+            "crate::replicate",
+            "crate::registry",
+            "crate::admin",
+            "crate::postgres",
+            "crate::plugins",
+            "crate::capabilities",
+            "crate::config",
+            "crate::cli",
+        ],
+    ),
+    (
+        "host/src/ports",
+        &[
+            "crate::relay",
+            "crate::replicate",
+            "crate::supervise",
+            "crate::observe",
+            "crate::registry",
+            "crate::admin",
+            "crate::postgres",
+            "crate::plugins",
+            "crate::capabilities",
+            "crate::config",
+            "crate::cli",
+        ],
+    ),
     ("host/src/plugins", &["crate::relay", "crate::replicate", "crate::registry", "crate::admin", "crate::cli"]),
     (
         "host/src/capabilities",
