@@ -23,19 +23,31 @@ async fn a_standby_that_could_not_lead_ends_at_once() {
     let wrong = [
         // What the target's own server says.
         ("replicate", configuration(&nowhere, ""), 3, "nowhere"),
-        ("replicate", configuration(&target, "").replace("./stream", "./straem"), 3, "./straem: it does not exist; if the name is right, make it"),
+        (
+            "replicate",
+            configuration(&target, "").replace("./stream", "./straem"),
+            3,
+            "./straem: it does not exist; if the name is right, make it",
+        ),
         ("replicate", configuration(&target, "  configuration: { types: wrong }\n"), 1, "types"),
         ("replicate", configuration(&target, "transforms: [ { path: nothing.wasm } ]\n"), 3, "nothing.wasm"),
-        ("relay", "stream: { path: file.wasm, grants: { files: { path: ./straem, mode: read-write} } }\n".to_owned(), 3, "straem: it does not exist"),
         (
             "relay",
-            "stream: { path: file.wasm, configuration: { segment: 1 }, grants: { files: { path: ./stream, mode: read-write } } }\n".to_owned(),
+            "stream: { path: file.wasm, grants: { files: { path: ./straem, mode: read-write} } }\n".to_owned(),
+            3,
+            "straem: it does not exist",
+        ),
+        (
+            "relay",
+            "stream: { path: file.wasm, configuration: { segment: 1 }, grants: { files: { path: ./stream, mode: read-write } } }\n"
+                .to_owned(),
             1,
             "segment",
         ),
     ];
     for (command, text, code, said) in wrong {
-        app.world.write("wrong.yaml", &text);
+        // As a user does: the kit would make the folders.
+        std::fs::write(app.world.folder().join("wrong.yaml"), &text).unwrap();
         let ended = tokio::time::timeout(SOON, app.world.pgshovel([command, "wrong.yaml", SET]).run()).await.unwrap();
         assert_eq!((ended.code, ended.stderr.contains(said)), (Some(code), true), "{text}: {}", ended.stderr);
     }
