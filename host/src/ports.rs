@@ -3,7 +3,7 @@
 //! `postgres`, `plugins`, `registry` and `memory` implement these; `relay`, `replicate` and
 //! `supervise` use them. Calls of one port never overlap.
 
-mod opening;
+pub mod opening;
 pub mod registry;
 
 use std::future::Future;
@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use proto::batch::Batch;
 use proto::row::{Mutation, Relation, Row};
-
-pub use opening::{Origin, RelayPorts, WorkerPorts};
 
 use crate::error::Result;
 

@@ -17,7 +17,7 @@ use crate::admin::recover::keep_watch;
 use crate::config::{self, Section};
 use crate::error::Result;
 use crate::plugins::{Context, Engine, Role, check, stream, writer};
-use crate::ports::RelayPorts;
+use crate::ports::opening::RelayPorts;
 use crate::ports::registry::StoredSet;
 use crate::postgres::own;
 use crate::postgres::queue::{Queue, Settings, backlog};

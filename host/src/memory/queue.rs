@@ -7,7 +7,8 @@ use std::time::Duration;
 use proto::batch::Batch;
 use proto::row::Mutation;
 
-use super::{Faults, Source};
+use super::faults::Faults;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::ports;
 

@@ -11,8 +11,9 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::faults::Faults;
 use super::faults::Leads;
-use super::{Faults, PLACE};
+use super::source::PLACE;
 use crate::error::{Error, Result};
 use crate::ports::registry::{self as ports, Change, Report, Revision, Role, StoredSet};
 

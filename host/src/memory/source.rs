@@ -18,7 +18,7 @@ pub type Table = (String, String);
 /// `Value` has no order; its debug form does, and tells all values apart.
 pub type Key = Vec<String>;
 
-/// As [`Store`](super::Store) keeps them too.
+/// As [`Store`](super::target::Store) keeps them too.
 pub type Rows = BTreeMap<Table, BTreeMap<Key, Row>>;
 
 pub(super) fn key(relation: &Relation, row: &Row) -> Key {

@@ -9,8 +9,9 @@ use super::progress::Progress;
 use super::run::{Push, run};
 use crate::error::{Error, Next, Result};
 use crate::observe::{State, Status};
+use crate::ports::Queue as _;
+use crate::ports::opening::RelayPorts;
 use crate::ports::registry::{Lease, Role, StoredSet};
-use crate::ports::{Queue as _, RelayPorts};
 use crate::stop::Stop;
 use crate::supervise::{CHANGE_TIMEOUT, MOVE_TIMEOUT, Rules, Work};
 

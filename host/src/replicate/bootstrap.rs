@@ -12,7 +12,8 @@ use super::ahead::Ahead;
 use super::progress::{Phase, Progress};
 use super::state;
 use crate::error::{Error, Result};
-use crate::ports::{Chunk, Loader, Origin, Target, Transform};
+use crate::ports::opening::Origin;
+use crate::ports::{Chunk, Loader, Target, Transform};
 use crate::stop::Stop;
 
 /// What one call of the loader may return.

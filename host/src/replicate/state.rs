@@ -5,7 +5,7 @@ use proto::interfaces::common::Source;
 use proto::interfaces::replication::{BootstrapState, State};
 
 use crate::error::{Error, Result};
-use crate::ports::Origin;
+use crate::ports::opening::Origin;
 
 /// The bytes that a target stores.
 #[must_use]

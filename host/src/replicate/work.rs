@@ -7,13 +7,15 @@ use proto::interfaces::replication::State;
 
 use super::bootstrap::bootstrap;
 use super::progress::Progress;
+use super::provenance::Origins;
 use super::reading::Part;
 use super::run::run;
-use super::{Origins, state};
+use super::state;
 use crate::error::{Error, Result};
 use crate::observe::Status;
+use crate::ports::opening::WorkerPorts;
 use crate::ports::registry::{Lease, Role, StoredSet};
-use crate::ports::{Guarantee, Stream as _, Target as _, WorkerPorts};
+use crate::ports::{Guarantee, Stream as _, Target as _};
 use crate::stop::Stop;
 use crate::supervise::{Rules, Work};
 

@@ -11,13 +11,12 @@ use zookeeper_client as zookeeper;
 
 use super::admin::Admin;
 use super::network::{Network, Server};
+use super::task::{Ports, SET};
 use super::things;
 use crate::screen::Screen;
 use crate::servers::{Fleet, Kafka, Process, port};
 use crate::stage::{Stage, Stream, ZOOKEEPER_USER, finish};
 
-/// The set that is replicated.
-pub const SET: &str = "chaos";
 /// Each with its key. The last one nobody writes, so that it may leave the set and come back.
 pub const TABLES: [(&str, &[&str]); 7] = [
     ("pgbench_accounts", &["aid"]),
@@ -145,15 +144,6 @@ impl Cast {
             sleep(Duration::from_millis(200)).await;
         }
     }
-}
-
-/// Where processes find the servers.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    pub source: u16,
-    pub target: u16,
-    pub zookeeper: u16,
-    pub broker: u16,
 }
 
 /// As the stage's processes are.

@@ -9,7 +9,8 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::{Database, Program};
+use super::database::Database;
+use super::program::Program;
 use crate::paths;
 use crate::servers::{Fleet, Kafka, Postgres, ZooKeeper};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pgshovel::error::Result;
 use pgshovel::memory::{Broker, Faults, Loader, Log, Queue, Reach, Registry, Source, Store, Stream, Target, Transform, Writer};
+use pgshovel::ports::opening::{Origin, RelayPorts, WorkerPorts};
 use pgshovel::ports::registry::{Role, StoredSet};
-use pgshovel::ports::{Origin, RelayPorts, WorkerPorts};
 use pgshovel::replicate::{self, Part};
 use pgshovel::supervise::Assignment;
 use proto::batch::step::Options;
