@@ -55,6 +55,7 @@ struct State {
 struct Candidate {
     session: u64,
     role: Role,
+    report: Option<Report>,
     faults: Arc<Faults>,
 }
 
@@ -127,6 +128,12 @@ impl Registry {
     #[must_use]
     pub fn reports(&self) -> u64 {
         self.lock().reports
+    }
+
+    /// What the leader shows of itself.
+    #[must_use]
+    pub fn report(&self, role: Role) -> Option<Report> {
+        self.lock().candidates.iter().find(|candidate| candidate.role == role)?.report.clone()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -282,7 +289,7 @@ impl ports::Session for Session {
         let stand = |state: &mut State| {
             state.transaction += 1;
             let epoch = state.transaction;
-            state.candidates.push(Candidate { session: self.0.id, role, faults });
+            state.candidates.push(Candidate { session: self.0.id, role, report: None, faults });
             Ok(Place { session: self.clone(), role, epoch })
         };
         let place = self.call("registry.acquire", stand).await?;
@@ -350,9 +357,13 @@ impl ports::Lease for Lease {
         self.is_held() && matches!(asked.await, Ok(true))
     }
 
-    async fn report(&self, _report: &Report) -> Result<()> {
+    async fn report(&self, report: &Report) -> Result<()> {
         let said = |state: &mut State| {
             state.reports += 1;
+            let own = (self.0.session.0.id, self.0.role);
+            if let Some(candidate) = state.candidates.iter_mut().find(|candidate| (candidate.session, candidate.role) == own) {
+                candidate.report = Some(report.clone());
+            }
             Ok(())
         };
         self.0.session.call("registry.report", said).await

@@ -50,9 +50,9 @@ impl Facts {
         text.metric("failed_attempts", "gauge", "Failed attempts since something became durable.", self.attempts);
         text.metric("failed_attempts_total", "counter", "Failed attempts that were repeated.", self.failures);
         text.metric("batches_total", "counter", "Batches that were relayed, or replicated.", self.batches);
-        text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or committed in the target.", self.mutations);
+        text.metric("mutations_total", "counter", "Mutations of batches that were relayed, or committed in the target.", self.mutations);
         if self.role == "relay" {
-            text.metric("bytes_total", "counter", "Bytes of messages that were handed to the stream.", self.bytes);
+            text.metric("bytes_total", "counter", "Bytes of the messages of batches that were relayed.", self.bytes);
             if let Some(epoch) = self.epoch {
                 text.metric("epoch", "gauge", "The epoch that the relay publishes under.", epoch);
             }

@@ -43,9 +43,9 @@ pub struct Facts {
     pub failures: u64,
     /// A relay's are durable in the stream and finished in the queue.
     pub batches: u64,
-    /// A relay's were handed to the stream, a worker's are committed in its target.
+    /// A relay's are of batches that it finished, a worker's are committed in its target.
     pub mutations: u64,
-    /// Of messages that a relay handed to the stream.
+    /// Of the messages of batches that a relay finished.
     pub bytes: u64,
     /// That a worker loaded.
     pub rows: u64,

@@ -55,6 +55,7 @@ pub async fn run(
     while !stop.requested() {
         match queue.next().await? {
             Some(batch) => {
+                progress.begin();
                 let attempt = Attempt { queue, writer, publisher, batch: &batch, progress, outgoing: Outgoing::new(push), intact: true };
                 let ended = attempt.relay(stop).await?;
                 if ended == Ended::GivenUp {

@@ -517,7 +517,7 @@ async fn the_last_relay_that_led_has_the_queue() {
     let error = old.finish(&batch).await.unwrap_err();
     assert_eq!(error.next, Next::Retry, "{error}");
     // It may not take the consumer back.
-    let error = Queue::open(settings(&source), std::future::ready(false)).await.unwrap_err();
+    let error = Queue::open(settings(&source), 7, std::future::ready(false)).await.unwrap_err();
     assert!(error.next == Next::Retry && error.message.contains("leadership"), "{error}");
     assert_eq!(new.next().await.unwrap(), Some(batch.clone()));
     new.finish(&batch).await.unwrap();

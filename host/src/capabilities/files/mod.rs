@@ -44,7 +44,7 @@ impl Capability for Files {
 
     fn state(grant: &Option<Folder>, setup: &Setup<'_>, _: &Shared) -> Result<Self::State> {
         if let Some(folder) = grant {
-            prepare(folder, setup)?;
+            check(folder, setup)?;
         }
         let filesystem = link::Filesystem::open(grant.as_ref()).map_err(|(folder, error)| unusable(folder, setup, &error))?;
         let quota = grant.as_ref().and_then(|folder| Some(Quota::new(folder.path.clone(), folder.size?)));
@@ -52,11 +52,18 @@ impl Capability for Files {
     }
 }
 
-/// A folder to write in is made if it is missing; one to read has to be there.
-fn prepare(files: &Folder, setup: &Setup<'_>) -> Result<()> {
-    match files.mode {
-        Mode::ReadOnly => Ok(()),
-        Mode::ReadWrite => std::fs::create_dir_all(&files.path).map_err(|error| unusable(files, setup, &error)),
+/// A folder that is missing is not made: where its name is misspelt, a new stream would begin
+/// in it, and nobody would know.
+fn check(files: &Folder, setup: &Setup<'_>) -> Result<()> {
+    match std::fs::metadata(&files.path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(unusable(files, setup, &"it is no folder")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(unusable(
+            files,
+            setup,
+            &format_args!("it does not exist; if the name is right, make it: mkdir -m 700 {}", files.path.display()),
+        )),
+        Err(error) => Err(unusable(files, setup, &error)),
     }
 }
 
