@@ -150,7 +150,7 @@ impl Session {
             return self.full(full);
         }
         if self.store.data().runtime.memory.exhausted() {
-            let memory = crate::yaml::size(self.limits.memory as u64);
+            let memory = crate::printable::size(self.limits.memory as u64);
             return Error::trap(format!(
                 "{name}: `{function}` needs more than its {memory} of memory{at}; raise limits.memory in the {} if it deserves more",
                 self.place

@@ -32,7 +32,7 @@ pub(crate) struct Full {
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = crate::yaml::size(self.bytes_max);
+        let most = crate::printable::size(self.bytes_max);
         write!(f, "the folder {} holds more than the {most} of grants.files.size", self.folder.display())
     }
 }
