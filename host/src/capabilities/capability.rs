@@ -3,9 +3,9 @@
 //!
 //! A folder has, as far as it needs them:
 //!
-//! - `mod.rs`: what the capability does, and `impl Capability`. It names no wasmtime.
-//! - `link.rs`: what `bindgen!` makes of its `.wit` file, and the `Host` traits of that,
-//!   implemented for [`View`]. Nothing is decided there.
+//! - `mod.rs`: what the capability does, in plain Rust.
+//! - `link.rs`: all that touches wasmtime. What `bindgen!` makes of its `.wit` file, the type
+//!   that implements [`Capability`], and the `Host` traits, implemented for [`View`].
 //! - `grant.rs`: what the section's YAML says under `grants.<name>`.
 //!
 //! A capability knows neither the store that it is linked into nor the other

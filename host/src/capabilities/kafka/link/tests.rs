@@ -8,7 +8,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::capabilities::capability::{Capability, Setup};
 use crate::capabilities::grants::Resources;
-use crate::capabilities::kafka::{Clients, Properties};
+use crate::capabilities::kafka::Properties;
 use crate::capabilities::output::Log;
 use crate::capabilities::shared::Shared;
 
