@@ -6,6 +6,7 @@ pub mod files;
 pub mod grants;
 pub mod kafka;
 pub mod log;
+pub mod logging;
 pub mod origin;
 pub mod output;
 pub mod postgres;
@@ -90,6 +91,7 @@ macro_rules! table {
 table! {
     types: types::Types,
     log: log::Logs,
+    logging: logging::Logging,
     postgres: postgres::Postgres,
     kafka: kafka::Kafka,
     origin: origin::Origin,
