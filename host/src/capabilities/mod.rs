@@ -2,6 +2,7 @@
 //! `capability.rs` says what belongs into such a folder.
 
 pub mod capability;
+pub mod config_store;
 pub mod files;
 pub mod grants;
 pub mod kafka;
@@ -96,6 +97,7 @@ table! {
     kafka: kafka::Kafka,
     origin: origin::Origin,
     files: files::Files,
+    config_store: config_store::ConfigStore,
     sockets: sockets::Sockets,
     wasi: wasi::Wasi,
 }

@@ -316,6 +316,24 @@ async fn what_a_plugin_says_to_wasi_is_logged_alike() {
     assert!(long.iter().all(|line| line.len() < (8 << 10) + 200));
 }
 
+/// The probe is granted a database, whose connection string is not shown.
+#[tokio::test]
+async fn a_plugin_finds_its_own_configuration_and_nothing_else() {
+    let section = probe("stream", &json!({ "push": "settings", "count": 3, "absent": null, "nested": { "a": [1, "x"] } }));
+    ends(
+        &pushed(&section).await,
+        Next::Stop,
+        &expect![[
+            r#"stream: probe.wasm: Ok(Some("{\"a\":[1,\"x\"]}")) Ok(None) Ok([("push", "settings"), ("count", "3"), ("nested", "{\"a\":[1,\"x\"]}")])"#
+        ]],
+    );
+    ends(
+        &pushed(&probe("stream", &json!({ "push": "settings" }))).await,
+        Next::Stop,
+        &expect![[r#"stream: probe.wasm: Ok(None) Ok(None) Ok([("push", "settings")])"#]],
+    );
+}
+
 #[tokio::test]
 async fn what_was_compiled_is_kept_for_other_processes() {
     let folder = Folder::new("cache");
