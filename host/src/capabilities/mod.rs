@@ -65,6 +65,14 @@ macro_rules! table {
             }
         }
 
+        impl<R> Instance<R> {
+            /// Whether the instance may go on, by each of its capabilities. An error ends the call.
+            pub fn check(&mut self) -> Result<()> {
+                $(<$capability>::check(View { state: &mut self.states.$name, shared: &mut self.shared })?;)*
+                Ok(())
+            }
+        }
+
         $(impl<R: Send + 'static> Holds<$capability> for Instance<R> {
             fn view(&mut self) -> View<'_, $capability> {
                 View { state: &mut self.states.$name, shared: &mut self.shared }

@@ -62,3 +62,20 @@ pub(super) fn unusable(files: &Folder, setup: &Setup<'_>, cause: &dyn fmt::Displ
         }
     ))
 }
+
+/// Refuses a folder that would let the plugin change what runs in the host. It exists.
+pub(super) fn keep_apart(files: &Folder, setup: &Setup<'_>) -> Result<()> {
+    let Some(compiled) = setup.compiled else { return Ok(()) };
+    let real = files.path.canonicalize().unwrap_or_else(|_| files.path.clone());
+    if !compiled.starts_with(&real) && !real.starts_with(compiled) {
+        return Ok(());
+    }
+    Err(Error::configure(format!(
+        "{}: {}.grants.files: the folder {} and that of compiled plugins, {}, lie one in the other: a plugin could change what runs in the host; \
+         grant another folder, or name another one with --cache-dir",
+        setup.file.display(),
+        setup.section,
+        files.path.display(),
+        compiled.display()
+    )))
+}

@@ -21,7 +21,7 @@ pub struct Files;
 pub struct Filesystem {
     wasi: WasiCtx,
     /// How full the folder may be, if that is limited.
-    pub(crate) quota: Option<Quota>,
+    quota: Option<Quota>,
 }
 
 impl Capability for Files {
@@ -45,6 +45,7 @@ impl Capability for Files {
         let mut quota = None;
         if let Some(folder) = grant {
             grant::prepare(folder, setup)?;
+            grant::keep_apart(folder, setup)?;
             let permissions = match folder.mode {
                 Mode::ReadOnly => FsPerms::ReadOnly,
                 Mode::ReadWrite => FsPerms::ReadWrite,
@@ -53,6 +54,10 @@ impl Capability for Files {
             quota = folder.size.map(|size| Quota::new(folder.path.clone(), size));
         }
         Ok(Filesystem { wasi: wasi.build(), quota })
+    }
+
+    fn check(view: View<'_, Self>) -> Result<()> {
+        view.state.quota.as_mut().map_or(Ok(()), |quota| quota.check(&view.shared.place))
     }
 }
 

@@ -7,4 +7,3 @@ mod quota;
 
 pub use grant::{Folder, Mode};
 pub use link::Files;
-pub(crate) use quota::Full;
