@@ -9,7 +9,7 @@ use pgshovel::error::{Error, Next, Result};
 use pgshovel::memory::{Faults, PLACE, Queue, Rates, Store, Stream, Target, Transform, Writer};
 use pgshovel::observe::{State, Status};
 use pgshovel::ports::registry::{Condition, Role, StoredSet};
-use pgshovel::ports::{Origin, RelayPorts, WorkerPorts};
+use pgshovel::ports::opening::{Origin, RelayPorts, WorkerPorts};
 use pgshovel::relay::{self, Assignment};
 use pgshovel::stop::{self, Stop};
 use pgshovel::supervise::supervise;
