@@ -22,10 +22,15 @@ pub struct Rates {
     pub crash_before: u32,
     /// The process dies after the call did its work.
     pub crash_after: u32,
+    /// The call takes a while, in which timers run out: no fault, but others act meanwhile.
+    pub slow: u32,
 }
 
+/// How long a slow call takes at most.
+const SLOW_MAX: Duration = Duration::from_millis(500);
+
 impl Rates {
-    pub const NONE: Self = Self { error_before: 0, error_after: 0, crash_before: 0, crash_after: 0 };
+    pub const NONE: Self = Self { error_before: 0, error_after: 0, crash_before: 0, crash_after: 0, slow: 0 };
 }
 
 /// The faults of one process.
@@ -125,7 +130,10 @@ impl Faults {
     /// Performs a call with whatever befalls it. It may first let other
     /// processes run, so that they interleave in many ways.
     pub async fn around<T>(&self, call: &'static str, perform: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let (yields, fault) = self.lock().draw(call);
+        let (yields, delay, fault) = self.lock().draw(call);
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
         for _ in 0..yields {
             tokio::task::yield_now().await;
         }
@@ -166,9 +174,11 @@ impl State {
         }
     }
 
-    fn draw(&mut self, call: &'static str) -> (u32, Fault) {
+    fn draw(&mut self, call: &'static str) -> (u32, Option<Duration>, Fault) {
         let yields = self.random.random_range(0..3);
-        let Rates { error_before, error_after, crash_before, crash_after } = self.rates;
+        let Rates { error_before, error_after, crash_before, crash_after, slow } = self.rates;
+        let is_slow = slow > 0 && self.random.random_range(0..1000_u32) < slow;
+        let delay = is_slow.then(|| self.random.random_range(Duration::ZERO..SLOW_MAX));
         let mut drawn = self.random.random_range(0..1000_u32);
         let kinds = [
             (error_before, Fault::ErrorBefore),
@@ -179,10 +189,10 @@ impl State {
         for ((rate, fault), count) in kinds.into_iter().zip(self.drawn.entry(call).or_default()) {
             if drawn < rate {
                 *count += 1;
-                return (yields, fault);
+                return (yields, delay, fault);
             }
             drawn -= rate;
         }
-        (yields, Fault::None)
+        (yields, delay, Fault::None)
     }
 }

@@ -22,7 +22,7 @@ use super::replication::{CLUSTER, Memory, Publishing, SET, assigned};
 use super::worker::Worker;
 use super::{SETTLE, check_faults, no_trespass, seeds};
 
-pub const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+pub const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15, slow: 20 };
 
 /// What happened in one run.
 #[derive(Default)]

@@ -19,7 +19,7 @@ use super::publisher::Relay;
 use super::replication::{CLUSTER, Memory, SET, assigned, assignment};
 use super::{SETTLE, check_faults, no_trespass, seeds};
 
-const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15, slow: 20 };
 
 const CALLS: [&str; 20] = [
     "loader.next",
