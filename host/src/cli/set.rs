@@ -54,6 +54,8 @@ What is not captured, and what has a limit:
     `set update` with the same configuration.
   - TRUNCATE of a partition alone fails in a REPEATABLE READ transaction, and where
     row-level security hides rows from the role of the set: its rows could not be told.
+    And where the partition is another role's, and expressions of its indexes or
+    statistics call functions of the database: they could run as the role of the set.
   - Unlogged, temporary and foreign tables, and views.
   - Databases whose encoding is SQL_ASCII or MULE_INTERNAL.
   - A row is written to the queue as JSON, an update as two; PostgreSQL takes

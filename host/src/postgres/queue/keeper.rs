@@ -319,15 +319,15 @@ impl<'a> Watch<'a> {
     }
 
     /// Waits for no lock, since ticks wait meanwhile. Whether the partition holds rows from
-    /// before it was one.
-    async fn watch_partition(&mut self, late: &Late) -> Result<bool> {
+    /// before it was one, if that can be told.
+    async fn watch_partition(&mut self, late: &Late) -> Result<Option<bool>> {
         let Settings { cluster, set, .. } = self.settings;
         let transaction = answer(self.session.transaction()).await?;
         answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE NOWAIT", late.table))).await?;
         let triggers = [Event::Partition, Event::Emptied].map(|event| trigger_name(cluster, set, event));
         answer(transaction.batch_execute(&watch_partition(cluster, set, &late.whole, &late.table, &late.function))).await?;
         answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &triggers.as_slice()])).await?;
-        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(late), &[&late.whole])).await?.get(0);
+        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(cluster), &[set, &late.table])).await?.get(0);
         answer(transaction.commit()).await?;
         Ok(holds_rows)
     }

@@ -10,6 +10,7 @@ mod in_flight;
 mod kafka;
 mod limits;
 mod locks;
+mod names;
 mod postgres;
 mod prepared;
 mod rights;
