@@ -189,7 +189,7 @@ pub enum InspectFormat {
 /// The roles that a set's processes connect as.
 #[derive(Args, Debug)]
 pub struct Roles {
-    /// Grant this role what a relay needs, and no more; it must exist. To grant pgq_admin
+    /// Grant this role what a relay needs, and no more; it must exist. To grant pgq_reader
     /// takes a superuser, or its admin option.
     #[arg(long, env = "PGSHOVEL_RELAY_ROLE", value_name = "ROLE")]
     relay_role: Option<String>,
@@ -229,6 +229,11 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let ready = changer.create(name, wanted).await?;
             carry_out(&changer, ready, source.dry_run, &format!("created the set {name:?}, version {version}")).await?;
             give(common, source, roles, &granted).await?;
+            if !source.dry_run
+                && let Some(advice) = admin::advice_on_pgq(&granted.database.dsn).await?
+            {
+                println!("{}", shown(&advice));
+            }
             if roles.is_empty() && !source.dry_run {
                 println!("The processes need these rights, and no more; --relay-role and --loader-role grant them:");
                 print_statements(&roles.statements(&common.cluster, &granted));

@@ -15,7 +15,7 @@ use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, Stamp};
-use crate::postgres::{connect, literal, node, own, pool, secret};
+use crate::postgres::{connect, literal, node, own, pool, secret, trust};
 
 /// What fits twice into one write: ZooKeeper takes less than 1 MiB (`jute.maxbuffer`).
 const CONFIGURATION_BYTES_MAX: usize = 500_000;
@@ -338,6 +338,12 @@ impl Cluster {
 pub async fn grant(dsn: &str, statements: &[String]) -> Result<()> {
     let session = apply::connect(dsn).await?;
     apply::grant(&session, &statements.join(";\n")).await
+}
+
+/// See [`trust::advice`].
+pub async fn advice_on_pgq(dsn: &str) -> Result<Option<String>> {
+    let session = apply::connect(dsn).await?;
+    session.answered(trust::advice(&session)).await
 }
 
 /// The databases of all sets, each once, whatever their connection strings say.
