@@ -5,6 +5,7 @@ mod cache;
 mod doors;
 mod epochs;
 mod forged;
+mod granted;
 mod http;
 mod in_flight;
 mod kafka;
