@@ -19,7 +19,7 @@ use crate::names;
 use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
-use crate::postgres::{connect, node, own, pool, secret};
+use crate::postgres::{connect, node, own, pool, secret, trust};
 use crate::registry::{self, StoredSet, set};
 use changer::Changer;
 use several::Database;
@@ -277,6 +277,12 @@ fn check_size(configuration: &ReplicationSetConfiguration) -> Result<()> {
 pub async fn grant(dsn: &str, statements: &[String]) -> Result<()> {
     let session = attempt::connect(dsn).await?;
     attempt::grant(&session, &statements.join(";\n")).await
+}
+
+/// See [`trust::advice`].
+pub async fn advice_on_pgq(dsn: &str) -> Result<Option<String>> {
+    let session = attempt::connect(dsn).await?;
+    session.answered(trust::advice(&session)).await
 }
 
 /// The databases of all sets, each once, whatever their connection strings say.

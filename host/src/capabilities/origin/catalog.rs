@@ -1,6 +1,5 @@
 //! The tables of a set, as the catalog of its database describes them.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfiguration};
@@ -9,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::Table;
 use crate::error::{Error, Result};
-use crate::postgres::{connect, quote};
+use crate::postgres::connect;
 
 /// `pg_partition_tree` would lock the partitions for as long as the snapshot lives, and
 /// hold up whoever alters or truncates one. One row per column of the tables named by `$1` (schemas) and `$2` (tables).
@@ -134,21 +133,9 @@ fn captured(wanted: &TableConfiguration, described: &[Described]) -> Result<Tabl
     let columns: Vec<Column> = found.columns.iter().filter(is_captured).cloned().collect();
     let identity = (0u32..).zip(&columns).filter(|(_, column)| wanted.primary_keys.contains(&column.name)).map(|(index, _)| index);
     let identity = identity.collect();
-    let sql = copy_sql(found, &columns).into();
     let relation = Relation { schema: schema.to_owned(), table: table.to_owned(), columns, identity, version: String::new() };
-    Ok(Table { relation: Arc::new(relation), oid: found.oid, estimated_rows: found.estimated_rows, sql })
-}
-
-/// Rows of children by inheritance belong to the children; rows of partitions to the root.
-fn copy_sql(table: &Described, columns: &[Column]) -> String {
-    let mut sql = String::from("COPY (SELECT ");
-    for (index, column) in columns.iter().enumerate() {
-        let comma = if index == 0 { "" } else { ", " };
-        let _ = write!(sql, "{comma}{}", quote(&column.name));
-    }
-    let only = if table.partitioned { "" } else { "ONLY " };
-    let _ = write!(sql, " FROM {only}{}.{}) TO STDOUT", quote(&table.schema), quote(&table.table));
-    sql
+    let is_partitioned = found.partitioned;
+    Ok(Table { relation: Arc::new(relation), oid: found.oid, is_partitioned, estimated_rows: found.estimated_rows })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod catalog;
 mod copy;
 mod cursor;
+mod held;
 mod link;
 
 use std::fmt;
@@ -27,9 +28,9 @@ pub struct Table {
     pub relation: Arc<Relation>,
     /// `pg_class.oid`
     oid: u32,
+    is_partitioned: bool,
     /// The planner's guess; 0 where it has none.
     pub estimated_rows: u64,
-    sql: Arc<str>,
 }
 
 /// What the rows are as of: the hand-over from bootstrap to stream compares it.
@@ -111,14 +112,16 @@ impl Snapshot {
 
 /// Begins a transaction that sees `snapshot`, or a new one, with the settings under
 /// which every datum has the text that the stream gives it. Row security that would hide
-/// rows from us is an error instead.
+/// rows from us is an error instead, and so are views and foreign tables in a table's place
+/// (minor releases of 2024 and later).
 async fn enter(client: &Client, snapshot: Option<&str>) -> Result<()> {
     let adopt = snapshot.map_or_else(String::new, |id| format!("SET TRANSACTION SNAPSHOT '{id}';"));
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {adopt} \
          SET search_path = pg_catalog, pg_temp; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; \
          SET extra_float_digits = 1; SET bytea_output = hex; SET lc_monetary = 'C'; SET xmlbinary = base64; SET client_encoding = 'UTF8'; \
-         SET row_security = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+         SET row_security = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET constraint_exclusion = off; \
+         SELECT pg_catalog.set_config(name, 'view,foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'"
     );
     client.batch_execute(&sql).await.map_err(|error| match error.as_db_error().map(|refusal| refusal.code().code()) {
         // The exporting transaction is gone, and the snapshot with it.

@@ -59,6 +59,9 @@ impl DatabaseError {
     }
 }
 
+/// The source files of PostgreSQL that pass on what functions raise: PL/pgSQL, PL/Python, PL/Perl, PL/Tcl.
+const PROCEDURAL: [&str; 4] = ["pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"];
+
 /// Why a call failed. See `failure` in `wit/postgres.wit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -91,6 +94,15 @@ impl From<tokio_postgres::Error> for Failure {
         // Shutdown, crash and lost sessions end the connection although the server still answers.
         if matches!(refusal.code().code(), "57P01" | "57P02" | "57P03" | "57P05" | "25P03") {
             return of(connect::explain(&error));
+        }
+        // What a function raises may hold a row's values, whatever code it gives.
+        if refusal.file().is_some_and(|file| PROCEDURAL.iter().any(|source| file.ends_with(source))) {
+            return Self::Refused(DatabaseError {
+                sqlstate: refusal.code().code().to_owned(),
+                message: "a function of the database raised an error".to_owned(),
+                detail: None,
+                hint: None,
+            });
         }
         Self::Refused(DatabaseError {
             sqlstate: refusal.code().code().to_owned(),

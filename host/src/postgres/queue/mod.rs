@@ -427,15 +427,21 @@ fn explain_refusal(error: tokio_postgres::Error, cluster: &str) -> Error {
     }
 }
 
-/// PgQ's own maintenance, which anybody may run, loses events.
+/// PgQ's own maintenance, which anybody may run, loses events. And what relays call has to be there.
 async fn check_rotation(control: &Client, settings: &Settings) -> Result<()> {
-    let may_own: bool = answer(control.query_one(sql::MAY_OWN, &[])).await?.get(0);
+    let may = answer(control.query_one(&sql::may_own(&settings.cluster), &[])).await?;
+    let (there, may_own): (bool, bool) = (may.get(0), may.get(1));
+    if !there {
+        return Err(Error::configure(
+            "what the cluster keeps in this database is older than this program: run `cluster upgrade --force`, then `set update` with --relay-role",
+        ));
+    }
     let queue = settings.queue();
     if may_own || answer(control.query_one(sql::LEFT_ALONE, &[&queue])).await?.get(0) {
         return Ok(());
     }
     Err(Error::configure(format!(
-        "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: GRANT pgq_admin TO it, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
+        "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: run `set update` with --relay-role, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
     )))
 }
 
