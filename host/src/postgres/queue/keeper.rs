@@ -15,8 +15,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::partitions::{self, Late};
+use super::session::{Abort, Settings, Signals, answer, session};
 use super::tick::{self, Due, Pause, Reading};
-use super::{Abort, Settings, Signals, answer, backlog, session, sql};
+use super::{backlog, sql};
 use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;

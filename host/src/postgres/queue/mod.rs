@@ -9,6 +9,7 @@ mod keeper;
 mod lane;
 mod partitions;
 mod reader;
+mod session;
 mod sql;
 mod tick;
 
@@ -19,15 +20,13 @@ use proto::batch::{Batch, Id};
 use proto::interfaces::common::{Snapshot, Source, Tick};
 use proto::row::Mutation;
 use proto::{snapshot, timestamp};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::error::{Error, Next, Result};
 use crate::names;
-use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
 use crate::postgres::node::{self, Identity};
@@ -35,37 +34,11 @@ use crate::postgres::{pool, quote};
 use keeper::Keeper;
 use lane::Lane;
 use reader::{Chunk, Reader};
-
-/// How long the server may take to answer one of the short statements.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub use session::Settings;
+use session::{ANSWER_TIMEOUT, Abort, Signals, answer, prepared, unanswered};
 
 /// Chunks of decoded events that wait to be published.
 const CHUNKS_MAX: usize = 2;
-
-/// Which queue, and who reads it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub dsn: String,
-    pub cluster: String,
-    pub set: String,
-    pub consumer: String,
-    /// How often to rotate the queue's tables; never if zero.
-    pub rotation_period: Duration,
-    /// What the queue's tables may take on disk before it is reported, in bytes.
-    pub queue_bytes_max: Option<u64>,
-    /// Told of the queue and its ticker.
-    pub status: Status,
-}
-
-impl Settings {
-    fn queue(&self) -> String {
-        names::queue(&self.cluster, &self.set)
-    }
-
-    fn application(&self, role: &str) -> String {
-        format!("{} {} {role}", sql::APPLICATION, self.set).trim_end().to_owned()
-    }
-}
 
 /// See the module. One per consumer and database, on all machines.
 #[derive(Debug)]
@@ -88,15 +61,6 @@ pub struct Queue {
     delivered: Option<(u64, Snapshot)>,
     signals: Arc<Signals>,
     _keeper: Keeper,
-}
-
-/// What the queue and its keeper tell each other.
-#[derive(Debug, Default)]
-struct Signals {
-    /// The consumer has a new batch.
-    ticked: Notify,
-    /// The consumer has finished a batch.
-    finished: Notify,
 }
 
 /// What is asked once per batch, or while there is none.
@@ -128,16 +92,6 @@ enum Reading {
         chunks: mpsc::Receiver<Chunk>,
         task: Abort<Box<Reader>>,
     },
-}
-
-/// A task that ends with its handle.
-#[derive(Debug)]
-struct Abort<T>(JoinHandle<T>);
-
-impl<T> Drop for Abort<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Queue {
@@ -351,28 +305,6 @@ async fn connect(settings: &Settings) -> Result<(Session, Identity, i32)> {
     let queue_id = find(&control, settings).await?;
     check_rotation(&control, settings).await?;
     Ok((control, identity, queue_id))
-}
-
-/// A session with the settings that every session of a relay has.
-async fn session(settings: &Settings, role: &str) -> Result<Session> {
-    prepared(Session::connect(&settings.dsn, &settings.application(role)).await?).await
-}
-
-async fn prepared(session: Session) -> Result<Session> {
-    answer(session.query(sql::SETTINGS, &[])).await?;
-    Ok(session)
-}
-
-/// Waits for a statement's answer, within [`ANSWER_TIMEOUT`].
-async fn answer<T>(statement: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
-    match timeout(ANSWER_TIMEOUT, statement).await {
-        Ok(answer) => answer.map_err(|error| connect::explain(&error)),
-        Err(_) => Err(unanswered()),
-    }
-}
-
-fn unanswered() -> Error {
-    Error::retry(format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))
 }
 
 /// The second fence: a batch is ended only under the epoch that was given last, here, where

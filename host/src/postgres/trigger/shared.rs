@@ -6,8 +6,9 @@ use crate::postgres::catalog::JSON_IS_EXACT;
 use crate::postgres::event::FORMAT;
 use crate::postgres::{literal, quote};
 
+use super::capture::COMMENT;
+use super::columns;
 use super::settings::Setting;
-use super::{COMMENT, columns};
 
 /// What tells one definition of a function from another.
 const DEFINITION: &str = "pg_catalog.concat_ws(E'\\n', p.proname, p.proowner, p.prolang, p.prosecdef, p.provolatile, p.proargtypes, p.proconfig, \
