@@ -1,7 +1,7 @@
 //! What all capabilities of one instance share.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 
@@ -29,6 +29,8 @@ pub struct Shared {
     pub place: String,
     /// In the call that is under way, a grant turned out to be wrong.
     pub misconfigured: bool,
+    /// When the call that is under way has to be over.
+    pub deadline: Instant,
 }
 
 impl Shared {
@@ -37,7 +39,16 @@ impl Shared {
     pub fn new(budget: Budget, log: Log, application: String, call: Duration, place: String) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Self { table, budget, log, application, lock_timeout: LOCK_TIMEOUT_MAX.min(call / 2), place, misconfigured: false }
+        Self {
+            table,
+            budget,
+            log,
+            application,
+            lock_timeout: LOCK_TIMEOUT_MAX.min(call / 2),
+            place,
+            misconfigured: false,
+            deadline: Instant::now(),
+        }
     }
 }
 

@@ -10,12 +10,11 @@ use wasmtime_wasi::I32Exit;
 
 use super::Context;
 use super::engine::{Engine, TICK};
-use super::examine::Role;
 use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::load::{load, store};
 use super::state::{State, place};
-use crate::capabilities::files::Full;
 use crate::capabilities::origin::Snapshot;
+use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::{Limits, Section};
 use crate::error::{Error, Result};
@@ -91,13 +90,9 @@ impl Session {
         if !std::mem::replace(&mut self.usable, false) {
             return Err(Error::trap(format!("{}: an earlier call did not return; open the plugin again", self.name())));
         }
-        if let Some(quota) = &mut self.store.data_mut().states.files.quota
-            && let Err(full) = quota.check()
-        {
-            return Err(self.full(&full));
-        }
+        self.store.data_mut().check().map_err(|error| error.context(self.name()))?;
         let limit = self.limits.call.saturating_add(extra);
-        self.store.data_mut().runtime.deadline = Instant::now() + limit;
+        self.store.data_mut().shared.deadline = Instant::now() + limit;
         self.store.data_mut().shared.misconfigured = false;
         // Running code is interrupted at the deadline, and can tell where it was; only
         // code that waits for the host needs this longer limit.
@@ -146,8 +141,8 @@ impl Session {
         if error.is::<TimeIsUp>() {
             return self.late(function, &at);
         }
-        if let Some(full) = error.downcast_ref::<Full>() {
-            return self.full(full);
+        if let Some(refusal) = error.downcast_ref::<Error>() {
+            return refusal.clone().context(self.name());
         }
         if self.store.data().runtime.memory.exhausted() {
             let memory = crate::printable::size(self.limits.memory as u64);
@@ -171,11 +166,6 @@ impl Session {
             None => printable(&cause, REASON_BYTES_MAX),
         };
         Error::trap(format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
-    }
-
-    /// For a person to mend.
-    fn full(&self, full: &Full) -> Error {
-        Error::blocked(format!("{}: {full}; remove files, or raise grants.files.size in the {}", self.name(), self.place))
     }
 
     fn late(&self, function: &str, at: &str) -> Error {

@@ -2,6 +2,7 @@
 
 mod graph;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use graph::Graph;
@@ -16,7 +17,7 @@ const CLIENTS: [(&str, &[&str]); 9] = [
     ("wasmparser", &["host/src/plugins"]),
     ("rdkafka", &["host/src/capabilities"]),
     ("zookeeper_client", &["host/src/registry"]),
-    ("serde_yaml", &["host/src/config", "host/src/yaml"]),
+    ("serde_yaml", &["host/src/yaml"]),
     ("openssl", &["host/src/postgres"]),
     ("postgres_openssl", &["host/src/postgres"]),
     ("tokio_postgres", &["host/src/postgres", "host/src/capabilities"]),
@@ -102,6 +103,7 @@ fn clients_stay_in_their_modules() -> std::io::Result<()> {
     let mut found = violations(&sources("host/src")?, &CLIENTS);
     let proto = IMPURE.map(|word| (word, [].as_slice()));
     found.extend(violations(&sources("proto/src")?, &proto));
+    found.extend(neighbours(&sources("host/src")?));
     assert!(found.is_empty(), "\n{}", found.join("\n"));
     Ok(())
 }
@@ -129,11 +131,13 @@ fn violations_are_found() {
         source("host/src/capabilities/kafka/link.rs", "use wasmtime::component::Resource;"),
         source("host/src/capabilities/kafka/link/tests.rs", "use wasmtime::component::Resource;"),
         source("host/src/capabilities/kafka/mod.rs", "use wasmtime::component::Resource;"),
+        source("host/src/capabilities/log/mod.rs", "use crate::capabilities::kafka::Brokers;\nuse crate::capabilities::types::Row;"),
     ];
     assert_eq!(
         violations(&sources, &CLIENTS),
         ["host/src/capabilities/kafka/mod.rs uses wasmtime", "host/src/cli/plugin.rs uses wasmtime"]
     );
+    assert_eq!(neighbours(&sources), ["host/src/capabilities/log/mod.rs uses crate::capabilities::kafka"]);
     assert_eq!(upward(&graph("host/src", &sources)), ["new.rs uses cli/mod.rs", "relay/run.rs uses replicate/mod.rs"]);
 }
 
@@ -171,6 +175,20 @@ fn violations(sources: &[Source], words: &[(&str, &[&str])]) -> Vec<String> {
         found.extend(used.map(|word| format!("{path} uses {word}")));
     }
     found.sort();
+    found
+}
+
+/// A capability is a folder. It uses what all capabilities share and the types of the
+/// contract, and no other capability.
+fn neighbours(sources: &[Source]) -> Vec<String> {
+    let room = |source: &Source| Some(source.path.strip_prefix("host/src/capabilities/")?.split_once('/')?.0.to_owned());
+    let rooms: BTreeSet<String> = sources.iter().filter_map(room).collect();
+    let mut found = Vec::new();
+    for source in sources {
+        let Some(own) = room(source) else { continue };
+        let others = rooms.iter().filter(|other| **other != own && *other != "types").map(|other| format!("crate::capabilities::{other}"));
+        found.extend(others.filter(|other| uses(&source.text, other)).map(|other| format!("{} uses {other}", source.path)));
+    }
     found
 }
 

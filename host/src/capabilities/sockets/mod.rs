@@ -3,26 +3,4 @@
 
 mod link;
 
-use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
-use super::shared::Shared;
-use crate::error::Result;
-
-/// The capability.
-#[derive(Debug)]
-pub struct Sockets;
-
-impl Capability for Sockets {
-    const NAME: &'static str = "sockets";
-    const INTERFACES: Interfaces = Interfaces::wasi(&["wasi:sockets"]);
-    const ACCESS: Access = Access::Free;
-    type Grant = ();
-    type State = link::Network;
-
-    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
-        link::link(linker)
-    }
-
-    fn state(_: &(), _: &Setup<'_>, _: &Shared) -> Result<Self::State> {
-        Ok(link::Network::closed())
-    }
-}
+pub use link::Sockets;
