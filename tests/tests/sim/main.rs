@@ -7,6 +7,7 @@
 
 mod epochs;
 mod fleet;
+mod judged;
 mod publisher;
 mod relay;
 mod replication;
