@@ -331,7 +331,7 @@ impl Inner {
         let id = self.next_event;
         self.next_event += 1;
         let timestamp_us = 1_000_000_000_000_000 + id.cast_signed();
-        self.events.push(Mutation { id, relation: Arc::clone(relation), change, transaction, timestamp_us });
+        self.events.push(Mutation { id, relation: Arc::clone(relation), change, transaction, timestamp_us, version: 0 });
     }
 }
 

@@ -159,7 +159,7 @@ impl Load {
 /// Names the row that was refused, if it is one. What it is refused with may be another
 /// error, since rows that refer to later ones have none behind them now.
 fn one_by_one(database: &impl Database, plan: &Rc<Plan>, rows: Vec<Row>, error: Option<&DatabaseError>) -> Result<(), Error> {
-    let insert = |row| Mutation { id: 0, relation: 0, change: Change::Insert(row), transaction: 0, timestamp_us: 0 };
+    let insert = |row| Mutation { id: 0, relation: 0, change: Change::Insert(row), transaction: 0, timestamp_us: 0, version: 0 };
     let rows: Vec<Planned> = rows.into_iter().map(|row| Planned { plan: Rc::clone(plan), mutation: insert(row) }).collect();
     match (in_order(database, &rows), error) {
         (Err(Refused { sqlstate: Some(sqlstate), .. }), Some(error)) if sqlstate == REFERS => {

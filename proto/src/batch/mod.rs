@@ -14,6 +14,7 @@ pub mod publisher;
 mod relations;
 mod state;
 pub mod step;
+pub mod version;
 mod violation;
 
 pub use violation::Violation;

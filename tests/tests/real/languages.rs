@@ -51,7 +51,7 @@ fn person(id: i64, email: &str) -> Vec<Value> {
 }
 
 fn mutation(id: u64, change: Change) -> Mutation {
-    Mutation { id, relation: people(), change, transaction: 7_000_000_000, timestamp_us: 1_500_000 }
+    Mutation { id, relation: people(), change, transaction: 7_000_000_000, timestamp_us: 1_500_000, version: 1_500_001 }
 }
 
 mod python {

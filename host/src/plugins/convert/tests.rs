@@ -12,7 +12,7 @@ fn relation(table: &str, columns: &[&str], identity: &[u32]) -> Relation {
 }
 
 fn insert(id: u64, relation: &Arc<Relation>, row: Row) -> Mutation {
-    Mutation { id, relation: Arc::clone(relation), change: Change::Insert(row), transaction: 7, timestamp_us: -1 }
+    Mutation { id, relation: Arc::clone(relation), change: Change::Insert(row), transaction: 7, timestamp_us: -1, version: 0 }
 }
 
 fn every_change(a: &Arc<Relation>, b: &Arc<Relation>) -> Vec<Mutation> {
