@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Common;
-use super::process::shown;
+use super::common::Common;
+use super::output::shown;
+use crate::capabilities::example;
 use crate::error::{Error, Result};
-use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, example, hex, offer};
+use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, hex, offer};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

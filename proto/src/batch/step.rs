@@ -33,8 +33,8 @@
 use super::bootstrap::CatchUp;
 use super::fence::Fence;
 use super::relations::Relations;
-pub use super::state::StateError;
 use super::state::{Ended, Frontier, Parts, Progress, is_after};
+pub use super::state::{SUPERSEDED_MAX, StateError};
 use super::version::Versions;
 use super::{Batch, Id, Uuid, Violation};
 use crate::codec::{self, BatchIdentifier, Header, Message, Operation};
@@ -44,9 +44,6 @@ use crate::row::Mutation;
 
 /// Messages whose digests are kept: 64 KiB of them.
 pub const SEEN_MESSAGES: usize = 8192;
-
-/// Publishers of the current epoch that are remembered as dead.
-pub const SUPERSEDED_MAX: usize = 16;
 
 /// What the operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
