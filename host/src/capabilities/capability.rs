@@ -74,7 +74,7 @@ impl Interfaces {
     /// Some of pgshovel's own.
     #[must_use]
     pub const fn own(names: &'static [&'static str]) -> Self {
-        Self { packages: &[PACKAGE], names, version: "0.1" }
+        Self { packages: &[PACKAGE], names, version: "0.2" }
     }
 
     /// All of some packages of WASI 0.2.

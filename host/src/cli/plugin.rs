@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn a_plugin_is_described() {
         let examination = examined(
-            &["pgshovel:plugin/kafka@0.1.0", "pgshovel:plugin/origin@0.1.0", "wasi:filesystem/preopens@0.2.0", "wasi:http/types@0.2.0"],
-            &["pgshovel:plugin/target@0.1.0", "pgshovel:plugin/writer@0.1.0"],
+            &["pgshovel:plugin/kafka@0.2.0", "pgshovel:plugin/origin@0.2.0", "wasi:filesystem/preopens@0.2.0", "wasi:http/types@0.2.0"],
+            &["pgshovel:plugin/target@0.2.0", "pgshovel:plugin/writer@0.2.0"],
         );
         expect![[r#"
             file       a.wasm
@@ -191,8 +191,8 @@ mod tests {
             sha256     098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb
             made with  C 17, clang 14
             imports
-              pgshovel:plugin/kafka@0.1.0     needs the grant kafka: localhost:9092
-              pgshovel:plugin/origin@0.1.0    given to loaders
+              pgshovel:plugin/kafka@0.2.0     needs the grant kafka: localhost:9092
+              pgshovel:plugin/origin@0.2.0    given to loaders
               wasi:filesystem/preopens@0.2.0  an empty folder, unless granted: files: { path: ./data, mode: read-write }
               wasi:http/types@0.2.0           not offered by this host: it would refuse the plugin
         "#]]
@@ -220,12 +220,12 @@ mod tests {
               ],
               "imports": [
                 {
-                  "name": "pgshovel:plugin/kafka@0.1.0",
+                  "name": "pgshovel:plugin/kafka@0.2.0",
                   "offered": true,
                   "grant": "kafka"
                 },
                 {
-                  "name": "pgshovel:plugin/origin@0.1.0",
+                  "name": "pgshovel:plugin/origin@0.2.0",
                   "offered": true,
                   "grant": "origin"
                 },
@@ -241,8 +241,8 @@ mod tests {
                 }
               ],
               "exports": [
-                "pgshovel:plugin/target@0.1.0",
-                "pgshovel:plugin/writer@0.1.0"
+                "pgshovel:plugin/target@0.2.0",
+                "pgshovel:plugin/writer@0.2.0"
               ]
             }"#]]
         .assert_eq(&format!("{:#}", json(Path::new("a.wasm"), &examination)));

@@ -11,7 +11,7 @@ use crate::capabilities::capability::{Access, PACKAGE};
 
 /// The version of the package that this host serves. A component built for
 /// another patch of it (the last number) is welcome.
-pub const VERSION: [u64; 3] = [0, 1, 0];
+pub const VERSION: [u64; 3] = [0, 2, 0];
 
 /// What a plugin can be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +31,7 @@ impl Role {
     pub fn interface(self) -> &'static str {
         match self {
             Self::Writer => "writer",
-            Self::Stream => "reader",
+            Self::Stream => "stream-reader",
             Self::Loader => "loader",
             Self::Target => "target",
             Self::Transform => "transform",
@@ -295,10 +295,10 @@ mod tests {
     #[test]
     fn offers() {
         for (import, expected) in [
-            ("pgshovel:plugin/types@0.1.0", Offer::Free),
-            ("pgshovel:plugin/kafka@0.1.0", Offer::Granted("kafka")),
-            ("pgshovel:plugin/origin@0.1.0", Offer::LoaderOnly),
-            ("pgshovel:plugin/later@0.1.0", Offer::Unknown),
+            ("pgshovel:plugin/types@0.2.0", Offer::Free),
+            ("pgshovel:plugin/kafka@0.2.0", Offer::Granted("kafka")),
+            ("pgshovel:plugin/origin@0.2.0", Offer::LoaderOnly),
+            ("pgshovel:plugin/later@0.2.0", Offer::Unknown),
             ("wasi:cli/environment@0.2.9", Offer::Free),
             ("wasi:cli/environment@0.3.0", Offer::Unknown),
             ("wasi:http/outgoing-handler@0.2.0", Offer::Unknown),

@@ -59,7 +59,7 @@ impl Plugins for Memory {
     async fn loader(&mut self) -> Result<(Origin, Loader)> {
         let open = || {
             let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));
-            Ok((Origin { source: self.source.source(), snapshot }, loader))
+            Ok((Origin { source: self.source.source(), snapshot, opened_us: self.source.now_us() }, loader))
         };
         self.faults.around("loader.open", open).await
     }

@@ -77,6 +77,8 @@ pub struct DatabaseError {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// Whether the same may succeed later, with nobody mending anything.
+    pub passing: bool,
 }
 
 impl DatabaseError {
@@ -124,6 +126,7 @@ impl From<tokio_postgres::Error> for Failure {
             message: cut(refusal.message()),
             detail: refusal.detail().map(cut),
             hint: refusal.hint().map(cut),
+            passing: connect::is_passing(refusal.code().code()),
         })
     }
 }

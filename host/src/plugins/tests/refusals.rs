@@ -27,7 +27,7 @@ fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
     wat::parse_str(format!("(component {body})")).unwrap()
 }
 
-const TARGET: &str = "pgshovel:plugin/target@0.1.0";
+const TARGET: &str = "pgshovel:plugin/target@0.2.0";
 
 #[tokio::test]
 async fn files_that_are_no_component() {
@@ -72,7 +72,7 @@ async fn files_that_are_not_there() {
 #[tokio::test]
 async fn components_of_another_kind() {
     refused("none", &component(&[], &["wasi:cli/run@0.2.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: no plugin of pgshovel: it exports none of its interfaces; a target exports pgshovel:plugin/target"]).await;
-    let pair = component(&[], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0", "pgshovel:plugin/extra@0.1.0"]);
+    let pair = component(&[], &["pgshovel:plugin/writer@0.2.0", "pgshovel:plugin/stream-reader@0.2.0", "pgshovel:plugin/extra@0.2.0"]);
     refused(
         "role",
         &pair,
@@ -94,18 +94,18 @@ async fn interfaces_that_are_hollow() {
     std::fs::write(folder.0.join("a.wasm"), component(&["wasi:io/poll@0.2.0"], &[TARGET])).unwrap();
     let error = target::open(engine(), &section("target", "a.wasm", &folder.0), &context()).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
-    expect!["target: a.wasm: its interface differs from this host's: instance export `pgshovel:plugin/target@0.1.0` does not have export `[static]session.open`; build the plugin again with the WIT of this version of pgshovel"].assert_eq(&error.message);
+    expect!["target: a.wasm: its interface differs from this host's: instance export `pgshovel:plugin/target@0.2.0` does not have export `[static]session.open`; build the plugin again with the WIT of this version of pgshovel"].assert_eq(&error.message);
 }
 
 #[tokio::test]
 async fn imports_that_are_not_granted() {
-    let kafka = component(&["pgshovel:plugin/kafka@0.1.0"], &[TARGET]);
-    refused("kafka", &kafka, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/kafka@0.1.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092 }"]).await;
-    let postgres = component(&["pgshovel:plugin/postgres@0.1.0"], &[TARGET]);
+    let kafka = component(&["pgshovel:plugin/kafka@0.2.0"], &[TARGET]);
+    refused("kafka", &kafka, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/kafka@0.2.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092 }"]).await;
+    let postgres = component(&["pgshovel:plugin/postgres@0.2.0"], &[TARGET]);
     let brokers = Properties([("bootstrap.servers".to_owned(), "a:1".to_owned())].into());
-    refused("postgres", &postgres, Role::Target, |section| section.grants.kafka = Resources::One(brokers), expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
-    let origin = component(&["pgshovel:plugin/origin@0.1.0"], &[TARGET]);
-    refused("origin", &origin, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/origin@0.1.0, which only a loader may use; use a target that does without"]).await;
+    refused("postgres", &postgres, Role::Target, |section| section.grants.kafka = Resources::One(brokers), expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.2.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    let origin = component(&["pgshovel:plugin/origin@0.2.0"], &[TARGET]);
+    refused("origin", &origin, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/origin@0.2.0, which only a loader may use; use a target that does without"]).await;
     refused("http", &component(&["wasi:http/types@0.2.3"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports wasi:http/types@0.2.3, which this host does not offer; build the plugin without it (componentize-js: disable the features http and fetch-event)"]).await;
     refused("unknown", &component(&["acme:things/box@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it"]).await;
 }
@@ -113,7 +113,7 @@ async fn imports_that_are_not_granted() {
 /// A component with several roles imports what any of them needs.
 #[test]
 fn what_another_role_needs_is_not_asked_of_this_one() {
-    let both = component(&["pgshovel:plugin/origin@0.1.0", "pgshovel:plugin/postgres@0.1.0"], &[TARGET, "pgshovel:plugin/loader@0.1.0"]);
+    let both = component(&["pgshovel:plugin/origin@0.2.0", "pgshovel:plugin/postgres@0.2.0"], &[TARGET, "pgshovel:plugin/loader@0.2.0"]);
     let both = super::super::examine(&both).unwrap();
     assert_eq!(both.roles, [Role::Loader, Role::Target]);
     assert!(both.needs(Role::Target, "postgres") && !both.needs(Role::Target, "origin"));
