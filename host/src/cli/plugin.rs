@@ -185,7 +185,7 @@ mod tests {
         expect![[r#"
             file       a.wasm
             roles      writer, target
-            interface  pgshovel:plugin 0.1.0, served (this host serves 0.1.x)
+            interface  pgshovel:plugin 0.2.0, served (this host serves 0.2.x)
             guarantee  a target says it when it runs
             size       315 bytes
             sha256     098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb
@@ -204,7 +204,7 @@ mod tests {
                 "writer",
                 "target"
               ],
-              "interface": "0.1.0",
+              "interface": "0.2.0",
               "served": true,
               "bytes": 315,
               "sha256": "098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb",
@@ -264,7 +264,7 @@ mod tests {
         expect![[r#"
             file       a.wasm
             roles      target
-            interface  pgshovel:plugin/target@0.9.0: not served, this host serves 0.1.x
+            interface  pgshovel:plugin/target@0.9.0: not served, this host serves 0.2.x
             guarantee  a target says it when it runs
             size       128 bytes
             sha256     e2e13e7e57ac1025e835ea5bf7c9bf656fe4f9521624299c0dc81d6408d8ac51

@@ -269,7 +269,7 @@ mod tests {
         for text in ["wasi:io/poll@0.2.9", "pgshovel:plugin/target", "run", "a@1"] {
             assert_eq!(Interface::parse(text).to_string(), text);
         }
-        assert_eq!(Interface::parse("pgshovel:plugin/target@0.1.12").version(), Some([0, 1, 12]));
+        assert_eq!(Interface::parse("pgshovel:plugin/target@0.2.12").version(), Some([0, 2, 12]));
         for odd in ["a:b/c", "a:b/c@1", "a:b/c@1.2.3.4", "a:b/c@1.2.x", "a:b/c@1.2.3-rc"] {
             assert_eq!(Interface::parse(odd).version(), None, "{odd}");
         }

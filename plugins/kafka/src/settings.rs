@@ -38,9 +38,12 @@ impl Settings {
 }
 
 /// A position is the offset of the message it follows, big endian.
-pub fn encode_position(offset: u64) -> Vec<u8> {
-    offset.to_be_bytes().to_vec()
+pub fn encode_position(offset: u64) -> [u8; 8] {
+    offset.to_be_bytes()
 }
+
+/// How many bytes a position has.
+pub const POSITION_BYTES: u32 = 8;
 
 /// The offset to resume at.
 pub fn decode_position(position: &[u8]) -> Result<u64, String> {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::apply::{GUARD, Refused, UNGUARD, in_order};
 use crate::copy;
-use crate::database::{Database, describe, failed, is_passing, refused};
+use crate::database::{Database, describe, failed, refused};
 use crate::part::Planned;
 use crate::pgshovel::plugin::postgres::{DatabaseError, Failure};
 use crate::pgshovel::plugin::types::{Change, Error, Mutation, Row, Value};
@@ -128,7 +128,7 @@ impl Load {
         // What follows the first refusal is refused because of it.
         let error = answers.iter().find_map(|answer| answer.as_ref().err());
         if let Some(error) = error
-            && is_passing(error)
+            && error.passing
         {
             return Err(refused(DOING, error));
         }

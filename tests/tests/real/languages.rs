@@ -85,7 +85,7 @@ mod python {
         assert_eq!(target.guarantee().await.unwrap(), Guarantee::Transactional);
         assert_eq!(target.load_state().await.unwrap(), None);
 
-        target.load(Chunk { relation: people(), rows: vec![person(1, "a@x"), person(2, "b@x")], estimated_rows: None }).await.unwrap();
+        target.load(Chunk { relation: people(), rows: vec![person(1, "a@x"), person(2, "b@x")], estimated_rows: None }, 7).await.unwrap();
         assert_eq!(database.count("history.changes").await, 0, "visible before the commit");
         target.commit(None, b"loaded").await.unwrap();
 

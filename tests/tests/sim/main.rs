@@ -10,6 +10,7 @@ mod fleet;
 mod publisher;
 mod relay;
 mod replication;
+mod versions;
 mod worker;
 
 use std::env;

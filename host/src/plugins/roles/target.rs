@@ -71,7 +71,8 @@ impl ports::Target for Target {
         let relation = to_relation(0, &chunk.relation);
         let rows = to_rows(chunk.rows);
         let limit = self.session.begin(Duration::ZERO)?;
-        let loaded = timeout(limit, self.guest.session().call_load(&mut self.session.store, self.resource, &relation, &rows, version)).await;
+        let loaded =
+            timeout(limit, self.guest.session().call_load(&mut self.session.store, self.resource, &relation, &rows, version)).await;
         let row = |index| {
             let row = Rejected::Row { schema: relation.schema.clone(), table: relation.table.clone() };
             (index as usize).lt(&rows.len()).then_some(row)

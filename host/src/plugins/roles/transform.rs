@@ -6,8 +6,8 @@ use proto::row::Mutation;
 use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
-use crate::capabilities::types::convert::{from_mutations, to_mutations};
 use super::mutation;
+use crate::capabilities::types::convert::{from_mutations, to_mutations};
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::transform::{Guest, GuestIndices};
@@ -47,7 +47,8 @@ impl ports::Transform for Transform {
         }
         let (passed, relations, mutations) = to_mutations(mutations);
         let limit = self.session.begin(Duration::ZERO)?;
-        let output = timeout(limit, self.guest.session().call_transform(&mut self.session.store, self.resource, &relations, &mutations)).await;
+        let output =
+            timeout(limit, self.guest.session().call_transform(&mut self.session.store, self.resource, &relations, &mutations)).await;
         let output = self.session.end("transform", output, |index| mutation(index, &relations, &mutations))?;
         from_mutations(output.relations, output.mutations, &passed, &mutations).map_err(|reason| self.session.invalid("transform", reason))
     }

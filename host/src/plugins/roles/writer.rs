@@ -52,8 +52,11 @@ pub async fn open(engine: &Engine, section: &Section, context: &Context) -> Resu
 impl Plugin {
     async fn push(&mut self, batch: types::Batch, messages: Messages) -> Result<()> {
         let limit = self.session.begin(Duration::ZERO)?;
-        let pushed =
-            timeout(limit, self.guest.session().call_push(&mut self.session.store, self.resource, &batch, messages.bytes(), messages.lengths())).await;
+        let pushed = timeout(
+            limit,
+            self.guest.session().call_push(&mut self.session.store, self.resource, &batch, messages.bytes(), messages.lengths()),
+        )
+        .await;
         self.session.end("push", pushed, |index| (index as usize).lt(&messages.lengths().len()).then_some(Rejected::Message))
     }
 

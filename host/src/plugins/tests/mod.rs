@@ -113,5 +113,5 @@ fn mutations(count: u32) -> Vec<Mutation> {
         timestamp_us: 1_700_000_000_000_000,
         version: 1_700_000_000_000_001 + u64::from(id),
     };
-    (0..count).map(mutation).collect()
+    (1..=count).map(mutation).collect()
 }

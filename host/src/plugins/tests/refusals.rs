@@ -83,8 +83,18 @@ async fn components_of_another_kind() {
         ],
     )
     .await;
-    refused("later", &component(&[], &["pgshovel:plugin/target@0.2.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/target@0.2.0, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel"]).await;
-    refused("import", &component(&["pgshovel:plugin/log@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/log@1.0.0, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    refused("later", &component(&[], &["pgshovel:plugin/target@0.3.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/target@0.3.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    refused("import", &component(&["pgshovel:plugin/log@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/log@1.0.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+}
+
+/// Plugins of the first contract, whose shapes were others. Nothing of it is served.
+#[tokio::test]
+async fn components_built_for_0_1() {
+    let old =
+        component(&["pgshovel:plugin/log@0.1.0", "wasi:io/poll@0.2.9"], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0"]);
+    for role in [Role::Writer, Role::Stream] {
+        refused("old", &old, role, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/writer@0.1.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    }
 }
 
 /// Right by name, and nothing behind the name.

@@ -73,7 +73,7 @@ async fn load(source: &Database, target: &mut target::Target, engine: &Engine, m
         if let Some(row) = chunk.rows.last() {
             seen = Some((Arc::clone(&chunk.relation), row.clone()));
         }
-        target.load(chunk).await.unwrap();
+        target.load(chunk, 1).await.unwrap();
     }
     let (relation, row) = seen.expect("the table has rows");
     (relation, row, rows)
