@@ -188,7 +188,7 @@ mod tests {
             interface  pgshovel:plugin 0.2.0, served (this host serves 0.2.x)
             guarantee  a target says it when it runs
             size       315 bytes
-            sha256     098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb
+            sha256     1e07fa215da8d479930596d909fc7d7d1d22dbdc4ebb8689f5de637de45f356a
             made with  C 17, clang 14
             imports
               pgshovel:plugin/kafka@0.2.0     needs the grant kafka: localhost:9092
@@ -207,7 +207,7 @@ mod tests {
               "interface": "0.2.0",
               "served": true,
               "bytes": 315,
-              "sha256": "098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb",
+              "sha256": "1e07fa215da8d479930596d909fc7d7d1d22dbdc4ebb8689f5de637de45f356a",
               "producers": [
                 {
                   "field": "language",

@@ -154,7 +154,7 @@ fn record(versions: &mut Versions, mutation: &Mutation) -> Result<()> {
     };
     let content = format!("event {}: {:?}", mutation.id, mutation.change);
     let gone = before.filter(|before| after.is_none_or(|after| key(after) != key(before)));
-    gone.into_iter().chain(after).try_for_each(|row| versions.write(&table, &key(row), version, content.clone()))
+    gone.into_iter().chain(after).try_for_each(|row| versions.write(&table, &key(row), version, content.clone()).map(drop))
 }
 
 fn overtaken() -> Error {

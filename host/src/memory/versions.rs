@@ -15,12 +15,13 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// A write that was not there before has to have a version above all that were.
-    pub(super) fn write(&mut self, table: &Table, key: &Key, version: u64, content: String) -> Result<()> {
+    /// A write that was not there before has to have a version above all that were. Returns
+    /// whether it is new.
+    pub(super) fn write(&mut self, table: &Table, key: &Key, version: u64, content: String) -> Result<bool> {
         let writes = self.writes.entry((table.clone(), key.clone())).or_default();
         if writes.get(&version) == Some(&content) {
             self.again += 1;
-            return Ok(());
+            return Ok(false);
         }
         if let Some((highest, last)) = writes.last_key_value().filter(|(highest, _)| **highest >= version) {
             let table = &table.1;
@@ -28,13 +29,19 @@ impl Versions {
         }
         writes.insert(version, content);
         self.uncommitted.insert((table.clone(), key.clone(), version));
-        Ok(())
+        Ok(true)
     }
 
     /// A table is emptied.
     pub(super) fn empty(&mut self, table: &Table, version: u64, content: &str) -> Result<()> {
-        let keys: Vec<Key> = self.writes.keys().filter(|(of, _)| of == table).map(|(_, key)| key.clone()).collect();
-        keys.iter().try_for_each(|key| self.write(table, key, version, content.to_owned()))
+        // The table itself is a row without a key. Rows that came after the first time are not
+        // emptied when it comes again.
+        if self.write(table, &Key::new(), version, content.to_owned())? {
+            let keys: Vec<Key> =
+                self.writes.keys().filter(|(of, key)| of == table && !key.is_empty()).map(|(_, key)| key.clone()).collect();
+            keys.iter().try_for_each(|key| self.write(table, key, version, content.to_owned()).map(drop))?;
+        }
+        Ok(())
     }
 
     pub(super) fn commit(&mut self) {

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::postgres::{connect, quote};
 
 /// `pg_partition_tree` would lock the partitions for as long as the snapshot lives, and
-/// hold up whoever alters or truncates one. One row per column of the tables named by `$1` (schemas) and `$2` (tables).
+/// hold up whoever alters or truncates one. A table that was never analyzed has -1 rows, and
+/// then there is no estimate, of a partitioned table neither. One row per column of the tables named by `$1` (schemas) and `$2` (tables).
 const COLUMNS: &str = "\
 SELECT n.nspname::text, c.relname::text, c.relkind = 'p', \
        CASE WHEN c.relkind = 'p' \

@@ -132,7 +132,7 @@ fn what_another_role_needs_is_not_asked_of_this_one() {
 
 #[tokio::test]
 async fn content_that_is_not_the_pinned_one() {
-    refused("pin", &component(&[], &[TARGET]), Role::Target, |section| section.sha256 = Some([7; 32]), expect!["conf/app.yaml: target.path: conf/a.wasm: the file's SHA-256 is 3151a1441051740590b3a3c1e5f316511584410dad17681b4d5d1fcfe6e06592, not what `target.sha256` says; restore the file, or change the configuration if the new one is trusted"]).await;
+    refused("pin", &component(&[], &[TARGET]), Role::Target, |section| section.sha256 = Some([7; 32]), expect!["conf/app.yaml: target.path: conf/a.wasm: the file's SHA-256 is 74cb922a54d3bb676b95b9e309aafae810779f539d226e58817656e7424bb17a, not what `target.sha256` says; restore the file, or change the configuration if the new one is trusted"]).await;
     let bytes = std::fs::read(built().join("probe.wasm")).unwrap();
     let sha256 = Some(super::super::examine(&bytes).unwrap().sha256);
     let section = Section { sha256, ..probe("stream", &serde_json::json!({})) };
