@@ -69,12 +69,16 @@ pub struct Target {
     /// The state that this session saw or stored last.
     state: Option<Vec<u8>>,
     loaded: BTreeSet<Table>,
+    /// Rows of a bootstrap, which leaves nothing behind before its commit.
+    loads: Vec<(Table, Key, u64, String)>,
+    /// What was written since the last commit, by table, key and version.
+    wrote: Vec<(Table, Key, u64)>,
 }
 
 impl Target {
     #[must_use]
     pub fn new(store: Arc<Store>, faults: Arc<Faults>) -> Self {
-        Self { store, faults, open: None, state: None, loaded: BTreeSet::new() }
+        Self { store, faults, open: None, state: None, loaded: BTreeSet::new(), loads: Vec::new(), wrote: Vec::new() }
     }
 
     /// The rows that the next transaction starts from.
@@ -98,12 +102,8 @@ impl Target {
         };
         let open = self.open.insert(rows);
         let table = name(&chunk.relation);
-        let mut versions = self.store.versions();
-        if self.loaded.is_empty() {
-            versions.forget();
-        }
         for row in &chunk.rows {
-            versions.write(&table, &key(&chunk.relation, row), version, format!("loaded {row:?}"))?;
+            self.loads.push((table.clone(), key(&chunk.relation, row), version, format!("loaded {row:?}")));
         }
         let rows = open.entry(table.clone()).or_default();
         if self.loaded.insert(table) {
@@ -117,9 +117,13 @@ impl Target {
 
     fn put_mutations(&mut self, mutations: Vec<Mutation>) -> Result<()> {
         let open = self.open.as_mut().ok_or_else(|| Error::bug("apply without begin"))?;
+        // Of one that was overtaken the versions may be lower: its writes lose.
+        let leads = self.store.state() == self.state;
         let mut versions = self.store.versions();
         for mutation in mutations {
-            record(&mut versions, &mutation)?;
+            if leads {
+                self.wrote.extend(record(&mut versions, &mutation)?);
+            }
             apply(open, mutation)?;
         }
         Ok(())
@@ -134,7 +138,16 @@ impl Target {
         if inner.state.as_deref() != expected {
             return Err(overtaken());
         }
-        self.store.versions().commit();
+        let mut versions = self.store.versions();
+        if !self.loaded.is_empty() {
+            versions.forget();
+        }
+        for (table, key, version, content) in self.loads.drain(..) {
+            versions.write(&table, &key, version, content)?;
+            self.wrote.push((table, key, version));
+        }
+        versions.commit(&self.wrote);
+        self.wrote.clear();
         self.state = Some(state.to_vec());
         self.loaded.clear();
         *inner = Inner { rows, state: Some(state.to_vec()), commits: inner.commits + 1 };
@@ -142,19 +155,27 @@ impl Target {
     }
 }
 
-/// A change writes the row that goes, and the one that comes.
-fn record(versions: &mut Versions, mutation: &Mutation) -> Result<()> {
+/// A change writes the row that goes, and the one that comes. Returns what it wrote.
+fn record(versions: &mut Versions, mutation: &Mutation) -> Result<Vec<(Table, Key, u64)>> {
     let (table, version) = (name(&mutation.relation), mutation.version);
     let key = |row: &Row| key(&mutation.relation, row);
     let (before, after) = match &mutation.change {
         Change::Insert(after) => (None, Some(after)),
         Change::Update { before, after } => (Some(before), Some(after)),
         Change::Delete(before) => (Some(before), None),
-        Change::Truncate => return versions.empty(&table, version, &format!("emptied by event {}", mutation.id)),
+        Change::Truncate => {
+            let keys = versions.empty(&table, version, &format!("emptied by event {}", mutation.id))?;
+            return Ok(keys.into_iter().map(|key| (table.clone(), key, version)).collect());
+        }
     };
     let content = format!("event {}: {:?}", mutation.id, mutation.change);
     let gone = before.filter(|before| after.is_none_or(|after| key(after) != key(before)));
-    gone.into_iter().chain(after).try_for_each(|row| versions.write(&table, &key(row), version, content.clone()).map(drop))
+    let mut wrote = Vec::new();
+    for row in gone.into_iter().chain(after) {
+        versions.write(&table, &key(row), version, content.clone())?;
+        wrote.push((table.clone(), key(row), version));
+    }
+    Ok(wrote)
 }
 
 fn overtaken() -> Error {
@@ -233,6 +254,7 @@ impl ports::Target for Target {
         faults
             .around("target.rollback", || {
                 self.open = None;
+                self.loads.clear();
                 self.loaded.clear();
                 Ok(())
             })

@@ -32,8 +32,8 @@ impl Versions {
         Ok(true)
     }
 
-    /// A table is emptied.
-    pub(super) fn empty(&mut self, table: &Table, version: u64, content: &str) -> Result<()> {
+    /// A table is emptied. Returns the keys that this writes.
+    pub(super) fn empty(&mut self, table: &Table, version: u64, content: &str) -> Result<Vec<Key>> {
         // The table itself is a row without a key. Rows that came after the first time are not
         // emptied when it comes again.
         if self.write(table, &Key::new(), version, content.to_owned())? {
@@ -41,11 +41,16 @@ impl Versions {
                 self.writes.keys().filter(|(of, key)| of == table && !key.is_empty()).map(|(_, key)| key.clone()).collect();
             keys.iter().try_for_each(|key| self.write(table, key, version, content.to_owned()).map(drop))?;
         }
-        Ok(())
+        let wrote = |(of, _): &(&(Table, Key), &BTreeMap<u64, String>)| of.0 == *table;
+        let same = |(_, writes): &(&(Table, Key), &BTreeMap<u64, String>)| writes.get(&version).is_some_and(|known| known == content);
+        Ok(self.writes.iter().filter(wrote).filter(same).map(|((_, key), _)| key.clone()).collect())
     }
 
-    pub(super) fn commit(&mut self) {
-        self.uncommitted.clear();
+    /// What one session wrote is there to stay.
+    pub(super) fn commit(&mut self, writes: &[(Table, Key, u64)]) {
+        for write in writes {
+            self.uncommitted.remove(write);
+        }
     }
 
     /// A bootstrap begins: it replaces also what no commit followed.
