@@ -89,6 +89,8 @@ impl Target {
 
     fn begin_batch(&mut self) -> Result<()> {
         let rows = self.begin_transaction()?;
+        // What was rolled back is not committed with what comes now.
+        self.wrote.clear();
         match self.open.replace(rows) {
             None => Ok(()),
             Some(_) => Err(Error::bug("begin inside a batch")),

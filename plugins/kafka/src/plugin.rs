@@ -1,6 +1,6 @@
 //! The component: the roles `writer` and `stream` over the capability `kafka`.
 
-use crate::settings::{POSITION_BYTES, Settings, decode_position, encode_position};
+use crate::settings::{Settings, decode_position, encode_position};
 
 use bindings::exports::pgshovel::plugin::{stream_reader, writer};
 use bindings::pgshovel::plugin::kafka::{self, Consumer, Failure, Producer};
@@ -17,6 +17,9 @@ mod bindings {
 }
 
 struct Component;
+
+/// How many bytes a position has: see `encode_position`.
+const POSITION_BYTES: u32 = 8;
 
 impl writer::Guest for Component {
     type Session = Sending;

@@ -42,9 +42,6 @@ pub fn encode_position(offset: u64) -> [u8; 8] {
     offset.to_be_bytes()
 }
 
-/// How many bytes a position has.
-pub const POSITION_BYTES: u32 = 8;
-
 /// The offset to resume at.
 pub fn decode_position(position: &[u8]) -> Result<u64, String> {
     let bytes: [u8; 8] = position

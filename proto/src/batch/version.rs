@@ -46,7 +46,7 @@
 //! # What is assumed
 //!
 //! A bootstrap knows what the state says that it replaces. It does not know the versions of
-//! a state that somebody deleted, nor those of half a batch inside which the worker died.
+//! a state that somebody deleted, nor those of half a batch inside which the worker ended.
 //! Above these it is by the source's time alone: unless the clock was set back in between,
 //! or more than a million changes a second came. A target that replaces what its tables
 //! held, as it has to, has nothing left of half a batch.

@@ -86,8 +86,8 @@ fn failure(failure: backend::Failure) -> Failure {
 }
 
 fn error(error: backend::DatabaseError) -> DatabaseError {
-    let backend::DatabaseError { sqlstate, message, detail, hint } = error;
-    DatabaseError { sqlstate, message, detail, hint }
+    let backend::DatabaseError { sqlstate, message, detail, hint, passing } = error;
+    DatabaseError { sqlstate, message, detail, hint, passing }
 }
 
 pub fn to_host(value: &Value) -> row::Value {
