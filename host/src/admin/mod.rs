@@ -154,10 +154,10 @@ impl Changer<'_> {
             };
         }
         let before = self.current(name, version).await?;
-        let site = self.site(name, &before.configuration.database.dsn, None).await.map_err(|error| Error {
-            next: error.next,
-            message: format!("{error}; if the database is gone for good, run `set drop {name} --force`"),
-        })?;
+        let site = self
+            .site(name, &before.configuration.database.dsn, None)
+            .await
+            .map_err(|error| Error::of(error.next, format!("{error}; if the database is gone for good, run `set drop {name} --force`")))?;
         Ok(Ready { name: name.to_owned(), before: Some(before), after: None, place: Place::One(site) })
     }
 

@@ -22,7 +22,7 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/origin@0.1.0;
+                import pgshovel:plugin/origin@0.2.0;
             }
         ",
         imports: { default: async | trappable },
@@ -61,6 +61,7 @@ fn failed(error: HostError) -> Error {
     match error.next {
         Next::Retry => Error::Retry(error.message),
         Next::Blocked => Error::Blocked(error.message),
+        Next::Configure => Error::Configure(error.message),
         _ => Error::Stop(error.message),
     }
 }

@@ -29,8 +29,8 @@ pub struct Table {
     /// `pg_class.oid`
     oid: u32,
     is_partitioned: bool,
-    /// The planner's guess; 0 where it has none.
-    pub estimated_rows: u64,
+    /// The planner's guess, where it has one.
+    pub estimated_rows: Option<u64>,
 }
 
 /// What the rows are as of: the hand-over from bootstrap to stream compares it.
@@ -39,6 +39,8 @@ pub struct State {
     pub node: Identity,
     /// `txid_current_snapshot()`, read inside the snapshot: `xmin:xmax:xip,…`.
     pub snapshot: String,
+    /// When its transaction began, by the server's clock, in microseconds since 1970.
+    pub opened_us: i64,
 }
 
 /// What every connection of one snapshot shares.
@@ -75,14 +77,16 @@ impl Snapshot {
         let exporter = connect::connect(&dsn, &application).await?;
         pool::refuse_transaction_mode(&exporter, &dsn).await?;
         enter(&exporter, None).await?;
-        let sql = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text";
+        let sql = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text, \
+                   (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint";
         let row = exporter.query_one(sql, &[]).await.map_err(explain)?;
         let (snapshot, transactions) = (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
+        let opened_us = row.try_get(2).map_err(explain)?;
         let node = node::identify(&exporter, cluster).await?;
         let tables = catalog::tables(&exporter, configuration).await?;
         Ok(Self {
             source: Arc::new(Source { dsn, application, snapshot }),
-            state: State { node, snapshot: transactions },
+            state: State { node, snapshot: transactions, opened_us },
             tables,
             _exporter: exporter,
         })

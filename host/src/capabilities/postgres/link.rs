@@ -21,7 +21,7 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/postgres@0.1.0;
+                import pgshovel:plugin/postgres@0.2.0;
             }
         ",
         imports: { default: async | trappable },
@@ -61,8 +61,8 @@ type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
 
 impl From<backend::DatabaseError> for DatabaseError {
     fn from(error: backend::DatabaseError) -> Self {
-        let backend::DatabaseError { sqlstate, message, detail, hint } = error;
-        Self { sqlstate, message, detail, hint }
+        let backend::DatabaseError { sqlstate, message, detail, hint, passing } = error;
+        Self { sqlstate, message, detail, hint, passing }
     }
 }
 

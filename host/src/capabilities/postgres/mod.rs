@@ -50,6 +50,8 @@ pub struct DatabaseError {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// Whether the same may succeed later, with nobody mending anything.
+    pub passing: bool,
 }
 
 impl DatabaseError {
@@ -102,6 +104,7 @@ impl From<tokio_postgres::Error> for Failure {
                 message: "a function of the database raised an error".to_owned(),
                 detail: None,
                 hint: None,
+                passing: connect::is_passing(refusal.code().code()),
             });
         }
         Self::Refused(DatabaseError {
@@ -109,6 +112,7 @@ impl From<tokio_postgres::Error> for Failure {
             message: cut(refusal.message()),
             detail: refusal.detail().map(cut),
             hint: refusal.hint().map(cut),
+            passing: connect::is_passing(refusal.code().code()),
         })
     }
 }
