@@ -6,7 +6,7 @@ use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfig
 use proto::row::{Column, Relation};
 use tokio_postgres::Client;
 
-use super::Table;
+use super::source::Table;
 use crate::error::{Error, Result};
 use crate::postgres::connect;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::{Cursor, Snapshot};
+use super::cursor::Cursor;
+use super::snapshot::Snapshot;
 use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
 use crate::capabilities::role::Role;
 use crate::capabilities::shared::Shared;
@@ -28,7 +29,7 @@ mod generated {
         imports: { default: async | trappable },
         with: {
             "pgshovel:plugin/types": crate::capabilities::types,
-            "pgshovel:plugin/origin.cursor": crate::capabilities::origin::Cursor,
+            "pgshovel:plugin/origin.cursor": crate::capabilities::origin::cursor::Cursor,
         },
     });
 }

@@ -2,7 +2,8 @@
 
 use wasmtime::component::Resource;
 
-use super::{self as backend, Connection};
+use super::connection::Connection;
+use super::{failure as backend, grant};
 use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
 use crate::capabilities::grants::{Resources, Secret, granted};
 use crate::capabilities::role::Role;
@@ -27,7 +28,7 @@ mod generated {
         imports: { default: async | trappable },
         with: {
             "pgshovel:plugin/types": crate::capabilities::types,
-            "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::Connection,
+            "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::connection::Connection,
         },
     });
 }
@@ -45,7 +46,7 @@ impl Capability for Postgres {
     type State = Resources<Secret>;
 
     fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
-        super::grant::read(field, sources)
+        grant::read(field, sources)
     }
 
     fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
