@@ -8,8 +8,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::brokers::Brokers;
+use super::client::{Place, blocking, release};
 use super::failure::{Failure, Outcome, client_failure, failure, no_thread};
-use super::{Brokers, Place, Reports, blocking, release};
+use super::reports::Reports;
 
 /// How long a broker may take to answer a question about a topic.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,9 +106,11 @@ async fn check_cleanup(admin: &Admin, topic: &str, doing: &str) -> Outcome<()> {
     let described = loop {
         let described = admin.0.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
         match described.ok().and_then(|described| described.into_iter().next()) {
-            Some(Ok(described)) => break described,
-            // A topic that was just made is not known at once.
-            Some(Err(Code::UnknownTopicOrPartition)) if asked.elapsed() < REQUEST_TIMEOUT => tokio::time::sleep(REQUEST_PAUSE).await,
+            Some(Ok(described)) if !described.entries.is_empty() => break described,
+            // A topic that was just made is not known at once, or is described without any of its settings.
+            Some(Ok(_) | Err(Code::UnknownTopicOrPartition)) if asked.elapsed() < REQUEST_TIMEOUT => {
+                tokio::time::sleep(REQUEST_PAUSE).await;
+            }
             _ => return Ok(()),
         }
     };
