@@ -44,7 +44,7 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("postgres", &["error", "backoff", "names", "budget", "ports", "observe"]),
     ("registry", &["error", "nearest", "names", "ports"]),
     ("admin", &["error", "nearest", "backoff", "names", "observe", "postgres", "registry"]),
-    ("capabilities", &["error", "printable", "budget", "yaml", "postgres"]),
+    ("capabilities", &["error", "printable", "budget", "yaml", "ports", "postgres"]),
     ("config", &["error", "yaml", "capabilities"]),
     ("plugins", &["error", "printable", "budget", "ports", "capabilities", "config"]),
     (
