@@ -19,3 +19,4 @@ pub mod printable;
 pub mod relay;
 pub mod replicate;
 pub mod stop;
+pub mod yaml;

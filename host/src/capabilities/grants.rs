@@ -3,15 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
-/// All that one plugin may reach.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Grants {
-    pub postgres: Resources<Secret>,
-    pub kafka: Resources<Properties>,
-    pub files: Option<Files>,
-}
+use super::capability::Capability;
+use crate::yaml::{Field, Problem};
 
 /// The resources of one kind: a plugin asks for one by its name, or for the only one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,30 +68,31 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// librdkafka's properties; some of them are secret, so none is shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Properties(pub BTreeMap<String, String>);
+/// The resource that a plugin asks for; else what its author, or its operator, has to do.
+pub fn granted<'a, C: Capability, T>(resources: &'a Resources<T>, name: Option<&str>, place: &str) -> Result<&'a T, String> {
+    resources.pick(C::NAME, name).map_err(|reason| match C::ACCESS.example() {
+        Some(grant) if resources.is_none() => format!("{reason}; add to the {place}: grants: {{ {grant} }}"),
+        _ => format!("{reason} ({place})"),
+    })
+}
 
-impl fmt::Debug for Properties {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.keys().map(|name| (name, Secret(String::new())))).finish()
+/// Reads a map from names to resources.
+pub(crate) fn named<'a, T>(
+    field: &Field<'a>,
+    read: impl Fn(&Field<'a>) -> std::result::Result<T, Problem>,
+) -> std::result::Result<Resources<T>, Problem> {
+    let entries = field.entries("write a map from names to resources")?;
+    if entries.is_empty() {
+        return Err(field.problem("grants nothing; remove it, or write a map from names to resources"));
     }
-}
-
-/// A folder, which the plugin sees as `/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// Absolute, or relative to the process's working directory.
-    pub path: PathBuf,
-    pub mode: Mode,
-    /// What may lie in it; `None`: as much as the disk holds.
-    pub size: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    ReadOnly,
-    ReadWrite,
+    let resource = |(name, field): (&str, Field<'a>)| {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || !name.chars().all(legal) {
+            return Err(Problem { at_key: true, ..field.problem("is not a name; write letters, digits, - and _") });
+        }
+        Ok((name.to_owned(), read(&field)?))
+    };
+    Ok(Resources::Named(entries.into_iter().map(resource).collect::<std::result::Result<_, _>>()?))
 }
 
 #[cfg(test)]
@@ -123,16 +118,5 @@ mod tests {
         ] {
             assert_eq!(resources.pick("postgres", name).unwrap_err(), expected);
         }
-    }
-
-    #[test]
-    fn secrets_are_not_printed() {
-        let grants = Grants {
-            postgres: Resources::One(Secret::new("password=hunter2".into())),
-            kafka: Resources::One(Properties(BTreeMap::from([("sasl.password".into(), "hunter2".into())]))),
-            files: None,
-        };
-        let shown = format!("{grants:?} {grants:#?}");
-        assert!(!shown.contains("hunter2") && shown.contains("sasl.password"), "{shown}");
     }
 }

@@ -1,6 +1,152 @@
-//! What a plugin may import: each capability is plain Rust, and knows nothing of WebAssembly.
+//! What a plugin may import: one folder for each capability, and one table of them.
+//! `capability.rs` says what belongs into such a folder.
 
+pub mod capability;
+pub mod files;
 pub mod grants;
 pub mod kafka;
+pub mod log;
 pub mod origin;
+pub mod output;
 pub mod postgres;
+pub mod shared;
+pub mod sockets;
+pub mod types;
+pub mod wasi;
+
+use capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View};
+use shared::Shared;
+
+use crate::error::Result;
+use crate::yaml::{Field, Problem, Sources};
+
+/// One line for each capability: the name of its fields, and its type.
+macro_rules! table {
+    ($($name:ident: $capability:ty,)*) => {
+        /// All that one plugin may reach: nothing, unless its section says so.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Grants {
+            $(pub $name: <$capability as Capability>::Grant,)*
+        }
+
+        impl Grants {
+            /// Reads the section's `grants`.
+            pub(crate) fn read(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self, Problem> {
+                let grantable = ALL.iter().filter(|entry| entry.access.example().is_some());
+                field.map(&grantable.map(|entry| entry.name).collect::<Vec<_>>())?;
+                let mut grants = Self::default();
+                $(if let Some(field) = field.get(<$capability>::NAME) {
+                    grants.$name = <$capability>::grant(&field, sources)?;
+                })*
+                Ok(grants)
+            }
+        }
+
+        /// What the host keeps of each capability for one instance of a plugin.
+        pub struct States {
+            $(pub $name: <$capability as Capability>::State,)*
+        }
+
+        impl States {
+            fn new(grants: &Grants, setup: &Setup<'_>, shared: &Shared) -> Result<Self> {
+                Ok(Self { $($name: <$capability>::state(&grants.$name, setup, shared)?,)* })
+            }
+        }
+
+        $(impl<R: Send + 'static> Holds<$capability> for Instance<R> {
+            fn view(&mut self) -> View<'_, $capability> {
+                View { state: &mut self.states.$name, shared: &mut self.shared }
+            }
+        })*
+
+        /// Defines all that a plugin may import.
+        pub fn link<R: Send + 'static>(linker: &mut Linker<Instance<R>>) -> Linked {
+            $(<$capability>::link(linker)?;)*
+            Ok(())
+        }
+
+        /// What can be said of each capability without an instance.
+        pub const ALL: &[Entry] = &[
+            $(Entry { name: <$capability>::NAME, interfaces: <$capability>::INTERFACES, access: <$capability>::ACCESS },)*
+        ];
+    };
+}
+
+table! {
+    types: types::Types,
+    log: log::Logs,
+    postgres: postgres::Postgres,
+    kafka: kafka::Kafka,
+    origin: origin::Origin,
+    files: files::Files,
+    sockets: sockets::Sockets,
+    wasi: wasi::Wasi,
+}
+
+/// A capability, from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: &'static str,
+    pub interfaces: Interfaces,
+    pub access: Access,
+}
+
+/// What the host keeps for one instance of a plugin. `runtime` is what its store needs besides.
+pub struct Instance<R> {
+    pub runtime: R,
+    pub shared: Shared,
+    pub states: States,
+}
+
+impl<R> Instance<R> {
+    pub fn new(runtime: R, grants: &Grants, setup: &Setup<'_>, shared: Shared) -> Result<Self> {
+        let states = States::new(grants, setup, &shared)?;
+        Ok(Self { runtime, shared, states })
+    }
+}
+
+impl<R> std::fmt::Debug for Instance<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for States {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("States")
+    }
+}
+
+/// The capability that serves an interface of `package`.
+#[must_use]
+pub fn find(package: &str, name: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| {
+        let Interfaces { packages, names, .. } = entry.interfaces;
+        packages.contains(&package) && (names.is_empty() || names.contains(&name))
+    })
+}
+
+/// What to write under `grants` to grant a capability.
+#[must_use]
+pub fn example(name: &str) -> Option<&'static str> {
+    ALL.iter().find(|entry| entry.name == name)?.access.example()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::grants::{Resources, Secret};
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let grants = Grants {
+            postgres: Resources::One(Secret::new("password=hunter2".into())),
+            kafka: Resources::One(kafka::Properties(BTreeMap::from([("sasl.password".into(), "hunter2".into())]))),
+            ..Grants::default()
+        };
+        let shown = format!("{grants:?} {grants:#?}");
+        assert!(!shown.contains("hunter2") && shown.contains("sasl.password"), "{shown}");
+    }
+}

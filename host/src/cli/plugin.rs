@@ -7,8 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Common;
 use super::process::shown;
+use crate::capabilities::example;
 use crate::error::{Error, Result};
-use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, example, hex, offer};
+use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, hex, offer};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -4,20 +4,15 @@
 //! Every problem is one message: file, line, column, the field's path, what is
 //! wrong, and what to write instead. Values that may be secret are never shown.
 
-mod expand;
-mod field;
-mod position;
 mod section;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::capabilities::grants::Grants;
+use crate::capabilities::Grants;
 use crate::error::{Error, Result};
-
-pub(crate) use field::size;
-use field::{Field, Problem};
+use crate::yaml::{Field, Problem, join, position};
 
 /// A configuration file is written by a person; more than this is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -139,7 +134,7 @@ fn parse<T>(path: &Path, text: &str, interpret: impl FnOnce(&Field<'_>) -> std::
     let root = Field::root(&root);
     root.map(&SECTIONS).and_then(|()| interpret(&root)).map_err(|problem| {
         let place = position::find(text, &problem.path, problem.at_key).map(|(line, column)| format!(":{line}:{column}"));
-        let field = field::join(&problem.path);
+        let field = join(&problem.path);
         let field = if field.is_empty() { field } else { format!("{field}: ") };
         Error::configure(format!("{}{}: {field}{}", path.display(), place.unwrap_or_default(), problem.message))
     })

@@ -1,15 +1,11 @@
 //! One section: a plugin with its configuration, grants and limits.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_yaml::Value;
-
-use super::expand::{Sources, expand, expand_dsn};
-use super::field::{Field, Problem, Step, join};
 use super::{Limits, Section};
-use crate::capabilities::grants::{Files, Grants, Mode, Properties, Resources, Secret};
+use crate::capabilities::Grants;
+use crate::yaml::{Field, Problem, Sources, Step, Value, join};
 
 type Result<T> = std::result::Result<T, Problem>;
 
@@ -19,8 +15,6 @@ const MEMORY_MIN: u64 = 1 << 20;
 const MEMORY_MAX: u64 = 4 << 30;
 const COMPILE_MIN: Duration = Duration::from_secs(1);
 const COMPILE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-const FILES_MIN: u64 = 1 << 20;
-const FILES_MAX: u64 = 1 << 60;
 const CONNECTIONS_MAX: u64 = 1000;
 const CALL_MIN: Duration = Duration::from_millis(10);
 const CALL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -61,7 +55,7 @@ fn read(field: &Field<'_>, file: &Path) -> Result<Section> {
         section.configuration = json(&field, &sources)?;
     }
     if let Some(field) = field.get("grants") {
-        section.grants = grants(&field, &sources)?;
+        section.grants = Grants::read(&field, &sources)?;
     }
     if let Some(field) = field.get("limits") {
         section.limits = limits(&field)?;
@@ -107,98 +101,6 @@ fn sha256(field: &Field<'_>) -> Result<[u8; 32]> {
     Ok(digest)
 }
 
-fn grants(field: &Field<'_>, sources: &Sources<'_>) -> Result<Grants> {
-    field.map(&["postgres", "kafka", "files"])?;
-    let mut grants = Grants::default();
-    if let Some(field) = field.get("postgres") {
-        grants.postgres = match field.value {
-            Value::Mapping(_) => named(&field, |field| dsn(field, sources))?,
-            _ => Resources::One(dsn(&field, sources)?),
-        };
-    }
-    if let Some(field) = field.get("kafka") {
-        grants.kafka = match field.value {
-            Value::Mapping(map) if !map.keys().any(is_property) => named(&field, |field| brokers(field, sources))?,
-            _ => Resources::One(brokers(&field, sources)?),
-        };
-    }
-    if let Some(field) = field.get("files") {
-        grants.files = Some(files(&field, sources)?);
-    }
-    Ok(grants)
-}
-
-/// The names of grants have no dots, and nearly all of librdkafka's properties have.
-fn is_property(key: &Value) -> bool {
-    key.as_str().is_some_and(|key| key.contains('.'))
-}
-
-fn named<'a, T>(field: &Field<'a>, read: impl Fn(&Field<'a>) -> Result<T>) -> Result<Resources<T>> {
-    let entries = field.entries("write a map from names to resources")?;
-    if entries.is_empty() {
-        return Err(field.problem("grants nothing; remove it, or write a map from names to resources"));
-    }
-    let resource = |(name, field): (&str, Field<'a>)| {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.is_empty() || !name.chars().all(legal) {
-            return Err(Problem { at_key: true, ..field.problem("is not a name; write letters, digits, - and _") });
-        }
-        Ok((name.to_owned(), read(&field)?))
-    };
-    Ok(Resources::Named(entries.into_iter().map(resource).collect::<Result<_>>()?))
-}
-
-fn dsn(field: &Field<'_>, sources: &Sources<'_>) -> Result<Secret> {
-    let text = field.text("write a connection string, such as postgresql://app@localhost:5432/app")?;
-    let text = expand_dsn(text, sources).map_err(|message| field.problem(message))?;
-    match crate::postgres::connect::parse(&text) {
-        Ok(_) => Ok(Secret::new(text)),
-        Err(error) => Err(field.problem(error.message)),
-    }
-}
-
-fn brokers(field: &Field<'_>, sources: &Sources<'_>) -> Result<Properties> {
-    let remedy = "write the brokers, such as localhost:9092, or a map of librdkafka's properties with bootstrap.servers";
-    if !field.value.is_mapping() {
-        let servers = expanded(field, field.text(remedy)?, sources)?;
-        return Ok(Properties(BTreeMap::from([("bootstrap.servers".to_owned(), servers)])));
-    }
-    let mut properties = BTreeMap::new();
-    for (name, field) in field.entries(remedy)? {
-        let value = match field.value {
-            Value::String(text) => expanded(&field, text, sources)?,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(value) => value.to_string(),
-            _ => return Err(field.wrong("write the value of this property of librdkafka")),
-        };
-        properties.insert(name.to_owned(), value);
-    }
-    if !properties.contains_key("bootstrap.servers") {
-        return Err(field.problem("the key `bootstrap.servers` is missing; write bootstrap.servers: localhost:9092"));
-    }
-    Ok(Properties(properties))
-}
-
-fn files(field: &Field<'_>, sources: &Sources<'_>) -> Result<Files> {
-    field.map(&["path", "mode", "size"])?;
-    let remedy = "write a folder, such as path: ./stream";
-    let path = field.required("path", remedy)?;
-    let path = sources.folder.join(expanded(&path, path.text(remedy)?, sources)?);
-    let modes = "write mode: read-only or mode: read-write";
-    let mode = field.required("mode", modes)?;
-    let mode = match mode.text(modes)? {
-        "read-only" => Mode::ReadOnly,
-        "read-write" => Mode::ReadWrite,
-        other => return Err(mode.problem(format!("{other:?} is not a mode; {modes}"))),
-    };
-    let size = field.get("size").map(|field| field.bytes(FILES_MIN, FILES_MAX)).transpose()?;
-    Ok(Files { path, mode, size })
-}
-
-fn expanded(field: &Field<'_>, text: &str, sources: &Sources<'_>) -> Result<String> {
-    expand(text, sources).map_err(|message| field.problem(message))
-}
-
 /// The plugin's own part, as JSON.
 fn json(field: &Field<'_>, sources: &Sources<'_>) -> Result<serde_json::Value> {
     if field.path.len() > CONFIGURATION_DEPTH_MAX {
@@ -211,7 +113,7 @@ fn json(field: &Field<'_>, sources: &Sources<'_>) -> Result<serde_json::Value> {
             .ok()
             .filter(|number| !number.is_null())
             .ok_or_else(|| field.wrong("JSON has no such number; put it in quotes"))?,
-        Value::String(text) => expanded(field, text, sources)?.into(),
+        Value::String(text) => field.expand(text, sources)?.into(),
         Value::Sequence(items) => {
             let item = |(index, value)| json(&field.below(Step::Index(index), value), sources);
             serde_json::Value::Array(items.iter().enumerate().map(item).collect::<Result<_>>()?)

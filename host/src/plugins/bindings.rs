@@ -1,4 +1,4 @@
-//! What `bindgen!` makes of `wit/`: one set of types for all roles.
+//! What `bindgen!` makes of the interfaces of the roles. The types are those of the capabilities.
 
 #![allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
 #![allow(missing_debug_implementations, dead_code, clippy::all, reason = "generated")]
@@ -9,10 +9,6 @@ wasmtime::component::bindgen!({
         package pgshovel:host;
 
         world host {
-            import pgshovel:plugin/log@0.1.0;
-            import pgshovel:plugin/kafka@0.1.0;
-            import pgshovel:plugin/postgres@0.1.0;
-            import pgshovel:plugin/origin@0.1.0;
             export pgshovel:plugin/writer@0.1.0;
             export pgshovel:plugin/reader@0.1.0;
             export pgshovel:plugin/loader@0.1.0;
@@ -20,15 +16,8 @@ wasmtime::component::bindgen!({
             export pgshovel:plugin/transform@0.1.0;
         }
     ",
-    imports: {
-        "pgshovel:plugin/log": trappable,
-        default: async | trappable,
-    },
     exports: { default: async },
     with: {
-        "pgshovel:plugin/kafka.consumer": crate::capabilities::kafka::Consumer,
-        "pgshovel:plugin/kafka.producer": crate::capabilities::kafka::Producer,
-        "pgshovel:plugin/origin.cursor": crate::capabilities::origin::Cursor,
-        "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::Connection,
+        "pgshovel:plugin/types": crate::capabilities::types,
     },
 });

@@ -11,9 +11,10 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, Config};
 
-use super::capture::{Log, Rate};
+use super::cache;
 use super::state::State;
-use super::{cache, imports};
+use crate::capabilities;
+use crate::capabilities::output::{Log, Rate};
 use crate::config::Section;
 use crate::error::{Error, Result};
 
@@ -65,7 +66,7 @@ impl Host {
         config.wasm_component_model(true).epoch_interruption(true).cache(cache);
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
-        imports::add_to_linker(&mut linker)?;
+        capabilities::link(&mut linker)?;
         Ok(Self { wasmtime, linker, components: Mutex::default() })
     }
 }

@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, KnownCustom, Parser, Payload};
 
 use super::cost::Cost;
+use crate::capabilities;
+use crate::capabilities::capability::{Access, PACKAGE};
 
-/// The package whose interfaces make a component a plugin.
-pub(super) const PACKAGE: &str = "pgshovel:plugin";
 /// The version of the package that this host serves. A component built for
 /// another patch of it (the last number) is welcome.
 pub const VERSION: [u64; 3] = [0, 1, 0];
@@ -231,18 +231,15 @@ pub enum Offer {
 /// Says what an import takes.
 #[must_use]
 pub fn offer(import: &Interface) -> Offer {
-    if import.is_ours() {
-        return match import.name.as_str() {
-            "types" | "log" => Offer::Free,
-            "postgres" => Offer::Granted("postgres"),
-            "kafka" => Offer::Granted("kafka"),
-            "origin" => Offer::LoaderOnly,
-            _ => Offer::Unknown,
-        };
+    let Some(entry) = capabilities::find(&import.package, &import.name) else { return Offer::Unknown };
+    if !import.is_ours() && !import.version.strip_prefix(entry.interfaces.version).is_some_and(|rest| rest.starts_with('.')) {
+        return Offer::Unknown;
     }
-    let wasi =
-        matches!(import.package.as_str(), "wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:cli" | "wasi:filesystem" | "wasi:sockets");
-    if wasi && import.version.starts_with("0.2.") { Offer::Free } else { Offer::Unknown }
+    match entry.access {
+        Access::Free | Access::Extended { .. } => Offer::Free,
+        Access::Granted { .. } => Offer::Granted(entry.name),
+        Access::LoaderOnly => Offer::LoaderOnly,
+    }
 }
 
 impl Examination {

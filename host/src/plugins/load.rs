@@ -13,13 +13,12 @@ use wasmtime::{Store, UpdateDeadline};
 use super::Context;
 use super::engine::Engine;
 use super::examine::{Examination, Offer, Role, VERSION, examine, hex, offer};
-use super::imports::example;
 use super::limits::INSTANCES_MAX;
 use super::locate::locate;
 use super::session::TimeIsUp;
-use super::state::{State, budget, place};
-use crate::capabilities::grants::Grants;
+use super::state::{self, State, budget, place};
 use crate::capabilities::origin::Snapshot;
+use crate::capabilities::{Grants, example};
 use crate::config::Section;
 use crate::error::{Error, Result};
 
@@ -42,7 +41,7 @@ pub(super) struct Loaded {
 /// anything else happens.
 pub async fn check(engine: &Engine, section: &Section, role: Role) -> Result<()> {
     let loaded = load(engine, section, role).await?;
-    State::new(engine, section, &loaded.name, String::new(), loaded.instances_max, None).map(drop)
+    state::new(engine, section, &loaded.name, String::new(), loaded.instances_max, None).map(drop)
 }
 
 /// Finds, checks and compiles the section's component.
@@ -161,18 +160,18 @@ pub(super) fn store(
     origin: Option<Arc<Snapshot>>,
 ) -> Result<Store<State>> {
     let application = format!("pgshovel {} {}/{}", section.name, context.cluster, context.set);
-    let state = State::new(engine, section, &loaded.name, application, loaded.instances_max, origin)?;
+    let state = state::new(engine, section, &loaded.name, application, loaded.instances_max, origin)?;
     // What one call passes to the host.
-    let fuel = state.budget.bytes_max();
+    let fuel = state.shared.budget.bytes_max();
     let mut store = Store::new(&engine.host(section).wasmtime, state);
-    store.limiter(|state| &mut state.memory);
+    store.limiter(|state| &mut state.runtime.memory);
     store.set_hostcall_fuel(fuel);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| {
-        if Instant::now() >= store.data().deadline {
+        if Instant::now() >= store.data().runtime.deadline {
             return Err(TimeIsUp.into());
         }
-        if let Some(quota) = &mut store.data_mut().quota {
+        if let Some(quota) = &mut store.data_mut().states.files.quota {
             quota.check()?;
         }
         // As a task of tokio yields, so that its timers and sockets are looked at.

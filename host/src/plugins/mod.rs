@@ -10,23 +10,18 @@
 
 mod bindings;
 mod cache;
-mod capture;
-mod convert;
 mod cost;
 mod engine;
 mod examine;
-mod imports;
 mod limits;
 mod load;
 mod locate;
-mod quota;
 mod roles;
 mod session;
 mod state;
 
 pub use engine::{Engine, Options};
 pub use examine::{Examination, Interface, NoComponent, Offer, Role, VERSION, examine, hex, offer};
-pub use imports::example;
 pub use load::{check, read};
 pub use locate::locate;
 pub use roles::{loader, stream, target, transform, writer};

@@ -9,14 +9,14 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::Context;
-use super::bindings::pgshovel::plugin::types;
 use super::engine::{Engine, TICK};
 use super::examine::Role;
 use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::load::{load, store};
-use super::quota::Full;
 use super::state::{State, place};
+use crate::capabilities::files::Full;
 use crate::capabilities::origin::Snapshot;
+use crate::capabilities::types;
 use crate::config::{Limits, Section};
 use crate::error::{Error, Result};
 use crate::printable::printable;
@@ -71,7 +71,7 @@ impl Session {
         };
         let limit = session.begin(Duration::ZERO)?;
         let started = tokio::time::timeout(limit, loaded.pre.instantiate_async(&mut session.store)).await;
-        let exhausted = session.store.data().memory.exhausted();
+        let exhausted = session.store.data().runtime.memory.exhausted();
         let started = session.end("start", started.map(|instance| instance.map(Ok)), |_| String::new());
         let instance = started.map_err(|error| if exhausted { Error::configure(error.message) } else { error })?;
         Ok((session, instance, loaded.pre))
@@ -91,14 +91,14 @@ impl Session {
         if !std::mem::replace(&mut self.usable, false) {
             return Err(Error::trap(format!("{}: an earlier call did not return; open the plugin again", self.name())));
         }
-        if let Some(quota) = &mut self.store.data_mut().quota
+        if let Some(quota) = &mut self.store.data_mut().states.files.quota
             && let Err(full) = quota.check()
         {
             return Err(self.full(&full));
         }
         let limit = self.limits.call.saturating_add(extra);
-        self.store.data_mut().deadline = Instant::now() + limit;
-        self.store.data_mut().misconfigured = false;
+        self.store.data_mut().runtime.deadline = Instant::now() + limit;
+        self.store.data_mut().shared.misconfigured = false;
         // Running code is interrupted at the deadline, and can tell where it was; only
         // code that waits for the host needs this longer limit.
         Ok(limit + 4 * TICK)
@@ -121,7 +121,9 @@ impl Session {
         let text = |reason: &str| format!("{}: {}", self.name(), printable(reason, REASON_BYTES_MAX));
         match error {
             // Whatever the plugin makes of it, trying again does not help.
-            types::Error::Retry(reason) | types::Error::Stop(reason) | types::Error::Blocked(reason) if self.store.data().misconfigured => {
+            types::Error::Retry(reason) | types::Error::Stop(reason) | types::Error::Blocked(reason)
+                if self.store.data().shared.misconfigured =>
+            {
                 Error::configure(text(&reason))
             }
             types::Error::Retry(reason) => Error::retry(text(&reason)),
@@ -147,8 +149,8 @@ impl Session {
         if let Some(full) = error.downcast_ref::<Full>() {
             return self.full(full);
         }
-        if self.store.data().memory.exhausted() {
-            let memory = crate::config::size(self.limits.memory as u64);
+        if self.store.data().runtime.memory.exhausted() {
+            let memory = crate::yaml::size(self.limits.memory as u64);
             return Error::trap(format!(
                 "{name}: `{function}` needs more than its {memory} of memory{at}; raise limits.memory in the {} if it deserves more",
                 self.place

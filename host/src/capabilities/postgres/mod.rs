@@ -1,5 +1,7 @@
 //! The capability `postgres`: see `wit/postgres.wit`, which is its contract.
 
+mod grant;
+mod link;
 mod parameter;
 mod pipeline;
 mod query;
@@ -21,10 +23,14 @@ use tokio_postgres::{Client, Statement};
 use self::parameter::{Parameter, TextArray};
 use self::pipeline::Pipeline;
 use self::statements::Statements;
+use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
+use super::grants::{Resources, Secret};
+use super::shared::Shared;
 use crate::budget::{Budget, Exceeded, Handle};
-use crate::error::Next;
+use crate::error::{self, Next};
 use crate::postgres::lent::Session;
 use crate::postgres::{connect, own, pool};
+use crate::yaml::{Field, Problem, Sources};
 
 /// How long the server may take for one statement; longer than any statement of a
 /// target should need, short enough that a server that hangs is noticed.
@@ -38,6 +44,30 @@ const ERROR_TEXT_BYTES_MAX: usize = 2 << 10;
 
 /// `CopyData` messages are cut to this size.
 const COPY_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// The capability.
+#[derive(Debug)]
+pub struct Postgres;
+
+impl Capability for Postgres {
+    const NAME: &'static str = "postgres";
+    const INTERFACES: Interfaces = Interfaces::own(&["postgres"]);
+    const ACCESS: Access = Access::Granted { example: "postgres: \"postgresql://app@localhost:5432/app\"" };
+    type Grant = Resources<Secret>;
+    type State = Resources<Secret>;
+
+    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
+        grant::read(field, sources)
+    }
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        link::link(linker)
+    }
+
+    fn state(grant: &Self::Grant, _: &Setup<'_>, _: &Shared) -> error::Result<Self::State> {
+        Ok(grant.clone())
+    }
+}
 
 /// An error of the server. `message`, `detail` and `hint` may hold values of rows:
 /// they are for decisions, and for an operator only where the code says they do not.

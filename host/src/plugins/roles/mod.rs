@@ -6,7 +6,7 @@ pub mod target;
 pub mod transform;
 pub mod writer;
 
-use super::bindings::pgshovel::plugin::types;
+use crate::capabilities::types;
 use proto::batch::Batch;
 
 fn to_batch(batch: &Batch) -> types::Batch {

@@ -8,10 +8,10 @@ use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
 use super::{by_index, to_batch};
+use crate::capabilities::types;
 use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
-use crate::plugins::bindings::pgshovel::plugin::types;
 use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};

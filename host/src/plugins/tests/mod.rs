@@ -1,7 +1,6 @@
 //! The host against components: hand-written ones that it has to refuse, and
 //! `tests/fixtures/probe`, which does what it is told. `make plugins` builds that.
 
-mod clients;
 mod crossing;
 mod refusals;
 mod running;
@@ -13,7 +12,8 @@ use proto::batch::Batch;
 use proto::row::{Change, Column, Mutation, Relation, Value};
 
 use super::{Context, Engine, Options};
-use crate::capabilities::grants::{Grants, Resources, Secret};
+use crate::capabilities::Grants;
+use crate::capabilities::grants::{Resources, Secret};
 use crate::config::{Limits, Section};
 
 /// The folder that `make plugins` fills, found from where this program lies:

@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::super::load::load;
 use super::super::{Role, check, locate, target, writer};
 use super::*;
-use crate::capabilities::grants::Properties;
+use crate::capabilities::kafka::Properties;
 use crate::error::Error;
 
 /// Loads `bytes` as `role`, with the test's own folder left out of the message.
@@ -131,9 +131,9 @@ async fn content_that_is_not_the_pinned_one() {
 
 #[tokio::test]
 async fn folders_that_cannot_be_opened() {
-    use crate::capabilities::grants::{Files, Mode};
+    use crate::capabilities::files::{self, Mode};
     let mut section = probe("stream", &serde_json::json!({}));
-    section.grants.files = Some(Files { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly, size: None });
+    section.grants.files = Some(files::Folder { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly, size: None });
     let error = check(engine(), &section, Role::Writer).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: No such file or directory (os error 2); name a folder that this user may read"].assert_eq(&error.message);

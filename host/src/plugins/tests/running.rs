@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::super::{stream, target, transform, writer};
 use super::*;
-use crate::capabilities::grants::{Files, Mode};
+use crate::capabilities::files::{self, Mode};
 use crate::error::{Error, Next, Result};
 use crate::ports::{Chunk, Entry, Guarantee, Messages, Stream as _, Target as _, Transform as _, Writer as _};
 
@@ -236,7 +236,7 @@ async fn a_granted_folder_is_all_there_is() {
     let folder = Folder::new("files");
     let granted = |mode, order: &str| {
         let mut section = probe("stream", &json!({ "push": order }));
-        section.grants.files = Some(Files { path: folder.0.join("new/stream"), mode, size: None });
+        section.grants.files = Some(files::Folder { path: folder.0.join("new/stream"), mode, size: None });
         section
     };
     ends(&pushed(&granted(Mode::ReadWrite, "write")).await, Next::Stop, &expect!["stream: probe.wasm: /: ; outside: not-permitted"]);

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::capabilities::grants::{Grants, Resources, Secret};
+use pgshovel::capabilities::Grants;
+use pgshovel::capabilities::grants::{Resources, Secret};
 use pgshovel::capabilities::origin::Snapshot;
 use pgshovel::config::{Limits, Section};
 use pgshovel::plugins::{Context, Engine, Options, loader, target};

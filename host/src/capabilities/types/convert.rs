@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use proto::row::{Change, Column, Mutation, Relation, Row, Value};
 
-use super::bindings::pgshovel::plugin::types;
+use crate::capabilities::types;
 
 fn to_value(value: Value) -> types::Value {
     match value {
@@ -33,20 +33,20 @@ fn from_value(value: types::Value) -> Value {
     }
 }
 
-pub(super) fn to_row(row: Row) -> types::Row {
+pub(crate) fn to_row(row: Row) -> types::Row {
     row.into_iter().map(to_value).collect()
 }
 
-pub(super) fn from_row(row: types::Row) -> Row {
+pub(crate) fn from_row(row: types::Row) -> Row {
     row.into_iter().map(from_value).collect()
 }
 
-pub(super) fn to_rows(rows: Vec<Row>) -> Vec<types::Row> {
+pub(crate) fn to_rows(rows: Vec<Row>) -> Vec<types::Row> {
     rows.into_iter().map(to_row).collect()
 }
 
 /// `id` is how rows of the same call refer to the relation.
-pub(super) fn to_relation(id: u32, relation: &Relation) -> types::Relation {
+pub(crate) fn to_relation(id: u32, relation: &Relation) -> types::Relation {
     let Relation { schema, table, columns, identity, version } = relation;
     let column = |Column { name, type_name, type_oid }: &Column| types::Column {
         name: name.clone(),
@@ -65,7 +65,7 @@ pub(super) fn to_relation(id: u32, relation: &Relation) -> types::Relation {
 
 /// The relations of one call, in the order in which its mutations first refer to them.
 #[derive(Debug, Default)]
-pub(super) struct Relations {
+pub(crate) struct Relations {
     known: Vec<Arc<Relation>>,
     last: usize,
 }
@@ -94,7 +94,7 @@ impl Relations {
 }
 
 /// The arguments of a call, and the relations in their host form.
-pub(super) fn to_mutations(mutations: Vec<Mutation>) -> (Relations, Vec<types::Relation>, Vec<types::Mutation>) {
+pub(crate) fn to_mutations(mutations: Vec<Mutation>) -> (Relations, Vec<types::Relation>, Vec<types::Mutation>) {
     let mut relations = Relations::default();
     let mutations: Vec<types::Mutation> = mutations
         .into_iter()
@@ -119,7 +119,7 @@ pub(super) fn to_mutations(mutations: Vec<Mutation>) -> (Relations, Vec<types::R
 
 /// What a plugin returned breaks its contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Invalid(String);
+pub(crate) struct Invalid(String);
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +130,7 @@ impl fmt::Display for Invalid {
 type Result<T> = std::result::Result<T, Invalid>;
 
 /// Takes a relation from a plugin.
-pub(super) fn from_relation(relation: types::Relation) -> Result<Relation> {
+pub(crate) fn from_relation(relation: types::Relation) -> Result<Relation> {
     let types::Relation { id: _, schema, table, columns, identity, version } = relation;
     let column = |types::Column { name, type_name, type_oid }| Column { name, type_name, type_oid };
     let relation = Relation { schema, table, columns: columns.into_iter().map(column).collect(), identity, version };
@@ -177,13 +177,13 @@ fn checked(row: types::Row, relation: &Relation, id: Option<u64>) -> Result<Row>
 }
 
 /// Takes rows of one relation from a plugin.
-pub(super) fn from_rows(rows: Vec<types::Row>, relation: &Relation) -> Result<Vec<Row>> {
+pub(crate) fn from_rows(rows: Vec<types::Row>, relation: &Relation) -> Result<Vec<Row>> {
     rows.into_iter().map(|row| checked(row, relation, None)).collect()
 }
 
 /// Takes the output of a transform. `passed` are the relations that went in, `ids`
 /// the lowest and highest id.
-pub(super) fn from_mutations(
+pub(crate) fn from_mutations(
     relations: Vec<types::Relation>,
     mutations: Vec<types::Mutation>,
     passed: &Relations,

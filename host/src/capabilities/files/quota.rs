@@ -17,7 +17,7 @@ const BLOCK_BYTES: u64 = 512;
 
 /// The folder of one grant, and when it is looked at again.
 #[derive(Debug)]
-pub(super) struct Quota {
+pub(crate) struct Quota {
     folder: PathBuf,
     bytes_max: u64,
     again: Instant,
@@ -25,14 +25,14 @@ pub(super) struct Quota {
 
 /// Ends the call that is under way.
 #[derive(Debug, thiserror::Error)]
-pub(super) struct Full {
+pub(crate) struct Full {
     folder: PathBuf,
     bytes_max: u64,
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = crate::config::size(self.bytes_max);
+        let most = crate::yaml::size(self.bytes_max);
         write!(f, "the folder {} holds more than the {most} of grants.files.size", self.folder.display())
     }
 }

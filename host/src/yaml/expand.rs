@@ -1,16 +1,22 @@
 //! `${env:NAME}` and `${file:path}` inside a text; `$${` stands for `${`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 /// A file that holds a secret holds little else.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Where the values come from.
-pub(super) struct Sources<'a> {
+pub struct Sources<'a> {
     /// The folder that `${file:path}` is relative to.
     pub folder: &'a Path,
     pub env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// A text, cut at its references.
@@ -20,7 +26,7 @@ enum Piece<'a> {
 }
 
 /// The text with every reference replaced. The error never holds a value.
-pub(super) fn expand(text: &str, sources: &Sources<'_>) -> Result<String, String> {
+pub fn expand(text: &str, sources: &Sources<'_>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     for piece in pieces(text)? {
         match piece {
@@ -34,7 +40,7 @@ pub(super) fn expand(text: &str, sources: &Sources<'_>) -> Result<String, String
 /// [`expand`] for a connection string. Inside a URI, the value of a user name, a password
 /// or a parameter is percent-encoded, so that `@` or `/` in it separates nothing. In
 /// keywords and values, and where a reference is more than that, it stays as it is.
-pub(super) fn expand_dsn(text: &str, sources: &Sources<'_>) -> Result<String, String> {
+pub fn expand_dsn(text: &str, sources: &Sources<'_>) -> Result<String, String> {
     let pieces = pieces(text)?;
     let literal = |pieces: &[Piece<'_>]| {
         let text = |piece: &Piece<'_>| if let Piece::Text(text) = piece { (*text).to_owned() } else { String::new() };

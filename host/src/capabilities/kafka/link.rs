@@ -5,14 +5,38 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::granted;
-use crate::capabilities::kafka::{self as backend, Brokers, Consumer, Place, Producer};
-use crate::plugins::bindings::pgshovel::plugin::kafka::{Entry, Failure, Host, HostConsumer, HostProducer};
-use crate::plugins::state::{CLIENTS_MAX, State};
+use super::{self as backend, Brokers, CLIENTS_MAX, Consumer, Kafka, Place, Producer};
+use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
+use crate::capabilities::grants::granted;
+use generated::pgshovel::plugin::kafka::{self, Entry, Failure, Host, HostConsumer, HostProducer};
+
+#[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
+#[allow(missing_debug_implementations, dead_code, clippy::all, reason = "generated")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package pgshovel:host;
+
+            world host {
+                import pgshovel:plugin/kafka@0.1.0;
+            }
+        ",
+        imports: { default: async | trappable },
+        with: {
+            "pgshovel:plugin/kafka.consumer": crate::capabilities::kafka::Consumer,
+            "pgshovel:plugin/kafka.producer": crate::capabilities::kafka::Producer,
+        },
+    });
+}
+
+pub(super) fn link<T: Holds<Kafka>>(linker: &mut Linker<T>) -> Linked {
+    kafka::add_to_linker::<_, Views<Kafka>>(linker, T::view)
+}
 
 type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
 
-impl State {
+impl View<'_, Kafka> {
     /// As the plugin gets it. That the grant will not do is remembered: it is the
     /// configuration's fault, whatever the plugin makes of it.
     fn failed(&mut self, failure: backend::Failure) -> Failure {
@@ -20,8 +44,8 @@ impl State {
             backend::Failure::Unavailable(text) => Failure::Unavailable(text),
             backend::Failure::Refused(text) => Failure::Refused(text),
             backend::Failure::Denied(text) => {
-                self.misconfigured = true;
-                Failure::Refused(format!("{text} (grants.kafka in the {})", self.place))
+                self.shared.misconfigured = true;
+                Failure::Refused(format!("{text} (grants.kafka in the {})", self.shared.place))
             }
             backend::Failure::Misuse(text) => Failure::Misuse(text),
         }
@@ -29,22 +53,22 @@ impl State {
 
     /// A place for one more client.
     fn place(&self) -> Result<Place, Failure> {
-        match Arc::clone(&self.clients).try_acquire_owned() {
+        match Arc::clone(&self.state.places).try_acquire_owned() {
             Ok(permit) => Ok(Arc::new(permit)),
             Err(_) => Err(Failure::Misuse(format!(
                 "the plugin has {CLIENTS_MAX} producers and consumers, which is the most it may; let one go first ({})",
-                self.place
+                self.shared.place
             ))),
         }
     }
 
     fn brokers(&self, grant: Option<&str>) -> Result<Brokers, Failure> {
-        let properties = granted(&self.grants.kafka, "kafka", grant, &self.place).map_err(Failure::Misuse)?;
+        let properties = granted::<Kafka, _>(&self.state.grant, grant, &self.shared.place).map_err(Failure::Misuse)?;
         Brokers::new(properties.0.clone()).map_err(|error| Failure::Misuse(error.message))
     }
 }
 
-impl Host for State {
+impl Host for View<'_, Kafka> {
     async fn ensure_topic(
         &mut self,
         grant: Option<String>,
@@ -62,7 +86,7 @@ impl Host for State {
     }
 }
 
-impl HostProducer for State {
+impl HostProducer for View<'_, Kafka> {
     async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Producer>> {
         let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
         let (brokers, place) = match reached {
@@ -70,13 +94,13 @@ impl HostProducer for State {
             Err(failure) => return Ok(Err(failure)),
         };
         match Producer::open(&brokers, &topic, place).await {
-            Ok(producer) => Ok(Ok(self.table.push(producer)?)),
+            Ok(producer) => Ok(Ok(self.shared.table.push(producer)?)),
             Err(failure) => Ok(Err(self.failed(failure))),
         }
     }
 
     async fn push(&mut self, producer: Resource<Producer>, messages: Vec<u8>, lengths: Vec<u32>) -> Outcome<()> {
-        let producer = self.table.get_mut(&producer)?;
+        let producer = self.shared.table.get_mut(&producer)?;
         let Some(messages) = cut(&messages, &lengths) else {
             return Ok(Err(Failure::Misuse(format!("the lengths do not add up to the {} bytes of the messages", messages.len()))));
         };
@@ -84,17 +108,17 @@ impl HostProducer for State {
     }
 
     async fn flush(&mut self, producer: Resource<Producer>) -> Outcome<()> {
-        let producer = self.table.get_mut(&producer)?;
+        let producer = self.shared.table.get_mut(&producer)?;
         Ok(producer.flush().await.map_err(|failure| self.failed(failure)))
     }
 
     async fn drop(&mut self, producer: Resource<Producer>) -> wasmtime::Result<()> {
-        self.table.delete(producer)?;
+        self.shared.table.delete(producer)?;
         Ok(())
     }
 }
 
-impl HostConsumer for State {
+impl HostConsumer for View<'_, Kafka> {
     async fn open(&mut self, grant: Option<String>, topic: String) -> Outcome<Resource<Consumer>> {
         let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
         let (brokers, place) = match reached {
@@ -102,25 +126,25 @@ impl HostConsumer for State {
             Err(failure) => return Ok(Err(failure)),
         };
         match Consumer::open(&brokers, &topic, place).await {
-            Ok(consumer) => Ok(Ok(self.table.push(consumer)?)),
+            Ok(consumer) => Ok(Ok(self.shared.table.push(consumer)?)),
             Err(failure) => Ok(Err(self.failed(failure))),
         }
     }
 
     async fn seek(&mut self, consumer: Resource<Consumer>, offset: Option<u64>) -> Outcome<()> {
-        let consumer = self.table.get_mut(&consumer)?;
+        let consumer = self.shared.table.get_mut(&consumer)?;
         Ok(consumer.seek(offset).await.map_err(|failure| self.failed(failure)))
     }
 
     async fn next(&mut self, consumer: Resource<Consumer>, max_messages: u32, max_wait_ms: u32) -> Outcome<Vec<Entry>> {
-        let consumer = self.table.get_mut(&consumer)?;
+        let consumer = self.shared.table.get_mut(&consumer)?;
         let entries = consumer.next(max_messages, Duration::from_millis(max_wait_ms.into())).await.map_err(|failure| self.failed(failure));
         let entry = |backend::Entry { offset, message }| Entry { offset, message };
         Ok(entries.map(|entries| entries.into_iter().map(entry).collect()))
     }
 
     async fn drop(&mut self, consumer: Resource<Consumer>) -> wasmtime::Result<()> {
-        self.table.delete(consumer)?;
+        self.shared.table.delete(consumer)?;
         Ok(())
     }
 }
@@ -136,3 +160,6 @@ fn cut<'a>(bytes: &'a [u8], lengths: &[u32]) -> Option<Vec<&'a [u8]>> {
     let messages: Option<Vec<&[u8]>> = lengths.iter().map(next).collect();
     messages.filter(|_| rest.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use super::field::Step;
 
 /// Line and column of the field at `path`, counted from 1; of its key if `at_key`.
-pub(super) fn find(text: &str, path: &[Step], at_key: bool) -> Option<(usize, usize)> {
+pub fn find(text: &str, path: &[Step], at_key: bool) -> Option<(usize, usize)> {
     let error = Walk { path, at_key }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     error.location().map(|at| (at.line(), at.column()))
 }

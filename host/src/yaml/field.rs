@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
+use super::expand::{Sources, expand};
+
 /// One step of the way from the root to a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     Key(String),
     Index(usize),
 }
 
 /// What is wrong with the field at `path`.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub struct Problem {
     pub path: Vec<Step>,
     /// The key is at fault, not its value.
     pub at_key: bool,
@@ -24,7 +26,7 @@ pub(super) struct Problem {
 type Result<T> = std::result::Result<T, Problem>;
 
 /// `transforms[1].limits.memory`.
-pub(super) fn join(path: &[Step]) -> String {
+pub fn join(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
@@ -37,7 +39,7 @@ pub(super) fn join(path: &[Step]) -> String {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Field<'a> {
+pub struct Field<'a> {
     pub path: Vec<Step>,
     pub value: &'a Value,
 }
@@ -112,6 +114,11 @@ impl<'a> Field<'a> {
             Some(text) if !text.trim().is_empty() => Ok(text),
             _ => Err(self.wrong(remedy)),
         }
+    }
+
+    /// `text`, which stands in this field, with what `${…}` names.
+    pub fn expand(&self, text: &str, sources: &Sources<'_>) -> Result<String> {
+        expand(text, sources).map_err(|message| self.problem(message))
     }
 
     /// A size such as `64MiB`, within bounds.

@@ -1,27 +1,32 @@
 //! How many clients of brokers a plugin has, and that nobody waits for the end of one.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use super::super::bindings::pgshovel::plugin::kafka::{Failure, HostConsumer, HostProducer};
-use super::super::state::{CLIENTS_MAX, State};
 use super::*;
-use crate::capabilities::grants::Properties;
-use wasmtime::component::Resource;
+use crate::budget::Budget;
+use crate::capabilities::capability::{Capability, Setup};
+use crate::capabilities::grants::Resources;
+use crate::capabilities::kafka::{Clients, Properties};
+use crate::capabilities::output::Log;
+use crate::capabilities::shared::Shared;
 
 /// Nobody listens there: a client does not mind before it is used.
-fn state() -> State {
+fn state() -> (Clients, Shared) {
     let brokers = BTreeMap::from([("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())]);
-    let grants = Grants { kafka: Resources::One(Properties(brokers)), ..Grants::default() };
-    let section = Section { grants, ..section("stream", "kafka.wasm", Path::new("conf")) };
-    State::new(engine(), &section, "kafka.wasm", "test".into(), 1, None).unwrap()
+    let log = Log::new("kafka.wasm", "stream", Arc::default());
+    let shared = Shared::new(Budget::new(1 << 20, 8, "test".into()), log, "test".into(), Duration::from_secs(60), "test".into());
+    let setup = Setup { section: "stream", file: Path::new("app.yaml"), configuration: &serde_json::Value::Null };
+    (Kafka::state(&Resources::One(Properties(brokers)), &setup, &shared).unwrap(), shared)
 }
 
 /// A producer was let go of by the thread that runs the plugin, which waited up to half a
 /// second for each; and a plugin could have 1024 of them, with five threads each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_has_few_clients_and_lets_go_of_them_at_once() {
-    let mut state = state();
+    let (mut state, mut shared) = state();
+    let mut state = View::<Kafka> { state: &mut state, shared: &mut shared };
     let mut producers = Vec::new();
     for _ in 1..CLIENTS_MAX {
         producers.push(HostProducer::open(&mut state, None, "t".into()).await.unwrap().unwrap());

@@ -2,12 +2,36 @@
 
 use wasmtime::component::Resource;
 
-use super::granted;
-use crate::capabilities::postgres::{self as backend, Connection};
-use crate::plugins::bindings::pgshovel::plugin::postgres::{DatabaseError, Failure, Host, HostConnection};
-use crate::plugins::bindings::pgshovel::plugin::types::Row;
-use crate::plugins::convert::{from_row, to_rows};
-use crate::plugins::state::State;
+use super::{self as backend, Connection, Postgres};
+use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
+use crate::capabilities::grants::granted;
+use crate::capabilities::types::Row;
+use crate::capabilities::types::convert::{from_row, to_rows};
+use generated::pgshovel::plugin::postgres::{self, DatabaseError, Failure, Host, HostConnection};
+
+#[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
+#[allow(missing_debug_implementations, dead_code, clippy::all, reason = "generated")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package pgshovel:host;
+
+            world host {
+                import pgshovel:plugin/postgres@0.1.0;
+            }
+        ",
+        imports: { default: async | trappable },
+        with: {
+            "pgshovel:plugin/types": crate::capabilities::types,
+            "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::Connection,
+        },
+    });
+}
+
+pub(super) fn link<T: Holds<Postgres>>(linker: &mut Linker<T>) -> Linked {
+    postgres::add_to_linker::<_, Views<Postgres>>(linker, T::view)
+}
 
 type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
 
@@ -28,61 +52,61 @@ impl From<backend::Failure> for Failure {
     }
 }
 
-impl Host for State {}
+impl Host for View<'_, Postgres> {}
 
-impl HostConnection for State {
+impl HostConnection for View<'_, Postgres> {
     async fn open(&mut self, grant: Option<String>) -> Outcome<Resource<Connection>> {
-        let dsn = match granted(&self.grants.postgres, "postgres", grant.as_deref(), &self.place) {
+        let dsn = match granted::<Postgres, _>(self.state, grant.as_deref(), &self.shared.place) {
             Ok(dsn) => dsn,
             Err(reason) => return Ok(Err(Failure::Misuse(reason))),
         };
-        match Connection::open(dsn.expose(), &self.application, self.lock_timeout, &self.budget).await {
-            Ok(connection) => Ok(Ok(self.table.push(connection)?)),
+        match Connection::open(dsn.expose(), &self.shared.application, self.shared.lock_timeout, &self.shared.budget).await {
+            Ok(connection) => Ok(Ok(self.shared.table.push(connection)?)),
             Err(failure) => {
-                self.misconfigured |= matches!(failure, backend::Failure::Misconfigured(_));
+                self.shared.misconfigured |= matches!(failure, backend::Failure::Misconfigured(_));
                 Ok(Err(failure.into()))
             }
         }
     }
 
     async fn execute(&mut self, connection: Resource<Connection>, sql: String, parameters: Row) -> Outcome<u64> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         Ok(connection.execute(&sql, &from_row(parameters)).await.map_err(Failure::from))
     }
 
     async fn execute_set(&mut self, connection: Resource<Connection>, sql: String, columns: Vec<Vec<Option<String>>>) -> Outcome<u64> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         Ok(connection.execute_set(&sql, &columns).await.map_err(Failure::from))
     }
 
     async fn submit(&mut self, connection: Resource<Connection>, sql: String, columns: Vec<Vec<Option<String>>>) -> Outcome<()> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         Ok(connection.submit(&sql, columns).await.map_err(Failure::from))
     }
 
     async fn submit_copy(&mut self, connection: Resource<Connection>, sql: String, data: Vec<u8>) -> Outcome<()> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         Ok(connection.submit_copy(&sql, data.into()).await.map_err(Failure::from))
     }
 
     async fn settle(&mut self, connection: Resource<Connection>) -> Outcome<Vec<Result<u64, DatabaseError>>> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         let settled = connection.settle().await.map_err(Failure::from);
         Ok(settled.map(|results| results.into_iter().map(|result| result.map_err(DatabaseError::from)).collect()))
     }
 
     async fn query(&mut self, connection: Resource<Connection>, sql: String, parameters: Row) -> Outcome<Vec<Row>> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         Ok(connection.query(&sql, &from_row(parameters)).await.map(to_rows).map_err(Failure::from))
     }
 
     async fn copy_in(&mut self, connection: Resource<Connection>, sql: String, data: Vec<u8>) -> Outcome<u64> {
-        let connection = self.table.get_mut(&connection)?;
+        let connection = self.shared.table.get_mut(&connection)?;
         Ok(connection.copy_in(&sql, data.into()).await.map_err(Failure::from))
     }
 
     async fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
-        self.table.delete(connection)?;
+        self.shared.table.delete(connection)?;
         Ok(())
     }
 }

@@ -1,0 +1,40 @@
+//! The interface `log`.
+
+use tracing::Level;
+
+use super::Logs;
+use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
+use generated::pgshovel::plugin::log;
+
+#[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
+#[allow(missing_debug_implementations, dead_code, clippy::all, reason = "generated")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package pgshovel:host;
+
+            world host {
+                import pgshovel:plugin/log@0.1.0;
+            }
+        ",
+        imports: { default: trappable },
+    });
+}
+
+pub(super) fn link<T: Holds<Logs>>(linker: &mut Linker<T>) -> Linked {
+    log::add_to_linker::<_, Views<Logs>>(linker, T::view)
+}
+
+impl log::Host for View<'_, Logs> {
+    fn emit(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Debug => Level::DEBUG,
+            log::Level::Info => Level::INFO,
+            log::Level::Warn => Level::WARN,
+            log::Level::Error => Level::ERROR,
+        };
+        self.shared.log.emit(level, &message);
+        Ok(())
+    }
+}

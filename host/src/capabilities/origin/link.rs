@@ -1,0 +1,87 @@
+//! The interface `origin`.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use super::{Cursor, Origin, Snapshot};
+use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
+use crate::capabilities::types::convert::{to_relation, to_rows};
+use crate::capabilities::types::{Error, Relation, Row};
+use crate::error::{Error as HostError, Next};
+use generated::pgshovel::plugin::origin::{self, Host, HostCursor, Table};
+
+#[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
+#[allow(missing_debug_implementations, dead_code, clippy::all, reason = "generated")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package pgshovel:host;
+
+            world host {
+                import pgshovel:plugin/origin@0.1.0;
+            }
+        ",
+        imports: { default: async | trappable },
+        with: {
+            "pgshovel:plugin/types": crate::capabilities::types,
+            "pgshovel:plugin/origin.cursor": crate::capabilities::origin::Cursor,
+        },
+    });
+}
+
+pub(super) fn link<T: Holds<Origin>>(linker: &mut Linker<T>) -> Linked {
+    origin::add_to_linker::<_, Views<Origin>>(linker, T::view)
+}
+
+type Outcome<T> = wasmtime::Result<Result<T, Error>>;
+
+fn failed(error: HostError) -> Error {
+    match error.next {
+        Next::Retry => Error::Retry(error.message),
+        Next::Blocked => Error::Blocked(error.message),
+        _ => Error::Stop(error.message),
+    }
+}
+
+impl View<'_, Origin> {
+    fn snapshot(&self) -> Result<&Arc<Snapshot>, Error> {
+        self.state.as_ref().ok_or_else(|| Error::Stop(format!("only a loader may read the set's database ({})", self.shared.place)))
+    }
+}
+
+impl Host for View<'_, Origin> {
+    async fn tables(&mut self) -> Outcome<Vec<Table>> {
+        Ok(self.snapshot().map(|snapshot| {
+            let tables = snapshot.tables().iter().zip(0..);
+            tables.map(|(table, id)| Table { relation: to_relation(id, &table.relation), estimated_rows: table.estimated_rows }).collect()
+        }))
+    }
+}
+
+impl HostCursor for View<'_, Origin> {
+    async fn open(&mut self, relation: Relation) -> Outcome<Resource<Cursor>> {
+        let cursor = match self.snapshot() {
+            Ok(snapshot) => {
+                snapshot.cursor(&relation.schema, &relation.table, self.shared.lock_timeout, &self.shared.budget).map_err(failed)
+            }
+            Err(error) => Err(error),
+        };
+        match cursor {
+            Ok(cursor) => Ok(Ok(self.shared.table.push(cursor)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn fetch(&mut self, cursor: Resource<Cursor>, max_rows: u32) -> Outcome<Vec<Row>> {
+        let cursor = self.shared.table.get_mut(&cursor)?;
+        let max_rows = usize::try_from(max_rows).unwrap_or(usize::MAX);
+        Ok(cursor.fetch(max_rows).await.map(to_rows).map_err(failed))
+    }
+
+    async fn drop(&mut self, cursor: Resource<Cursor>) -> wasmtime::Result<()> {
+        self.shared.table.delete(cursor)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! YAML values that know where they stand in their file, so that each mistake is told
+//! with its line, its field and what to write instead.
+
+pub mod expand;
+pub mod field;
+pub mod position;
+
+pub use expand::{Sources, expand_dsn};
+pub use field::size;
+pub use field::{Field, Problem, Step, join};
+pub use serde_yaml::Value;
