@@ -4,6 +4,7 @@
 pub mod capability;
 pub mod files;
 pub mod grants;
+pub mod http;
 pub mod kafka;
 pub mod log;
 pub mod origin;
@@ -78,6 +79,7 @@ table! {
     postgres: postgres::Postgres,
     kafka: kafka::Kafka,
     origin: origin::Origin,
+    http: http::Http,
     files: files::Files,
     sockets: sockets::Sockets,
     wasi: wasi::Wasi,
@@ -94,8 +96,10 @@ pub struct Entry {
 /// What the host keeps for one instance of a plugin. `runtime` is what its store needs besides.
 pub struct Instance<R> {
     pub runtime: R,
-    pub shared: Shared,
+    /// In front of `shared`, and dropped before it: what ends with a plugin that broke off
+    /// must not look like its own end, as half a body would.
     pub states: States,
+    pub shared: Shared,
 }
 
 impl<R> Instance<R> {

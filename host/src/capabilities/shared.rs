@@ -1,7 +1,7 @@
 //! What all capabilities of one instance share.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 
@@ -27,6 +27,8 @@ pub struct Shared {
     pub lock_timeout: Duration,
     /// Where the section stands, for messages: ``section `target` of app.yaml``.
     pub place: String,
+    /// When the call that is under way has to be over.
+    pub deadline: Instant,
     /// In the call that is under way, a grant turned out to be wrong.
     pub misconfigured: bool,
 }
@@ -37,7 +39,7 @@ impl Shared {
     pub fn new(budget: Budget, log: Log, application: String, call: Duration, place: String) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Self { table, budget, log, application, lock_timeout: LOCK_TIMEOUT_MAX.min(call / 2), place, misconfigured: false }
+        Self { table, budget, log, application, lock_timeout: LOCK_TIMEOUT_MAX.min(call / 2), place, deadline: Instant::now(), misconfigured: false }
     }
 }
 

@@ -97,7 +97,9 @@ impl Session {
             return Err(self.full(&full));
         }
         let limit = self.limits.call.saturating_add(extra);
-        self.store.data_mut().runtime.deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit;
+        self.store.data_mut().runtime.deadline = deadline;
+        self.store.data_mut().shared.deadline = deadline;
         self.store.data_mut().shared.misconfigured = false;
         // Running code is interrupted at the deadline, and can tell where it was; only
         // code that waits for the host needs this longer limit.
@@ -111,8 +113,14 @@ impl Session {
                 self.usable = true;
                 answer.map_err(|error| self.failed(function, error, row))
             }
-            Ok(Err(error)) => Err(self.broken(function, &error)),
-            Err(_) => Err(self.late(function, "")),
+            Ok(Err(error)) => {
+                self.store.data().states.http.close();
+                Err(self.broken(function, &error))
+            }
+            Err(_) => {
+                self.store.data().states.http.close();
+                Err(self.late(function, ""))
+            }
         }
     }
 

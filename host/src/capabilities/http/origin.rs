@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use http::uri::{PathAndQuery, Scheme};
+
 use super::host::Host;
 use super::path::Prefix;
+use super::refusal::{Code, Refusal};
 
 /// A server, as it is dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +58,14 @@ impl Server {
     #[must_use]
     pub fn authority(&self) -> String {
         if self.is_usual_port() { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// Of one path with its query, for HTTP/2 and for signatures.
+    pub fn uri(&self, path: Option<&PathAndQuery>) -> Result<http::Uri, Refusal> {
+        let path = path.map_or("/", PathAndQuery::as_str);
+        let scheme = if self.secure { Scheme::HTTPS } else { Scheme::HTTP };
+        let uri = http::Uri::builder().scheme(scheme).authority(self.authority()).path_and_query(path).build();
+        uri.map_err(|_| Refusal::new(Code::RequestUri, format!("a request to {self} has a path that no request may have")))
     }
 }
 
