@@ -1,18 +1,24 @@
 //! The rules of `host/README.md` on who may use what, read from the sources.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// A word that may stand in no source but those below `only`.
-const CLIENTS: [(&str, &[&str]); 9] = [
+const CLIENTS: [(&str, &[&str]); 14] = [
     (
         "wasmtime",
         &["host/src/plugins", "host/src/capabilities/capability.rs", "host/src/capabilities/shared.rs", "host/src/capabilities/*/link"],
     ),
     ("wasmtime_wasi", &["host/src/plugins", "host/src/capabilities/*/link", "host/src/capabilities/wasi"]),
+    ("wasmtime_wasi_http", &["host/src/capabilities/http/link"]),
+    ("hyper", &["host/src/capabilities/http"]),
+    ("hyper_util", &["host/src/capabilities/http"]),
+    ("tokio_rustls", &["host/src/capabilities/http"]),
+    ("aws_sigv4", &["host/src/capabilities/http/auth"]),
     ("wasmparser", &["host/src/plugins"]),
     ("rdkafka", &["host/src/capabilities"]),
     ("zookeeper_client", &["host/src/cluster"]),
-    ("serde_yaml", &["host/src/config", "host/src/yaml"]),
+    ("serde_yaml", &["host/src/yaml"]),
     ("openssl", &["host/src/postgres"]),
     ("postgres_openssl", &["host/src/postgres"]),
     ("tokio_postgres", &["host/src/postgres", "host/src/capabilities"]),
@@ -66,12 +72,14 @@ fn violations_are_found() {
         source("host/src/capabilities/kafka/link.rs", "use wasmtime::component::Resource;"),
         source("host/src/capabilities/kafka/link/tests.rs", "use wasmtime::component::Resource;"),
         source("host/src/capabilities/kafka/mod.rs", "use wasmtime::component::Resource;\nuse crate::config::Section;"),
+        source("host/src/capabilities/log/mod.rs", "use crate::capabilities::kafka::Brokers;\nuse crate::capabilities::types::Row;"),
     ];
     assert_eq!(
         violations(&sources),
         [
             "host/src/capabilities/kafka/mod.rs uses crate::config",
             "host/src/capabilities/kafka/mod.rs uses wasmtime",
+            "host/src/capabilities/log/mod.rs uses crate::capabilities::kafka",
             "host/src/cli/plugin.rs uses wasmtime",
             "host/src/relay/run.rs uses crate::replicate",
             "proto/src/codec.rs uses Instant::now"
@@ -88,7 +96,25 @@ fn violations(sources: &[Source]) -> Vec<String> {
         let used = strangers.filter(|stranger| uses(text, stranger));
         found.extend(named.chain(used).map(|name| format!("{path} uses {name}")));
     }
+    found.extend(neighbours(sources));
     found.sort();
+    found
+}
+
+/// A capability is a folder. It uses what all capabilities share and the types of the
+/// contract, and no other capability.
+fn neighbours(sources: &[Source]) -> Vec<String> {
+    let room = |source: &Source| {
+        let rest = source.path.strip_prefix("host/src/capabilities/")?;
+        Some(rest.split_once('/')?.0.to_owned())
+    };
+    let rooms: BTreeSet<String> = sources.iter().filter_map(room).collect();
+    let mut found = Vec::new();
+    for source in sources {
+        let Some(own) = room(source) else { continue };
+        let others = rooms.iter().filter(|other| **other != own && *other != "types").map(|other| format!("crate::capabilities::{other}"));
+        found.extend(others.filter(|other| uses(&source.text, other)).map(|other| format!("{} uses {other}", source.path)));
+    }
     found
 }
 

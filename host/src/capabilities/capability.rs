@@ -17,6 +17,7 @@ use std::path::Path;
 
 use wasmtime::component::HasData;
 
+use super::role::Role;
 use super::shared::Shared;
 use crate::error::Result;
 use crate::yaml::{Field, Problem, Sources};
@@ -32,10 +33,14 @@ pub trait Capability: Sized + 'static {
     const NAME: &'static str;
 
     /// What a component imports to use it.
-    const INTERFACES: Interfaces;
+    const INTERFACES: &'static [Interfaces];
 
     /// Who gets it.
     const ACCESS: Access;
+
+    /// The roles that use it. A component with several roles imports what any of them needs:
+    /// it is not asked for the grant of what only another of its roles uses.
+    const ROLES: &'static [Role] = &Role::ALL;
 
     /// What a section grants. The default grants nothing. `()` if there is nothing to grant.
     type Grant: Clone + Debug + Default + PartialEq + Send + Sync;
@@ -56,31 +61,42 @@ pub trait Capability: Sized + 'static {
     fn state(grant: &Self::Grant, setup: &Setup<'_>, shared: &Shared) -> Result<Self::State>;
 }
 
-/// The interfaces of one package.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interfaces {
-    /// `wasi:io`; `None` is pgshovel's own package.
-    pub packages: &'static [&'static str],
-    /// Each of the package if there are none.
-    pub names: &'static [&'static str],
-    /// The version that is served, up to the last number: `0.2` stands for `0.2.x`.
-    pub version: &'static str,
-}
-
 /// The package of pgshovel's own interfaces.
 pub const PACKAGE: &str = "pgshovel:plugin";
+
+/// The versions of it that this host serves.
+pub const SERVED: &str = "0.1.x";
+
+/// Some interfaces of one package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interfaces {
+    /// `wasi:io`
+    pub package: &'static str,
+    pub names: &'static [&'static str],
+    /// The version that is served; an `x` at its end stands for any number.
+    pub version: &'static str,
+}
 
 impl Interfaces {
     /// Some of pgshovel's own.
     #[must_use]
     pub const fn own(names: &'static [&'static str]) -> Self {
-        Self { packages: &[PACKAGE], names, version: "0.1" }
+        Self { package: PACKAGE, names, version: SERVED }
     }
 
-    /// All of some packages of WASI 0.2.
+    /// Some of WASI 0.2.
     #[must_use]
-    pub const fn wasi(packages: &'static [&'static str]) -> Self {
-        Self { packages, names: &[], version: "0.2" }
+    pub const fn wasi(package: &'static str, names: &'static [&'static str]) -> Self {
+        Self { package, names, version: "0.2.x" }
+    }
+}
+
+/// Whether a component that was built for `version` of an interface can be given `served`.
+#[must_use]
+pub fn serves(served: &str, version: &str) -> bool {
+    match served.strip_suffix('x') {
+        Some(series) => version.strip_prefix(series).is_some_and(|patch| patch.parse::<u64>().is_ok()),
+        None => version == served,
     }
 }
 
@@ -89,14 +105,19 @@ impl Interfaces {
 pub enum Access {
     /// Every plugin.
     Free,
-    /// Every plugin, and by a grant more.
+    /// Every plugin, although nothing is behind it: language runtimes import it.
+    Hollow {
+        /// What a plugin finds.
+        finds: &'static str,
+    },
+    /// Every plugin, and by a grant there is more behind it.
     Extended {
-        /// What there is without a grant.
-        without: &'static str,
+        /// What a plugin finds without the grant.
+        finds: &'static str,
         /// What to write below `grants`.
         example: &'static str,
     },
-    /// Whom the section grants it.
+    /// Plugins whose section grants it.
     Granted {
         /// What to write below `grants`.
         example: &'static str,
@@ -111,7 +132,19 @@ impl Access {
     pub const fn example(self) -> Option<&'static str> {
         match self {
             Self::Extended { example, .. } | Self::Granted { example } => Some(example),
-            Self::Free | Self::LoaderOnly => None,
+            Self::Free | Self::Hollow { .. } | Self::LoaderOnly => None,
+        }
+    }
+
+    /// Who gets it, for `plugin inspect`.
+    #[must_use]
+    pub fn describe(self) -> String {
+        match self {
+            Self::Free => "given to every plugin".into(),
+            Self::Hollow { finds } => finds.into(),
+            Self::Extended { finds, example } => format!("{finds}, unless granted: {example}"),
+            Self::Granted { example } => format!("needs the grant {example}"),
+            Self::LoaderOnly => "given to loaders".into(),
         }
     }
 }
@@ -154,5 +187,21 @@ impl<C: Capability> std::fmt::Debug for View<'_, C> {
 impl<C: Capability> std::fmt::Debug for Views<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Views")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_patch_is_served_and_another_version_is_not() {
+        for version in ["0.2.0", "0.2.12"] {
+            assert!(serves("0.2.x", version), "{version}");
+        }
+        for version in ["", "0.2", "0.2.", "0.2.x", "0.2.1.1", "0.2.0-rc.1", "0.20.1", "0.3.0", "1.0.2.0"] {
+            assert!(!serves("0.2.x", version), "{version}");
+        }
+        assert!(serves("0.2.0-rc.1", "0.2.0-rc.1") && !serves("0.2.0-rc.1", "0.2.0-rc.2") && !serves("0.2.0-rc.1", "0.2.0"));
     }
 }

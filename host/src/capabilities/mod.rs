@@ -10,18 +10,20 @@ pub mod log;
 pub mod origin;
 pub mod output;
 pub mod postgres;
+pub mod role;
 pub mod shared;
 pub mod sockets;
 pub mod types;
 pub mod wasi;
 
 use capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View};
+use role::Role;
 use shared::Shared;
 
 use crate::error::Result;
 use crate::yaml::{Field, Problem, Sources};
 
-/// One line for each capability: the name of its fields, and its type.
+/// One line for each capability: the name of its field in [`Grants`] and [`States`], and its type.
 macro_rules! table {
     ($($name:ident: $capability:ty,)*) => {
         /// All that one plugin may reach: nothing, unless its section says so.
@@ -40,6 +42,14 @@ macro_rules! table {
                     grants.$name = <$capability>::grant(&field, sources)?;
                 })*
                 Ok(grants)
+            }
+
+            /// Whether anything is granted of a capability.
+            pub(crate) fn has(&self, capability: &str) -> bool {
+                $(if capability == <$capability>::NAME {
+                    return self.$name != <$capability as Capability>::Grant::default();
+                })*
+                false
             }
         }
 
@@ -68,7 +78,12 @@ macro_rules! table {
 
         /// What can be said of each capability without an instance.
         pub const ALL: &[Entry] = &[
-            $(Entry { name: <$capability>::NAME, interfaces: <$capability>::INTERFACES, access: <$capability>::ACCESS },)*
+            $(Entry {
+                name: <$capability>::NAME,
+                interfaces: <$capability>::INTERFACES,
+                access: <$capability>::ACCESS,
+                roles: <$capability>::ROLES,
+            },)*
         ];
     };
 }
@@ -89,8 +104,9 @@ table! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub name: &'static str,
-    pub interfaces: Interfaces,
+    pub interfaces: &'static [Interfaces],
     pub access: Access,
+    pub roles: &'static [Role],
 }
 
 /// What the host keeps for one instance of a plugin. `runtime` is what its store needs besides.
@@ -121,19 +137,16 @@ impl std::fmt::Debug for States {
     }
 }
 
-/// The capability that serves an interface of `package`.
-#[must_use]
-pub fn find(package: &str, name: &str) -> Option<&'static Entry> {
-    ALL.iter().find(|entry| {
-        let Interfaces { packages, names, .. } = entry.interfaces;
-        packages.contains(&package) && (names.is_empty() || names.contains(&name))
-    })
+/// The capabilities that serve interfaces of `package`, with these.
+pub fn of_package(package: &str) -> impl Iterator<Item = (&'static Entry, &'static Interfaces)> {
+    let pairs = ALL.iter().flat_map(|entry| entry.interfaces.iter().map(move |interfaces| (entry, interfaces)));
+    pairs.filter(move |(_, interfaces)| interfaces.package == package)
 }
 
-/// What to write under `grants` to grant a capability.
+/// The capability that serves an interface, in whatever version.
 #[must_use]
-pub fn example(name: &str) -> Option<&'static str> {
-    ALL.iter().find(|entry| entry.name == name)?.access.example()
+pub fn find(package: &str, name: &str) -> Option<(&'static Entry, &'static Interfaces)> {
+    of_package(package).find(|(_, interfaces)| interfaces.names.contains(&name))
 }
 
 #[cfg(test)]
@@ -152,5 +165,18 @@ mod tests {
         };
         let shown = format!("{grants:?} {grants:#?}");
         assert!(!shown.contains("hunter2") && shown.contains("sasl.password"), "{shown}");
+    }
+
+    #[test]
+    fn an_interface_belongs_to_one_capability() {
+        let mut known = BTreeMap::new();
+        for (entry, interfaces) in ALL.iter().flat_map(|entry| entry.interfaces.iter().map(move |interfaces| (entry, interfaces))) {
+            for name in interfaces.names {
+                let before = known.insert((interfaces.package, *name), entry.name);
+                assert_eq!(before, None, "{}/{name} of {}", interfaces.package, entry.name);
+            }
+        }
+        let names: std::collections::BTreeSet<&str> = ALL.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), ALL.len(), "{names:?}");
     }
 }

@@ -27,10 +27,10 @@ pub struct Shared {
     pub lock_timeout: Duration,
     /// Where the section stands, for messages: ``section `target` of app.yaml``.
     pub place: String,
-    /// When the call that is under way has to be over.
-    pub deadline: Instant,
     /// In the call that is under way, a grant turned out to be wrong.
     pub misconfigured: bool,
+    /// When the call that is under way has to be over.
+    pub deadline: Instant,
 }
 
 impl Shared {
@@ -39,7 +39,16 @@ impl Shared {
     pub fn new(budget: Budget, log: Log, application: String, call: Duration, place: String) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Self { table, budget, log, application, lock_timeout: LOCK_TIMEOUT_MAX.min(call / 2), place, deadline: Instant::now(), misconfigured: false }
+        Self {
+            table,
+            budget,
+            log,
+            application,
+            lock_timeout: LOCK_TIMEOUT_MAX.min(call / 2),
+            place,
+            misconfigured: false,
+            deadline: Instant::now(),
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Common;
 use super::process::shown;
-use crate::capabilities::example;
+use crate::capabilities::capability::{Access, SERVED};
 use crate::error::{Error, Result};
-use crate::plugins::{self, Engine, Examination, Interface, Offer, Options, VERSION, examine, hex, offer};
+use crate::plugins::{self, Engine, Examination, Interface, Options, examine, hex, offered};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -89,15 +89,9 @@ fn read(file: &Path) -> Result<Examination> {
 
 /// What an import takes, in words.
 fn takes(import: &Interface) -> String {
-    match offer(import) {
-        Offer::Free if import.package == "wasi:filesystem" => {
-            format!("an empty folder, unless granted: {}", example("files").unwrap_or_default())
-        }
-        Offer::Free if import.package == "wasi:sockets" => "no address can be reached".into(),
-        Offer::Free => "given to every plugin".into(),
-        Offer::Granted(capability) => format!("needs the grant {}", example(capability).unwrap_or(capability)),
-        Offer::LoaderOnly => "given to loaders".into(),
-        Offer::Unknown => "not offered by this host: it would refuse the plugin".into(),
+    match offered(import) {
+        Some(entry) => entry.access.describe(),
+        None => "not offered by this host: it would refuse the plugin".into(),
     }
 }
 
@@ -110,10 +104,9 @@ fn interface(examination: &Examination) -> Option<&str> {
 fn table(file: &Path, examination: &Examination) -> String {
     let Examination { roles, imports, producers, bytes, sha256, .. } = examination;
     let roles: Vec<&str> = roles.iter().map(|role| role.name()).collect();
-    let [major, minor, _] = VERSION;
-    let interface = match (examination.wrong_version(), interface(examination)) {
-        (Some(wrong), _) => format!("{wrong}: not served, this host serves {major}.{minor}.x"),
-        (None, Some(version)) => format!("pgshovel:plugin {version}, served (this host serves {major}.{minor}.x)"),
+    let interface = match (examination.wrong_versions().next(), interface(examination)) {
+        (Some(wrong), _) => format!("{wrong}: not served, this host serves {SERVED}"),
+        (None, Some(version)) => format!("pgshovel:plugin {version}, served (this host serves {SERVED})"),
         (None, None) => "none of pgshovel's".into(),
     };
     let made: Vec<&str> = producers.iter().map(|(_, value)| value.as_str()).collect();
@@ -141,19 +134,16 @@ fn table(file: &Path, examination: &Examination) -> String {
 fn json(file: &Path, examination: &Examination) -> serde_json::Value {
     let Examination { roles, imports, exports, producers, bytes, sha256, .. } = examination;
     let import = |import: &Interface| {
-        let (offered, grant) = match offer(import) {
-            Offer::Free => (true, None),
-            Offer::Granted(capability) => (true, Some(capability)),
-            Offer::LoaderOnly => (true, Some("origin")),
-            Offer::Unknown => (false, None),
-        };
-        serde_json::json!({ "name": import.to_string(), "offered": offered, "grant": grant })
+        let entry = offered(import);
+        // What the section has to grant, or the role.
+        let grant = entry.filter(|entry| matches!(entry.access, Access::Granted { .. } | Access::LoaderOnly)).map(|entry| entry.name);
+        serde_json::json!({ "name": import.to_string(), "offered": entry.is_some(), "grant": grant })
     };
     serde_json::json!({
         "file": file.display().to_string(),
         "roles": roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
         "interface": interface(examination),
-        "served": examination.wrong_version().is_none(),
+        "served": examination.wrong_versions().next().is_none(),
         "bytes": bytes,
         "sha256": hex(sha256),
         "producers": producers.iter().map(|(field, value)| serde_json::json!({ "field": field, "value": value })).collect::<Vec<_>>(),

@@ -1,5 +1,4 @@
-//! The YAML files of `relay` and `replicate`, read into typed sections. The only
-//! user of `serde_yaml`.
+//! The YAML files of `relay` and `replicate`, read into typed sections.
 //!
 //! Every problem is one message: file, line, column, the field's path, what is
 //! wrong, and what to write instead. Values that may be secret are never shown.
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use crate::capabilities::Grants;
 use crate::error::{Error, Result};
-use crate::yaml::{Field, Problem, join, position};
+use crate::yaml::{self, Field, Problem, join, position};
 
 /// A configuration file is written by a person; more than this is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -124,7 +123,7 @@ fn read<T>(path: &Path, interpret: impl FnOnce(&Field<'_>) -> std::result::Resul
 
 /// The pure half of [`read`], but for the files and variables that `${…}` names.
 fn parse<T>(path: &Path, text: &str, interpret: impl FnOnce(&Field<'_>) -> std::result::Result<T, Problem>) -> Result<T> {
-    let root: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| syntax(path, &error))?;
+    let root: yaml::Value = yaml::from_str(text).map_err(|error| syntax(path, &error))?;
     if root.is_null() {
         return Err(Error::configure(format!(
             "{}: the file is empty; it takes a section `stream`, such as stream: {{ path: file.wasm }}",
@@ -140,7 +139,7 @@ fn parse<T>(path: &Path, text: &str, interpret: impl FnOnce(&Field<'_>) -> std::
     })
 }
 
-fn syntax(path: &Path, error: &serde_yaml::Error) -> Error {
+fn syntax(path: &Path, error: &yaml::Error) -> Error {
     let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
     let text = error.to_string();
     // The location is in front already.

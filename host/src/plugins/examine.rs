@@ -6,55 +6,8 @@ use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, KnownCustom, Parser, Payload};
 
 use super::cost::Cost;
-use crate::capabilities;
-use crate::capabilities::capability::{Access, PACKAGE};
-
-/// The version of the package that this host serves. A component built for
-/// another patch of it (the last number) is welcome.
-pub const VERSION: [u64; 3] = [0, 1, 0];
-
-/// What a plugin can be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    Writer,
-    Stream,
-    Loader,
-    Target,
-    Transform,
-}
-
-impl Role {
-    pub const ALL: [Self; 5] = [Self::Writer, Self::Stream, Self::Loader, Self::Target, Self::Transform];
-
-    /// The interface that a component exports to have this role.
-    #[must_use]
-    pub fn interface(self) -> &'static str {
-        match self {
-            Self::Writer => "writer",
-            Self::Stream => "reader",
-            Self::Loader => "loader",
-            Self::Target => "target",
-            Self::Transform => "transform",
-        }
-    }
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            other => other.interface(),
-        }
-    }
-
-    /// The capabilities that a component with several roles has because of this one.
-    fn capabilities(self) -> &'static [&'static str] {
-        match self {
-            Self::Writer | Self::Stream | Self::Target => &["kafka", "postgres"],
-            Self::Loader => &["origin"],
-            Self::Transform => &[],
-        }
-    }
-}
+use crate::capabilities::capability::{PACKAGE, SERVED, serves};
+use crate::capabilities::role::Role;
 
 /// An imported or exported interface: `wasi:io/poll@0.2.9`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,12 +30,6 @@ impl Interface {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.package == PACKAGE
-    }
-
-    fn version(&self) -> Option<[u64; 3]> {
-        let mut numbers = self.version.split('.').map(|number| number.parse().ok());
-        let version = [numbers.next()??, numbers.next()??, numbers.next()??];
-        numbers.next().is_none().then_some(version)
     }
 }
 
@@ -216,47 +163,11 @@ pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the host makes of one import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// Every plugin has it.
-    Free,
-    /// The section has to grant it.
-    Granted(&'static str),
-    /// Loaders have it.
-    LoaderOnly,
-    Unknown,
-}
-
-/// Says what an import takes.
-#[must_use]
-pub fn offer(import: &Interface) -> Offer {
-    let Some(entry) = capabilities::find(&import.package, &import.name) else { return Offer::Unknown };
-    if !import.is_ours() && !import.version.strip_prefix(entry.interfaces.version).is_some_and(|rest| rest.starts_with('.')) {
-        return Offer::Unknown;
-    }
-    match entry.access {
-        Access::Free | Access::Extended { .. } => Offer::Free,
-        Access::Granted { .. } => Offer::Granted(entry.name),
-        Access::LoaderOnly => Offer::LoaderOnly,
-    }
-}
-
 impl Examination {
-    /// The first interface of ours that was built for a version which this host does
-    /// not serve.
-    #[must_use]
-    pub fn wrong_version(&self) -> Option<&Interface> {
-        let served = |interface: &&Interface| interface.version().is_some_and(|version| version[..2] == VERSION[..2]);
-        self.exports.iter().chain(&self.imports).filter(|interface| interface.is_ours()).find(|interface| !served(interface))
-    }
-
-    /// Whether `capability` has to be granted before the component may be used as
-    /// `role`. A component with several roles imports what any of them needs; then
-    /// only what belongs to this one counts, and the rest is refused when it is used.
-    #[must_use]
-    pub fn needs(&self, role: Role, capability: &str) -> bool {
-        self.roles.len() <= 1 || role.capabilities().contains(&capability)
+    /// The interfaces of ours that were built for a version which this host does not serve.
+    pub fn wrong_versions(&self) -> impl Iterator<Item = &Interface> {
+        let ours = self.exports.iter().chain(&self.imports).filter(|interface| interface.is_ours());
+        ours.filter(|interface| !serves(SERVED, &interface.version))
     }
 }
 
@@ -268,10 +179,6 @@ mod tests {
     fn interfaces_are_read_as_they_are_written() {
         for text in ["wasi:io/poll@0.2.9", "pgshovel:plugin/target", "run", "a@1"] {
             assert_eq!(Interface::parse(text).to_string(), text);
-        }
-        assert_eq!(Interface::parse("pgshovel:plugin/target@0.1.12").version(), Some([0, 1, 12]));
-        for odd in ["a:b/c", "a:b/c@1", "a:b/c@1.2.3.4", "a:b/c@1.2.x", "a:b/c@1.2.3-rc"] {
-            assert_eq!(Interface::parse(odd).version(), None, "{odd}");
         }
     }
 
@@ -290,21 +197,5 @@ mod tests {
         }
         let truncated = examine(b"\0asm\x0d\0\x01\0\x07\x10").unwrap_err();
         assert!(matches!(truncated, NoComponent::Damaged { .. }), "{truncated}");
-    }
-
-    #[test]
-    fn offers() {
-        for (import, expected) in [
-            ("pgshovel:plugin/types@0.1.0", Offer::Free),
-            ("pgshovel:plugin/kafka@0.1.0", Offer::Granted("kafka")),
-            ("pgshovel:plugin/origin@0.1.0", Offer::LoaderOnly),
-            ("pgshovel:plugin/later@0.1.0", Offer::Unknown),
-            ("wasi:cli/environment@0.2.9", Offer::Free),
-            ("wasi:cli/environment@0.3.0", Offer::Unknown),
-            ("wasi:http/outgoing-handler@0.2.0", Offer::Unknown),
-            ("env", Offer::Unknown),
-        ] {
-            assert_eq!(offer(&Interface::parse(import)), expected, "{import}");
-        }
     }
 }

@@ -11,14 +11,15 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::Context;
+use super::accept::accept;
 use super::engine::Engine;
-use super::examine::{Examination, Offer, Role, VERSION, examine, hex, offer};
+use super::examine::{Examination, examine};
 use super::limits::INSTANCES_MAX;
 use super::locate::locate;
 use super::session::TimeIsUp;
 use super::state::{self, State, budget, place};
 use crate::capabilities::origin::Snapshot;
-use crate::capabilities::{Grants, example};
+use crate::capabilities::role::Role;
 use crate::config::Section;
 use crate::error::{Error, Result};
 
@@ -96,61 +97,6 @@ pub fn read(path: &Path) -> std::result::Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// All that can be said of a component from outside. The error is the remedy too.
-fn accept(examination: &Examination, section: &Section, role: Role) -> std::result::Result<(), String> {
-    if section.sha256.is_some_and(|pinned| pinned != examination.sha256) {
-        return Err(format!(
-            "the file's SHA-256 is {}, not what `{}.sha256` says; restore the file, or change the configuration if the new one is trusted",
-            hex(&examination.sha256),
-            section.name
-        ));
-    }
-    if let Some(interface) = examination.wrong_version() {
-        let [major, minor, _] = VERSION;
-        return Err(format!(
-            "built for {interface}, this host serves {major}.{minor}.x; build the plugin again with the WIT of this version of pgshovel"
-        ));
-    }
-    if !examination.roles.contains(&role) {
-        return Err(wrong_role(examination, role));
-    }
-    examination.imports.iter().try_for_each(|import| match offer(import) {
-        Offer::Free => Ok(()),
-        Offer::Granted(capability) if has(&section.grants, capability) || !examination.needs(role, capability) => Ok(()),
-        Offer::Granted(capability) => Err(format!(
-            "imports {import}, which section `{}` does not grant; add to it: grants: {{ {} }}",
-            section.name,
-            example(capability).unwrap_or(capability)
-        )),
-        Offer::LoaderOnly if role == Role::Loader || !examination.needs(role, "origin") => Ok(()),
-        Offer::LoaderOnly => Err(format!("imports {import}, which only a loader may use; use a {} that does without", role.name())),
-        Offer::Unknown if import.package == "wasi:http" => Err(format!(
-            "imports {import}, which this host does not offer; build the plugin without it (componentize-js: disable the features http and fetch-event)"
-        )),
-        Offer::Unknown => Err(format!("imports {import}, which this host does not offer; build the plugin without it")),
-    })
-}
-
-fn wrong_role(examination: &Examination, role: Role) -> String {
-    let roles: Vec<String> = examination.roles.iter().map(|role| format!("a {}", role.name())).collect();
-    match roles.as_slice() {
-        [] => format!(
-            "no plugin of pgshovel: it exports none of its interfaces; a {} exports pgshovel:plugin/{}",
-            role.name(),
-            role.interface()
-        ),
-        roles => format!("not a {}; it is {}: name it there, or another plugin here", role.name(), roles.join(" and ")),
-    }
-}
-
-fn has(grants: &Grants, capability: &str) -> bool {
-    match capability {
-        "postgres" => !grants.postgres.is_none(),
-        "kafka" => !grants.kafka.is_none(),
-        _ => false,
-    }
-}
-
 /// A store for one instance, with the section's grants and limits.
 pub(super) fn store(
     engine: &Engine,
@@ -168,7 +114,7 @@ pub(super) fn store(
     store.set_hostcall_fuel(fuel);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| {
-        if Instant::now() >= store.data().runtime.deadline {
+        if Instant::now() >= store.data().shared.deadline {
             return Err(TimeIsUp.into());
         }
         if let Some(quota) = &mut store.data_mut().states.files.quota {

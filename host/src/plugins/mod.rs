@@ -1,5 +1,5 @@
 //! Writers, streams, loaders, targets and transforms as WebAssembly components.
-//! The only user of wasmtime and its crates.
+//! What they import is linked by `capabilities`; all else of wasmtime is used here only.
 //!
 //! A section of the configuration becomes an adapter that implements a port:
 //! [`writer::open`], [`stream::open`], [`loader::open`], [`target::open`],
@@ -8,6 +8,7 @@
 //! plugin returns as `retry` or `stop` is that; when it traps, uses up its memory
 //! or its time, its instance is gone and the error is `Trap`: open it again.
 
+mod accept;
 mod bindings;
 mod cache;
 mod cost;
@@ -20,8 +21,10 @@ mod roles;
 mod session;
 mod state;
 
+pub use crate::capabilities::role::Role;
+pub use accept::offered;
 pub use engine::{Engine, Options};
-pub use examine::{Examination, Interface, NoComponent, Offer, Role, VERSION, examine, hex, offer};
+pub use examine::{Examination, Interface, NoComponent, examine, hex};
 pub use load::{check, read};
 pub use locate::locate;
 pub use roles::{loader, stream, target, transform, writer};

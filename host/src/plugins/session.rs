@@ -10,12 +10,12 @@ use wasmtime_wasi::I32Exit;
 
 use super::Context;
 use super::engine::{Engine, TICK};
-use super::examine::Role;
 use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::load::{load, store};
 use super::state::{State, place};
 use crate::capabilities::files::Full;
 use crate::capabilities::origin::Snapshot;
+use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::{Limits, Section};
 use crate::error::{Error, Result};
@@ -97,9 +97,7 @@ impl Session {
             return Err(self.full(&full));
         }
         let limit = self.limits.call.saturating_add(extra);
-        let deadline = Instant::now() + limit;
-        self.store.data_mut().runtime.deadline = deadline;
-        self.store.data_mut().shared.deadline = deadline;
+        self.store.data_mut().shared.deadline = Instant::now() + limit;
         self.store.data_mut().shared.misconfigured = false;
         // Running code is interrupted at the deadline, and can tell where it was; only
         // code that waits for the host needs this longer limit.

@@ -1,7 +1,6 @@
 //! What the host keeps for one instance of a plugin.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::engine::Engine;
 use super::limits::Memory;
@@ -20,8 +19,6 @@ pub(super) type State = Instance<Runtime>;
 #[derive(Debug)]
 pub(super) struct Runtime {
     pub memory: Memory,
-    /// When the call that is under way has to be over.
-    pub deadline: Instant,
 }
 
 /// `instances_max` is how many core instances it may have.
@@ -34,7 +31,7 @@ pub(super) fn new(
     origin: Option<Arc<Snapshot>>,
 ) -> Result<State> {
     let shared = Shared::new(budget(section), engine.log(plugin, &section.name), application, section.limits.call, place(section));
-    let runtime = Runtime { memory: Memory::new(section.limits.memory, instances_max), deadline: Instant::now() };
+    let runtime = Runtime { memory: Memory::new(section.limits.memory, instances_max) };
     let setup = Setup { section: &section.name, file: &section.file, configuration: &section.configuration };
     let mut state = State::new(runtime, &section.grants, &setup, shared)?;
     if let Some(files) = &section.grants.files {

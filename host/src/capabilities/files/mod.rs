@@ -29,8 +29,8 @@ pub struct Files;
 
 impl Capability for Files {
     const NAME: &'static str = "files";
-    const INTERFACES: Interfaces = Interfaces::wasi(&["wasi:filesystem"]);
-    const ACCESS: Access = Access::Extended { without: "an empty folder", example: "files: { path: ./data, mode: read-write }" };
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::wasi("wasi:filesystem", &["preopens", "types"])];
+    const ACCESS: Access = Access::Extended { finds: "an empty folder", example: "files: { path: ./data, mode: read-write }" };
     type Grant = Option<Folder>;
     type State = Open;
 

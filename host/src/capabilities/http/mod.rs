@@ -52,7 +52,7 @@ pub struct Http;
 
 impl Capability for Http {
     const NAME: &'static str = "http";
-    const INTERFACES: Interfaces = Interfaces { packages: &["wasi:http"], names: &["types", "outgoing-handler"], version: "0.2" };
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::wasi("wasi:http", &["types", "outgoing-handler"])];
     const ACCESS: Access = Access::Granted { example: "http: { origins: [\"https://search.example:9200/index/\"] }" };
     type Grant = Resources<Grant>;
     type State = Requests;

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
 use super::grants::Resources;
+use super::role::Role;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::yaml::{Field, Problem, Sources};
@@ -101,8 +102,9 @@ pub struct Kafka;
 
 impl Capability for Kafka {
     const NAME: &'static str = "kafka";
-    const INTERFACES: Interfaces = Interfaces::own(&["kafka"]);
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["kafka"])];
     const ACCESS: Access = Access::Granted { example: "kafka: localhost:9092" };
+    const ROLES: &'static [Role] = &[Role::Writer, Role::Stream, Role::Target];
     type Grant = Resources<Properties>;
     type State = Clients;
 

@@ -13,7 +13,7 @@ pub struct Logs;
 
 impl Capability for Logs {
     const NAME: &'static str = "log";
-    const INTERFACES: Interfaces = Interfaces::own(&["log"]);
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["log"])];
     const ACCESS: Access = Access::Free;
     type Grant = ();
     type State = ();

@@ -16,6 +16,7 @@ use tokio_postgres::Client;
 
 pub use self::cursor::Cursor;
 use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
+use super::role::Role;
 use super::shared::Shared;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -28,8 +29,9 @@ pub struct Origin;
 
 impl Capability for Origin {
     const NAME: &'static str = "origin";
-    const INTERFACES: Interfaces = Interfaces::own(&["origin"]);
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["origin"])];
     const ACCESS: Access = Access::LoaderOnly;
+    const ROLES: &'static [Role] = &[Role::Loader];
     type Grant = ();
     /// Whoever starts a loader lends it a snapshot.
     type State = Option<Arc<Snapshot>>;

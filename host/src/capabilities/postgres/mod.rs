@@ -25,6 +25,7 @@ use self::pipeline::Pipeline;
 use self::statements::Statements;
 use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
 use super::grants::{Resources, Secret};
+use super::role::Role;
 use super::shared::Shared;
 use crate::budget::{Budget, Exceeded, Handle};
 use crate::error::{self, Next};
@@ -51,8 +52,9 @@ pub struct Postgres;
 
 impl Capability for Postgres {
     const NAME: &'static str = "postgres";
-    const INTERFACES: Interfaces = Interfaces::own(&["postgres"]);
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["postgres"])];
     const ACCESS: Access = Access::Granted { example: "postgres: \"postgresql://app@localhost:5432/app\"" };
+    const ROLES: &'static [Role] = &[Role::Writer, Role::Stream, Role::Target];
     type Grant = Resources<Secret>;
     type State = Resources<Secret>;
 

@@ -13,8 +13,11 @@ pub struct Sockets;
 
 impl Capability for Sockets {
     const NAME: &'static str = "sockets";
-    const INTERFACES: Interfaces = Interfaces::wasi(&["wasi:sockets"]);
-    const ACCESS: Access = Access::Free;
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::wasi(
+        "wasi:sockets",
+        &["instance-network", "ip-name-lookup", "network", "tcp", "tcp-create-socket", "udp", "udp-create-socket"],
+    )];
+    const ACCESS: Access = Access::Hollow { finds: "no address can be reached" };
     type Grant = ();
     type State = link::Network;
 

@@ -15,7 +15,7 @@ pub struct Types;
 
 impl Capability for Types {
     const NAME: &'static str = "types";
-    const INTERFACES: Interfaces = Interfaces::own(&["types"]);
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["types"])];
     const ACCESS: Access = Access::Free;
     type Grant = ();
     type State = ();

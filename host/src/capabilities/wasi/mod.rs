@@ -15,7 +15,26 @@ pub struct Wasi;
 
 impl Capability for Wasi {
     const NAME: &'static str = "wasi";
-    const INTERFACES: Interfaces = Interfaces::wasi(&["wasi:io", "wasi:clocks", "wasi:random", "wasi:cli"]);
+    const INTERFACES: &'static [Interfaces] = &[
+        Interfaces::wasi("wasi:io", &["error", "poll", "streams"]),
+        Interfaces::wasi("wasi:clocks", &["monotonic-clock", "wall-clock"]),
+        Interfaces::wasi("wasi:random", &["insecure", "insecure-seed", "random"]),
+        Interfaces::wasi(
+            "wasi:cli",
+            &[
+                "environment",
+                "exit",
+                "stderr",
+                "stdin",
+                "stdout",
+                "terminal-input",
+                "terminal-output",
+                "terminal-stderr",
+                "terminal-stdin",
+                "terminal-stdout",
+            ],
+        ),
+    ];
     const ACCESS: Access = Access::Free;
     type Grant = ();
     type State = link::Surroundings;

@@ -9,11 +9,11 @@ use wasmtime::component::ResourceAny;
 
 use super::by_index;
 use crate::capabilities::origin::Snapshot;
+use crate::capabilities::role::Role;
 use crate::capabilities::types::convert::{from_relation, from_rows};
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::loader::{Guest, GuestIndices};
-use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};
 use crate::ports;

@@ -6,10 +6,10 @@ use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
 use super::by_index;
+use crate::capabilities::role::Role;
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::reader::{Entry, Guest, GuestIndices};
-use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};
 use crate::ports;

@@ -8,12 +8,12 @@ use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
 use super::{by_index, to_batch};
+use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::capabilities::types::convert::{to_mutations, to_relation, to_rows};
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::target::{Guarantee, Guest, GuestIndices, Source};
-use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};
 use crate::ports;

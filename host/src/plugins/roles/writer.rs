@@ -8,11 +8,11 @@ use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
 use super::{by_index, to_batch};
+use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
-use crate::plugins::examine::Role;
 use crate::plugins::session::Session;
 use crate::plugins::{Context, Engine};
 use crate::ports::{self, Messages};

@@ -111,13 +111,32 @@ async fn imports_that_are_not_granted() {
 }
 
 /// A component with several roles imports what any of them needs.
-#[test]
-fn what_another_role_needs_is_not_asked_of_this_one() {
+#[tokio::test]
+async fn what_another_role_needs_is_not_asked_of_this_one() {
     let both = component(&["pgshovel:plugin/origin@0.1.0", "pgshovel:plugin/postgres@0.1.0"], &[TARGET, "pgshovel:plugin/loader@0.1.0"]);
-    let both = super::super::examine(&both).unwrap();
-    assert_eq!(both.roles, [Role::Loader, Role::Target]);
-    assert!(both.needs(Role::Target, "postgres") && !both.needs(Role::Target, "origin"));
-    assert!(both.needs(Role::Loader, "origin") && !both.needs(Role::Loader, "postgres"));
+    assert_eq!(super::super::examine(&both).unwrap().roles, [Role::Loader, Role::Target]);
+    refused("both", &both, Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    let folder = Folder::new("both-loader");
+    std::fs::write(folder.0.join("a.wasm"), &both).unwrap();
+    // It is accepted as a loader, and fails later: nothing is behind its imports.
+    assert!(load(engine(), &section("loader", "a.wasm", &folder.0), Role::Loader).await.is_ok());
+}
+
+/// The author of a plugin mends it once.
+#[tokio::test]
+async fn all_problems_are_told_at_once() {
+    let imports = [
+        "acme:things/box@1.0.0",
+        "pgshovel:plugin/kafka@0.1.0",
+        "pgshovel:plugin/later@0.1.0",
+        "pgshovel:plugin/origin@0.1.0",
+        "pgshovel:plugin/postgres@0.1.0",
+        "wasi:cli/environment@0.3.0",
+        "wasi:clocks/timezone@0.2.0",
+    ];
+    refused("all", &component(&imports, &[TARGET]), Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: 6 problems: (1) imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it; (2) imports pgshovel:plugin/later@0.1.0, which this host does not offer, only types, log, postgres, kafka, origin of pgshovel:plugin; build the plugin without it; (3) imports pgshovel:plugin/origin@0.1.0, which only a loader may use; use a target that does without; (4) imports wasi:cli/environment@0.3.0, of which this host serves 0.2.x; build the plugin for wasi:cli 0.2.x, as Rust's target wasm32-wasip2 does; (5) imports wasi:clocks/timezone@0.2.0, which this host does not offer, only monotonic-clock, wall-clock of wasi:clocks; build the plugin without it; (6) imports pgshovel:plugin/kafka@0.1.0, pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092, postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    let old = component(&["pgshovel:plugin/log@0.0.9", "acme:things/box"], &["pgshovel:plugin/target@0.0.9"]);
+    refused("old", &old, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: 2 problems: (1) built for pgshovel:plugin/target@0.0.9, pgshovel:plugin/log@0.0.9, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel; (2) imports acme:things/box, which this host does not offer; build the plugin without it"]).await;
 }
 
 #[tokio::test]
