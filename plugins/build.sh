@@ -17,8 +17,8 @@ target=$(cd "$target" && pwd)
 
 declare -A examples=([history]=python-target [redact]=c-transform)
 names=("$@")
-# The probe is for the tests of the plugin host.
-[ $# -gt 0 ] || names=(file kafka postgresql history redact probe)
+# The probe and the asker are for the tests of the plugin host.
+[ $# -gt 0 ] || names=(file kafka postgresql history redact probe asker)
 
 # shellcheck source=plugins/toolchain.sh
 . "$here/toolchain.sh"
