@@ -91,7 +91,7 @@ impl Share {
     pub fn grow(&mut self, bytes: usize) -> Result<(), Exceeded> {
         let Inner { bytes: taken, bytes_max, place, .. } = &*self.of;
         if !add(taken, bytes, *bytes_max) {
-            let most = crate::yaml::size(*bytes_max as u64);
+            let most = crate::printable::size(*bytes_max as u64);
             return Err(Exceeded(format!(
                 "the host holds at most {most} for the plugin, and this needs more; raise limits.memory in the {place} if it deserves more"
             )));

@@ -17,7 +17,7 @@ const CLIENTS: [(&str, &[&str]); 14] = [
     ("aws_sigv4", &["host/src/capabilities/http/auth"]),
     ("wasmparser", &["host/src/plugins"]),
     ("rdkafka", &["host/src/capabilities"]),
-    ("zookeeper_client", &["host/src/cluster"]),
+    ("zookeeper_client", &["host/src/registry"]),
     ("serde_yaml", &["host/src/yaml"]),
     ("openssl", &["host/src/postgres"]),
     ("postgres_openssl", &["host/src/postgres"]),
@@ -25,19 +25,33 @@ const CLIENTS: [(&str, &[&str]); 14] = [
 ];
 
 /// Below the first folder, nothing of the others is used.
-const STRANGERS: [(&str, &[&str]); 10] = [
+const STRANGERS: [(&str, &[&str]); 12] = [
     ("host/src/relay", &["crate::replicate", "crate::plugins", "crate::capabilities", "crate::cli"]),
     ("host/src/replicate", &["crate::relay", "crate::plugins", "crate::cli"]),
-    ("host/src/plugins", &["crate::relay", "crate::replicate", "crate::cluster", "crate::cli"]),
-    ("host/src/capabilities", &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::config", "crate::cli"]),
+    ("host/src/plugins", &["crate::relay", "crate::replicate", "crate::registry", "crate::admin", "crate::cli"]),
+    (
+        "host/src/capabilities",
+        &["crate::relay", "crate::replicate", "crate::registry", "crate::admin", "crate::plugins", "crate::config", "crate::cli"],
+    ),
     (
         "host/src/yaml",
-        &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::config", "crate::capabilities", "crate::cli"],
+        &[
+            "crate::relay",
+            "crate::replicate",
+            "crate::registry",
+            "crate::admin",
+            "crate::plugins",
+            "crate::config",
+            "crate::capabilities",
+            "crate::cli",
+        ],
     ),
-    ("host/src/postgres", &["crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
-    ("host/src/cluster", &["crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
-    ("host/src/config", &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::cli"]),
-    ("host/src/memory", &["crate::relay", "crate::replicate", "crate::cluster", "crate::plugins", "crate::cli"]),
+    ("host/src/postgres", &["crate::registry", "crate::admin", "crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
+    ("host/src/names", &["crate::registry", "crate::admin", "crate::postgres", "crate::config"]),
+    ("host/src/registry", &["crate::admin", "crate::postgres", "crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
+    ("host/src/admin", &["crate::relay", "crate::replicate", "crate::plugins", "crate::cli"]),
+    ("host/src/config", &["crate::relay", "crate::replicate", "crate::registry", "crate::admin", "crate::plugins", "crate::cli"]),
+    ("host/src/memory", &["crate::relay", "crate::replicate", "crate::registry", "crate::admin", "crate::plugins", "crate::cli"]),
     ("proto/src", &["pgshovel::", "tokio::", "std::fs", "std::net", "std::thread", "std::process", "Instant::now", "SystemTime::now"]),
 ];
 

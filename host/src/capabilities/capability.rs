@@ -3,9 +3,9 @@
 //!
 //! A folder has, as far as it needs them:
 //!
-//! - `mod.rs`: what the capability does, and `impl Capability`. It names no wasmtime.
-//! - `link.rs`: what `bindgen!` makes of its `.wit` file, and the `Host` traits of that,
-//!   implemented for [`View`]. Nothing is decided there.
+//! - `mod.rs`: what the capability does, in plain Rust.
+//! - `link.rs`: all that touches wasmtime. What `bindgen!` makes of its `.wit` file, the type
+//!   that implements [`Capability`], and the `Host` traits, implemented for [`View`].
 //! - `grant.rs`: what the section's YAML says under `grants.<name>`.
 //!
 //! A capability knows neither the store that it is linked into nor the other
@@ -59,6 +59,13 @@ pub trait Capability: Sized + 'static {
 
     /// Makes the state of a new instance. An error is one of the configuration.
     fn state(grant: &Self::Grant, setup: &Setup<'_>, shared: &Shared) -> Result<Self::State>;
+
+    /// Whether the instance may go on: called before each call into the plugin, and some 50
+    /// times a second while it computes. An error ends the call, as does one that a function
+    /// of the capability returns as its trap.
+    fn check(_: View<'_, Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The package of pgshovel's own interfaces.
@@ -158,6 +165,9 @@ pub struct Setup<'a> {
     pub file: &'a Path,
     /// The section's `configuration`.
     pub configuration: &'a serde_json::Value,
+    /// The folder of compiled plugins, if there is one. What lies there runs in the host, so
+    /// no plugin may write there.
+    pub compiled: Option<&'a Path>,
 }
 
 /// The data of a store that holds a capability's state.

@@ -2,11 +2,13 @@
 //! `capability.rs` says what belongs into such a folder.
 
 pub mod capability;
+pub mod config_store;
 pub mod files;
 pub mod grants;
 pub mod http;
 pub mod kafka;
 pub mod log;
+pub mod logging;
 pub mod origin;
 pub mod output;
 pub mod postgres;
@@ -64,6 +66,14 @@ macro_rules! table {
             }
         }
 
+        impl<R> Instance<R> {
+            /// Whether the instance may go on, by each of its capabilities. An error ends the call.
+            pub fn check(&mut self) -> Result<()> {
+                $(<$capability>::check(View { state: &mut self.states.$name, shared: &mut self.shared })?;)*
+                Ok(())
+            }
+        }
+
         $(impl<R: Send + 'static> Holds<$capability> for Instance<R> {
             fn view(&mut self) -> View<'_, $capability> {
                 View { state: &mut self.states.$name, shared: &mut self.shared }
@@ -91,11 +101,13 @@ macro_rules! table {
 table! {
     types: types::Types,
     log: log::Logs,
+    logging: logging::Logging,
     postgres: postgres::Postgres,
     kafka: kafka::Kafka,
     origin: origin::Origin,
     http: http::Http,
     files: files::Files,
+    config_store: config_store::ConfigStore,
     sockets: sockets::Sockets,
     wasi: wasi::Wasi,
 }

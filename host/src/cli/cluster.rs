@@ -4,14 +4,14 @@ use clap::Subcommand;
 use proto::interfaces::configurations::ClusterConfiguration;
 use uuid::Uuid;
 
-use super::Common;
-use super::process::print_script;
-use super::set::{ListFormat, print_json, print_table};
-use crate::cluster::access::Closed;
-use crate::cluster::change::{Changer, Unobserved};
-use crate::cluster::recover::Recovered;
-use crate::cluster::{Cluster, VERSION, admin};
+use super::common::Common;
+use super::output::{ListFormat, print_json, print_script, print_table};
+use crate::admin;
+use crate::admin::changer::{Changer, Unobserved};
+use crate::admin::recover::Recovered;
 use crate::error::{Error, Result};
+use crate::registry::acl::Closed;
+use crate::registry::{Cluster, VERSION};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -62,20 +62,10 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
     }
 }
 
-/// The cluster and its configuration, for a command that changes something.
-pub(super) async fn open(common: &Common) -> Result<(Cluster, ClusterConfiguration)> {
-    let cluster = common.connect().await?;
-    let configuration = cluster.configuration().await?;
-    if configuration.id.is_none() {
-        return Err(Error::configure(format!("the cluster {:?} was made by pgshovel 2015; run `cluster upgrade`", common.cluster)));
-    }
-    Ok((cluster, configuration))
-}
-
 async fn initialize(common: &Common, dry_run: bool) -> Result<()> {
     let (name, hosts) = (&common.cluster, &common.zookeeper_hosts);
     if dry_run {
-        crate::cluster::name::check_cluster(name)?;
+        crate::names::check_cluster(name)?;
         println!("-- in ZooKeeper at {hosts}, as far as they are missing: create the chroot, /{name} and /{name}/sets");
         return Ok(());
     }
@@ -106,11 +96,11 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
         return adopt(&cluster, configuration, dry_run).await;
     }
     let changer = Changer::new(&cluster, &configuration, &Unobserved);
-    changer.settle(crate::cluster::pending::WHOLE_CLUSTER).await?;
+    changer.settle(crate::registry::pending::WHOLE_CLUSTER).await?;
     let basis = changer.basis().await?;
     let databases = admin::databases(&changer).await?;
     if dry_run {
-        print_script(&admin::upgrade_script(&changer, VERSION, &databases).await?);
+        print_script(&admin::script::upgrade_script(&changer, VERSION, &databases).await?);
         return Ok(());
     }
     let count = databases.len();
@@ -159,7 +149,7 @@ async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, dry_r
 }
 
 async fn recover(common: &Common, format: ListFormat, allowed: &[String]) -> Result<()> {
-    let (cluster, configuration) = open(common).await?;
+    let (cluster, configuration) = common.open().await?;
     let recovery = Changer::new(&cluster, &configuration, &Unobserved).naming(allowed).recover().await?;
     match format {
         ListFormat::Json => print_json(&recovery.done)?,

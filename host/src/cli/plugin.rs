@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Common;
-use super::process::shown;
+use super::common::Common;
+use super::output::shown;
 use crate::capabilities::capability::{Access, SERVED};
 use crate::error::{Error, Result};
 use crate::plugins::{self, Engine, Examination, Interface, Options, examine, hex, offered};

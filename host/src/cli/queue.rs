@@ -6,13 +6,14 @@ use clap::Args;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::set::{ListFormat, print_json, print_table};
-use super::{Common, SECONDS_MAX};
-use crate::cluster::{Cluster, StoredSet, name};
+use super::common::{Common, SECONDS_MAX};
+use super::output::{ListFormat, print_json, print_table};
 use crate::error::{Error, Result};
+use crate::names;
 use crate::observe::backlog::{Backlog, Bounds, size};
 use crate::observe::fault;
 use crate::postgres::queue::backlog;
+use crate::registry::{Cluster, StoredSet};
 
 /// What a queue may take on disk unless the operator says otherwise: 10 GiB.
 pub const QUEUE_BYTES_MAX: u64 = 10 << 30;
@@ -68,9 +69,10 @@ impl Seen {
 
     fn problem(&self, cluster: &Cluster, bounds: Bounds) -> Option<String> {
         let said: Vec<String> = match &self.queue {
-            Ok(queue) => {
-                fault::report(&queue.faults).into_iter().chain(queue.excess(&name::queue(cluster.name(), &self.set.name), bounds)).collect()
-            }
+            Ok(queue) => fault::report(&queue.faults)
+                .into_iter()
+                .chain(queue.excess(&names::queue(cluster.name(), &self.set.name), bounds))
+                .collect(),
             Err(error) => vec![format!("its queue cannot be looked at: {error}")],
         };
         (!said.is_empty()).then(|| said.iter().map(|said| format!("set {:?}: {said}", self.set.name)).collect::<Vec<_>>().join("\n"))

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::value_parser;
 
+use super::common::{Common, Following, SECONDS_MAX};
 use super::plugin::Host;
 use super::queue::QUEUE_BYTES_MAX;
-use super::{Common, Following, SECONDS_MAX, signal};
+use super::signal;
 use crate::config::{self, Section};
 use crate::error::Result;
 use crate::plugins::{Context, Engine, Role, check, writer};

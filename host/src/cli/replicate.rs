@@ -8,13 +8,14 @@ use clap::value_parser;
 use proto::batch::step::Options;
 use uuid::Uuid;
 
+use super::common::{Common, Following, SECONDS_MAX};
 use super::plugin::Host;
-use super::{Common, Following, SECONDS_MAX, signal};
+use super::signal;
 use crate::capabilities::origin::Snapshot;
-use crate::cluster::Ensemble;
 use crate::config::{self, ReplicateConfiguration};
 use crate::error::{Error, Result};
 use crate::plugins::{Context, Engine, Role, check, loader, stream, target, transform};
+use crate::registry::Ensemble;
 use crate::replicate::lead::lead;
 use crate::replicate::progress::Progress;
 use crate::replicate::supervise::Assignment;

@@ -8,15 +8,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use serde_json::json;
 
-use super::process::{print_script, shown};
+use super::common::Common;
+use super::output::{ListFormat, print_json, print_script, print_table, shown};
 use super::queue::{self, Check, Seen};
-use super::{Common, cluster};
-use crate::cluster::StoredSet;
-use crate::cluster::admin::{self, Ready};
-use crate::cluster::change::{Changer, Unobserved};
+use crate::admin::changer::{Changer, Unobserved};
+use crate::admin::{self, Ready};
 use crate::error::{Error, Result};
 use crate::postgres::{connect, own, rights, secret};
-use crate::printable::printable;
+use crate::registry::StoredSet;
 
 /// How many bytes a configuration may have: what ZooKeeper takes, with room to spare.
 const CONFIGURATION_BYTES_MAX: u64 = 512 * 1024;
@@ -167,14 +166,6 @@ pub struct Source {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ListFormat {
-    /// For a person.
-    Table,
-    /// An array of objects.
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum InspectFormat {
     /// Protobuf text format.
     Text,
@@ -218,11 +209,11 @@ impl Roles {
 pub async fn run(common: &Common, command: &Command) -> Result<()> {
     match command {
         Command::Create { name, source, roles } => {
-            crate::cluster::name::check_set(name)?;
+            crate::names::check_set(name)?;
             let wanted = source.read()?;
             let granted = wanted.clone();
-            let version = crate::cluster::set::version(&wanted);
-            let (cluster, configuration) = cluster::open(common).await?;
+            let version = crate::registry::set::version(&wanted);
+            let (cluster, configuration) = common.open().await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.create(name, wanted).await?;
             carry_out(&changer, ready, source.dry_run, &format!("created the set {name:?}, version {version}")).await?;
@@ -237,8 +228,8 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let (name, expected) = split(name);
             let wanted = source.read()?;
             let granted = wanted.clone();
-            let version = crate::cluster::set::version(&wanted);
-            let (cluster, configuration) = cluster::open(common).await?;
+            let version = crate::registry::set::version(&wanted);
+            let (cluster, configuration) = common.open().await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.update(name, expected, wanted).await?;
             carry_out(&changer, ready, source.dry_run, &format!("updated the set {name:?}, version {version}")).await?;
@@ -246,7 +237,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
         }
         Command::Drop { name, force, dry_run } => {
             let (name, expected) = split(name);
-            let (cluster, configuration) = cluster::open(common).await?;
+            let (cluster, configuration) = common.open().await?;
             let changer = Changer::new(&cluster, &configuration, &Unobserved);
             let ready = changer.drop(name, expected, *force).await?;
             carry_out(&changer, ready, *dry_run, &format!("dropped the set {name:?}")).await
@@ -430,24 +421,6 @@ fn tables(configuration: &ReplicationSetConfiguration) -> Vec<String> {
 fn place(configuration: &ReplicationSetConfiguration) -> String {
     connect::parse(&configuration.database.dsn)
         .map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
-}
-
-pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
-    println!("{text}");
-    Ok(())
-}
-
-/// Columns as wide as their widest cell; the first row is the header.
-pub(super) fn print_table(rows: Vec<Vec<String>>) {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell, usize::MAX)).collect()).collect();
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
-        println!("{}", cells.join("  ").trim_end());
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use proto::codec::{self, Change, Columns, Message, Operation};
 use proto::row::{self, Value};
 use proto::strict;
 
-use super::Common;
+use super::common::Common;
 use super::plugin::Host;
 use crate::config;
 use crate::error::{Error, Result};

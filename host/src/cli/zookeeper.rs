@@ -1,14 +1,12 @@
-//! How every command reaches ZooKeeper, and as whom.
+//! The options that say how a command reaches ZooKeeper, and as whom.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Common;
-use crate::cluster::access::Access;
-use crate::cluster::tls::{Files, Tls};
-use crate::cluster::{Cluster, Ensemble, SESSION_TIMEOUT};
 use crate::error::{Error, Result};
+use crate::registry::access::Access;
+use crate::registry::tls::{Files, Tls};
 
 /// Holds what the file of `--zookeeper-auth-file` does. There is no option of that kind,
 /// since whoever lists processes reads their options.
@@ -41,7 +39,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn access(&self) -> Result<Access> {
+    pub fn access(&self) -> Result<Access> {
         let tls = self.files()?.map(Tls::read).transpose()?;
         match (&self.zookeeper_auth_file, std::env::var(AUTH).ok().filter(|text| !text.is_empty())) {
             (Some(_), Some(_)) => Err(Error::usage(format!("--zookeeper-auth-file and {AUTH} are both given; leave one of them out"))),
@@ -64,18 +62,6 @@ impl Arguments {
                 "--zookeeper-tls-cert is given without --zookeeper-tls-ca, which switches TLS on; give the CA of the servers too",
             )),
         }
-    }
-}
-
-impl Common {
-    /// ZooKeeper, as this process is to use it.
-    pub fn ensemble(&self) -> Result<Ensemble> {
-        Ok(Ensemble { hosts: self.zookeeper_hosts.clone(), session_timeout: SESSION_TIMEOUT, access: self.zookeeper.access()? })
-    }
-
-    /// A session with the cluster.
-    pub async fn connect(&self) -> Result<Cluster> {
-        self.ensemble()?.connect(&self.cluster).await
     }
 }
 

@@ -1,11 +1,75 @@
 //! One section: a plugin with its configuration, grants and limits.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Limits, Section};
 use crate::capabilities::Grants;
 use crate::yaml::{Field, Problem, Sources, Step, Value, join};
+
+/// One plugin: which component, what it is told, what it may reach and use.
+#[derive(Clone, PartialEq)]
+pub struct Section {
+    /// `stream`, `target`, `transforms[1]`.
+    pub name: String,
+    /// The configuration file, for messages, and for what is relative to it.
+    pub file: PathBuf,
+    /// The component, as the file names it.
+    pub path: String,
+    /// Opaque to the host; an object. `${…}` is expanded.
+    pub configuration: serde_json::Value,
+    pub grants: Grants,
+    pub limits: Limits,
+    /// The only content that `path` may have.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// The configuration may hold expanded secrets, so it is left out.
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, file, path, configuration: _, grants, limits, sha256 } = self;
+        f.debug_struct("Section")
+            .field("name", name)
+            .field("file", file)
+            .field("path", path)
+            .field("grants", grants)
+            .field("limits", limits)
+            .field("sha256", sha256)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Section {
+    /// The folder that relative paths of the section start from.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        match self.file.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        }
+    }
+}
+
+/// What one plugin may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory and tables, of all its instances together. The host holds
+    /// at most as much again for it: see [`crate::budget`].
+    pub memory: usize,
+    /// How long one call into it may take, what it waits for included.
+    pub call: Duration,
+    /// How long compiling it may take.
+    pub compile: Duration,
+    /// Connections to databases that it may hold at one time, the cursors of a loader
+    /// included.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 256 << 20, call: Duration::from_secs(60), compile: Duration::from_secs(300), connections: 8 }
+    }
+}
 
 type Result<T> = std::result::Result<T, Problem>;
 

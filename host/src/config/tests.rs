@@ -1,5 +1,8 @@
 //! Every kind of mistake gives one message, as an operator sees it.
 
+use std::time::Duration;
+
+use crate::capabilities::Grants;
 use expect_test::{Expect, expect};
 
 use super::*;

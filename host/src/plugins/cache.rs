@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 
 use wasmtime::{Cache, CacheConfig};
 
-use crate::config::Section;
-use crate::error::{Error, Result};
-
 /// wasmtime keeps its folder below a size by removing from it whatever it finds,
 /// its own or not: it gets one of its own, inside the one that was named.
 const COMPILED: &str = "compiled-plugins";
@@ -52,20 +49,4 @@ fn prepare(folder: &Path) -> std::result::Result<PathBuf, String> {
     }
     fs::set_permissions(&folder, Permissions::from_mode(OWNER_ONLY)).map_err(failed)?;
     Ok(folder)
-}
-
-/// `granted` exists.
-pub(super) fn refuse_grant(cache: &Path, granted: &Path, section: &Section) -> Result<()> {
-    let real = granted.canonicalize().unwrap_or_else(|_| granted.to_owned());
-    if !cache.starts_with(&real) && !real.starts_with(cache) {
-        return Ok(());
-    }
-    Err(Error::configure(format!(
-        "{}: {}.grants.files: the folder {} and that of compiled plugins, {}, lie one in the other: a plugin could change what runs in the host; \
-         grant another folder, or name another one with --cache-dir",
-        section.file.display(),
-        section.name,
-        granted.display(),
-        cache.display()
-    )))
 }

@@ -108,10 +108,9 @@ impl Engine {
         Log::new(plugin, section, rate)
     }
 
-    /// Refuses to grant a folder that would let the plugin choose what runs in the host.
-    pub(super) fn guard(&self, folder: &Path, section: &Section) -> Result<()> {
-        let Some(cache) = &self.inner.cache else { return Ok(()) };
-        cache::refuse_grant(cache.directory(), folder, section)
+    /// The folder of compiled plugins.
+    pub(super) fn compiled(&self) -> Option<&Path> {
+        self.inner.cache.as_ref().map(Cache::directory).map(PathBuf::as_path)
     }
 
     /// Compiles a component, unless this process or the cache has it already. Whoever

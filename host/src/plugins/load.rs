@@ -117,9 +117,7 @@ pub(super) fn store(
         if Instant::now() >= store.data().shared.deadline {
             return Err(TimeIsUp.into());
         }
-        if let Some(quota) = &mut store.data_mut().states.files.quota {
-            quota.check()?;
-        }
+        store.data_mut().check()?;
         // As a task of tokio yields, so that its timers and sockets are looked at.
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });

@@ -13,7 +13,6 @@ use super::engine::{Engine, TICK};
 use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::load::{load, store};
 use super::state::{State, place};
-use crate::capabilities::files::Full;
 use crate::capabilities::origin::Snapshot;
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
@@ -91,11 +90,7 @@ impl Session {
         if !std::mem::replace(&mut self.usable, false) {
             return Err(Error::trap(format!("{}: an earlier call did not return; open the plugin again", self.name())));
         }
-        if let Some(quota) = &mut self.store.data_mut().states.files.quota
-            && let Err(full) = quota.check()
-        {
-            return Err(self.full(&full));
-        }
+        self.store.data_mut().check().map_err(|error| error.context(self.name()))?;
         let limit = self.limits.call.saturating_add(extra);
         self.store.data_mut().shared.deadline = Instant::now() + limit;
         self.store.data_mut().shared.misconfigured = false;
@@ -152,11 +147,11 @@ impl Session {
         if error.is::<TimeIsUp>() {
             return self.late(function, &at);
         }
-        if let Some(full) = error.downcast_ref::<Full>() {
-            return self.full(full);
+        if let Some(refusal) = error.downcast_ref::<Error>() {
+            return refusal.clone().context(self.name());
         }
         if self.store.data().runtime.memory.exhausted() {
-            let memory = crate::yaml::size(self.limits.memory as u64);
+            let memory = crate::printable::size(self.limits.memory as u64);
             return Error::trap(format!(
                 "{name}: `{function}` needs more than its {memory} of memory{at}; raise limits.memory in the {} if it deserves more",
                 self.place
@@ -177,11 +172,6 @@ impl Session {
             None => printable(&cause, REASON_BYTES_MAX),
         };
         Error::trap(format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
-    }
-
-    /// For a person to mend.
-    fn full(&self, full: &Full) -> Error {
-        Error::blocked(format!("{}: {full}; remove files, or raise grants.files.size in the {}", self.name(), self.place))
     }
 
     fn late(&self, function: &str, at: &str) -> Error {

@@ -32,11 +32,8 @@ pub(super) fn new(
 ) -> Result<State> {
     let shared = Shared::new(budget(section), engine.log(plugin, &section.name), application, section.limits.call, place(section));
     let runtime = Runtime { memory: Memory::new(section.limits.memory, instances_max) };
-    let setup = Setup { section: &section.name, file: &section.file, configuration: &section.configuration };
+    let setup = Setup { section: &section.name, file: &section.file, configuration: &section.configuration, compiled: engine.compiled() };
     let mut state = State::new(runtime, &section.grants, &setup, shared)?;
-    if let Some(files) = &section.grants.files {
-        engine.guard(&files.path, section)?;
-    }
     state.states.origin = origin;
     Ok(state)
 }

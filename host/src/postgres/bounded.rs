@@ -18,8 +18,8 @@ use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, Socket};
 
-use super::connect::{Opened, explain};
-use super::server::{STANDBY, drive};
+use super::failure::explain;
+use super::opened::{Cancel, Cause, Opened, STANDBY, drive};
 use crate::budget::{Budget, Share};
 use crate::error::Error;
 
@@ -32,8 +32,6 @@ const DRIVER_MESSAGES: usize = 3;
 
 /// "SSLRequest" of PostgreSQL's page "Message Formats".
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-
-type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the messages of one connection may take, and why one was refused.
 #[derive(Clone, Debug)]
@@ -56,9 +54,6 @@ impl Bounds {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 }
-
-/// Asks the server to give up what the session does.
-pub(super) type Cancel = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), Cause>> + Send + Sync>;
 
 /// Why no connection was made.
 #[derive(Debug)]

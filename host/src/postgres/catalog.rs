@@ -15,8 +15,8 @@ use super::event::value::Encoding;
 use super::quote;
 use super::trigger;
 use super::trust::{self, Purpose, Schemas};
-use crate::cluster::name;
 use crate::error::{Error, Result};
+use crate::names;
 use crate::observe::fault::Fault;
 
 /// How many tables are read for "did you mean".
@@ -196,7 +196,7 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
     };
     if let Some(pgq) = &mut facts.pgq {
         pgq.may_use = client.query_one(PGQ, &[]).await.map_err(reading)?.get(0);
-        facts.queue = client.query_opt(QUEUE, &[&name::queue(cluster, set)]).await.map_err(reading)?.map(|row| Queue {
+        facts.queue = client.query_opt(QUEUE, &[&names::queue(cluster, set)]).await.map_err(reading)?.map(|row| Queue {
             id: row.get(0),
             tables: row.get(1),
             consumers: row.get(2),
@@ -205,8 +205,8 @@ pub async fn read(client: &Client, cluster: &str, set: &str, configuration: Opti
             view: None,
         });
     }
-    let (schema, capture_schema) = (name::schema(cluster), name::capture_schema(cluster));
-    let role = name::capture_role(cluster);
+    let (schema, capture_schema) = (names::schema(cluster), names::capture_schema(cluster));
+    let role = names::capture_role(cluster);
     if let Some(queue) = &mut facts.queue {
         let row = client.query_one(VIEW, &[&capture_schema, &set, &role, &queue.sequence]).await.map_err(reading)?;
         (queue.view, queue.writable) = (row.get(0), row.get(1));
@@ -251,7 +251,7 @@ async fn leftover(client: &Client, own: &str) -> Result<Vec<Leftover>> {
     }
     let mut leftover = Vec::new();
     for (cluster, mut remedy) in found {
-        let (schema, capture) = (quote(&name::schema(&cluster)), quote(&name::capture_schema(&cluster)));
+        let (schema, capture) = (quote(&names::schema(&cluster)), quote(&names::capture_schema(&cluster)));
         let readable = client.query_one(CONFIGURATION, &[&format!("{schema}.configuration")]).await.map_err(reading)?.get(0);
         if readable {
             let here = format!(

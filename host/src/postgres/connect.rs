@@ -1,6 +1,5 @@
 //! Connections to PostgreSQL: one way to make them, one way to name their errors.
 
-use std::error::Error as _;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -9,25 +8,16 @@ use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config};
 
-use super::bounded::{Bounds, Cancel};
+use super::bounded::Bounds;
 use super::dsn::Dsn;
+pub use super::failure::explain;
+use super::opened::{CONNECT_TIMEOUT, Opened};
 use super::server;
-use crate::error::{Error, Next, Result};
-
-/// How long a server may take until a connection is ready for use, unless the DSN
-/// says otherwise; of several, each.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::error::{Error, Result};
 
 /// Names of tables and types are compared as text, so they have to be written in one way.
 /// A session that waits for something to do is not ended for it.
 const SETTINGS: &str = "SET quote_all_identifiers = off; SET idle_session_timeout = 0";
-
-/// What to do when `lock_timeout` has passed.
-const LOCK_REMEDY: &str = "; another session holds the lock: pg_locks and pg_stat_activity say which";
-
-/// What to do when policies would hide rows.
-const ROWS_REMEDY: &str =
-    "; the role would not be shown all rows: ALTER ROLE … BYPASSRLS, or let it own the table, which then is not FORCE ROW LEVEL SECURITY";
 
 /// How long a server may take for what takes it a moment.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -108,14 +98,6 @@ pub(super) async fn open_bounded(dsn: &str, application: &str, bounds: &Bounds) 
     open_with(dsn, application, Some(bounds)).await
 }
 
-/// A connection, driven by a task of its own.
-pub(super) struct Opened {
-    pub client: Client,
-    pub driver: JoinHandle<()>,
-    /// Of one with bounds.
-    pub cancel: Option<Cancel>,
-}
-
 async fn open_with(dsn: &str, application: &str, bounds: Option<&Bounds>) -> Result<Opened> {
     let mut dsn = parse(dsn)?;
     dsn.config.application_name(application);
@@ -156,46 +138,4 @@ pub fn parse(dsn: &str) -> Result<Dsn> {
 #[must_use]
 pub fn describe(dsn: &Dsn) -> String {
     dsn.place()
-}
-
-/// Names a PostgreSQL error by what to do next. Never holds a row's values: the
-/// server's DETAIL, which may, is left out.
-#[must_use]
-pub fn explain(error: &tokio_postgres::Error) -> Error {
-    if let Some(refusal) = error.as_db_error() {
-        let code = refusal.code().code();
-        let remedy = match code {
-            "55P03" => LOCK_REMEDY,
-            // Its message may be in any language.
-            "42501" if refusal.routine() == Some("check_enable_rls") => ROWS_REMEDY,
-            _ => "",
-        };
-        let text = format!("{} (SQLSTATE {code}){remedy}", refusal.message());
-        return Error { next: next(code), message: text };
-    }
-    // Without an answer of the server: the connection broke, or was never made.
-    let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    if cause.contains("invalid configuration") {
-        return Error::configure(cause);
-    }
-    if cause.contains("does not allow writes") {
-        return Error::retry("the server takes no writes: it is a replica that is not promoted, or default_transaction_read_only is on");
-    }
-    Error::retry(cause)
-}
-
-/// See PostgreSQL's appendix A, "PostgreSQL Error Codes".
-fn next(code: &str) -> Next {
-    match code {
-        // Wrong password, no such role, no such database, no entry in pg_hba.conf.
-        "28P01" | "28000" | "3D000" => Next::Configure,
-        // Lock not available, statement timeout, idle-session and in-transaction timeouts,
-        // transactions that are read-only for now, as hosting services make them when a disk fills.
-        "55P03" | "57014" | "25P03" | "25P04" | "57P05" | "25006" => Next::Retry,
-        _ => match code.get(..2) {
-            // Connection exception, resources, operator intervention, transaction rollback, system error.
-            Some("08" | "53" | "57" | "40" | "58") => Next::Retry,
-            _ => Next::Stop,
-        },
-    }
 }

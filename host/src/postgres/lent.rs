@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use super::bounded::{Bounds, Cancel};
-use super::connect::Opened;
+use super::bounded::Bounds;
+use super::opened::{Cancel, Opened};
 use super::{connect, pool};
 use crate::budget::Budget;
 use crate::error::Result;

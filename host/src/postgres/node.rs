@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::connect::explain;
 use super::trust::{self, Purpose};
-use crate::cluster::name;
 use crate::error::{Error, Result};
+use crate::names;
 
 /// A database, told apart by more than a UUID in a table that a clone copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
 pub async fn identify(client: &Client, cluster: &str) -> Result<Identity> {
     let server = server(client).await?;
     let schemas = trust::check(client, cluster, Purpose::Read).await?;
-    let schema = super::quote(&name::schema(cluster));
+    let schema = super::quote(&names::schema(cluster));
     let read = format!("SELECT node, system_identifier, database_oid FROM {schema}.configuration");
     let row = match if schemas.own { client.query_opt(&read, &[]).await } else { Ok(None) } {
         Ok(row) => row,
@@ -98,7 +98,7 @@ pub async fn server(client: &Client) -> Result<Server> {
 }
 
 fn copied(cluster: &str, node: Uuid) -> Error {
-    let schema = name::schema(cluster);
+    let schema = names::schema(cluster);
     Error::stop(format!(
         "this database is a copy of node {node}: it was restored or cloned, and the snapshots of the two mean different things; \
          to manage the copy, drop its schema {schema:?} and its PgQ queues pgshovel:{cluster}:*, then create a set for it; \

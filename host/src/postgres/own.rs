@@ -4,7 +4,8 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use super::dsn::{Dsn, Parameters, Server};
+use super::dsn::Dsn;
+use super::parameters::{Parameters, Server};
 use crate::error::{Error, Result};
 
 /// Set at the start, by the command line; one process has one environment too.

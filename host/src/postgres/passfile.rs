@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::dsn::Server;
+use super::parameters::Server;
 
 /// How large a password file may be.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

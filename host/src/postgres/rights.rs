@@ -5,13 +5,13 @@
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 
 use super::quote;
-use crate::cluster::name;
+use crate::names;
 
 /// What a relay does: it reads the set's queue, ticks, rotates and finishes it, which PgQ
 /// allows its role pgq_admin, and looks at how old the oldest snapshot of other sessions is.
 #[must_use]
 pub fn relay(cluster: &str, role: &str) -> Vec<String> {
-    let (schema, role) = (quote(&name::schema(cluster)), quote(role));
+    let (schema, role) = (quote(&names::schema(cluster)), quote(role));
     vec![
         format!("GRANT pgq_admin, pg_read_all_stats TO {role}"),
         format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
@@ -24,7 +24,7 @@ pub fn relay(cluster: &str, role: &str) -> Vec<String> {
 /// What a worker does with the set's database while it bootstraps: it reads the tables.
 #[must_use]
 pub fn loader(cluster: &str, role: &str, configuration: &ReplicationSetConfiguration) -> Vec<String> {
-    let (schema, role) = (quote(&name::schema(cluster)), quote(role));
+    let (schema, role) = (quote(&names::schema(cluster)), quote(role));
     let mut statements =
         vec![format!("GRANT USAGE ON SCHEMA {schema} TO {role}"), format!("GRANT SELECT ON {schema}.configuration TO {role}")];
     let mut schemas: Vec<&str> = configuration.tables.iter().map(|table| table.schema()).collect();

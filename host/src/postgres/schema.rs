@@ -4,7 +4,7 @@
 use super::trigger::shared;
 use super::trust::Schemas;
 use super::{literal, quote};
-use crate::cluster::name;
+use crate::names;
 
 /// The consumer that every set's queue has from its beginning, so that no change
 /// is missed before the relay's first start.
@@ -115,11 +115,11 @@ END"
 /// only who may change them can take; where there are none yet, anybody can.
 #[must_use]
 pub fn lock(cluster: &str) -> String {
-    let table = format!("{}.configuration", quote(&name::schema(cluster)));
+    let table = format!("{}.configuration", quote(&names::schema(cluster)));
     // Not by its name, which the session may still know as that of nothing.
     let there = format!(
         "EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = 'configuration')",
-        literal(&name::schema(cluster))
+        literal(&names::schema(cluster))
     );
     let key = literal(&format!("pgshovel:{cluster}"));
     let block = format!(
@@ -147,7 +147,7 @@ END"
 /// A schema that is not among `present` must not have been made meanwhile by somebody else.
 #[must_use]
 pub fn create(cluster: &str, present: Schemas) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     let shared = create_shared(cluster, present);
     let create = if present.own { String::new() } else { format!("CREATE SCHEMA {schema};\n") };
     format!(
@@ -197,7 +197,7 @@ COMMENT ON TABLE {schema}.relays IS 'The relay that took a consumer last: its ep
 /// database would keep another one waiting: this is no part of the change.
 #[must_use]
 pub fn create_role(cluster: &str) -> String {
-    let role = quote(&name::capture_role(cluster));
+    let role = quote(&names::capture_role(cluster));
     let block = format!(
         "BEGIN
   IF pg_catalog.to_regrole({quoted}) IS NULL THEN
@@ -213,7 +213,7 @@ pub fn create_role(cluster: &str) -> String {
   END IF;
 END",
         quoted = literal(&role),
-        name = literal(&name::capture_role(cluster)),
+        name = literal(&names::capture_role(cluster)),
     );
     format!("DO {};", literal(&block))
 }
@@ -221,19 +221,19 @@ END",
 /// Lets the role own what is in its schema, for as long as functions are given to it.
 #[must_use]
 pub fn begin_giving(cluster: &str) -> String {
-    format!("GRANT CREATE ON SCHEMA {} TO {};", quote(&name::capture_schema(cluster)), quote(&name::capture_role(cluster)))
+    format!("GRANT CREATE ON SCHEMA {} TO {};", quote(&names::capture_schema(cluster)), quote(&names::capture_role(cluster)))
 }
 
 /// Ends what [`begin_giving`] began.
 #[must_use]
 pub fn end_giving(cluster: &str) -> String {
-    format!("REVOKE CREATE ON SCHEMA {} FROM {};", quote(&name::capture_schema(cluster)), quote(&name::capture_role(cluster)))
+    format!("REVOKE CREATE ON SCHEMA {} FROM {};", quote(&names::capture_schema(cluster)), quote(&names::capture_role(cluster)))
 }
 
 /// Lets the role insert events of the set. PgQ's owner has the sequence of their ids.
 #[must_use]
 pub fn let_insert(cluster: &str, set: &str) -> String {
-    let role = name::capture_role(cluster);
+    let role = names::capture_role(cluster);
     let block = format!(
         "DECLARE
   sequence text;
@@ -243,30 +243,30 @@ BEGIN
     EXECUTE pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO %I', sequence::pg_catalog.regclass, {name});
   END IF;
 END",
-        queue = literal(&name::queue(cluster, set)),
+        queue = literal(&names::queue(cluster, set)),
         name = literal(&role),
     );
-    format!("GRANT INSERT ON {}.{} TO {};\nDO {};", quote(&name::capture_schema(cluster)), quote(set), quote(&role), literal(&block))
+    format!("GRANT INSERT ON {}.{} TO {};\nDO {};", quote(&names::capture_schema(cluster)), quote(set), quote(&role), literal(&block))
 }
 
 /// What capturing functions share, as far as it is missing.
 #[must_use]
 pub fn create_shared(cluster: &str, present: Schemas) -> String {
-    let create = if present.capture { String::new() } else { format!("CREATE SCHEMA {};\n", quote(&name::capture_schema(cluster))) };
+    let create = if present.capture { String::new() } else { format!("CREATE SCHEMA {};\n", quote(&names::capture_schema(cluster))) };
     create + &shared::create(cluster)
 }
 
 /// Removes all of it.
 #[must_use]
 pub fn drop(cluster: &str) -> String {
-    format!("{}\nDROP SCHEMA {} CASCADE;", shared::drop(cluster), quote(&name::schema(cluster)))
+    format!("{}\nDROP SCHEMA {} CASCADE;", shared::drop(cluster), quote(&names::schema(cluster)))
 }
 
 /// Who the database is, and the version that its objects are of. Replaces what
 /// was there of another version; the node stays.
 #[must_use]
 pub fn identify(cluster: &str, node: uuid::Uuid, cluster_id: &str, version: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "INSERT INTO {schema}.configuration (node, cluster, version, system_identifier, database_oid)
 SELECT '{node}', {cluster_id}, {version}, s.system_identifier, d.oid
@@ -290,7 +290,7 @@ pub fn record_set(cluster: &str, set: &str, version: &str, stamp: Stamp<'_>) -> 
     format!(
         "INSERT INTO {schema}.sets (name, version, change, epoch) VALUES ({set}, {version}, {change}, {epoch})
 ON CONFLICT (name) DO UPDATE SET version = excluded.version, change = excluded.change, epoch = excluded.epoch;",
-        schema = quote(&name::schema(cluster)),
+        schema = quote(&names::schema(cluster)),
         set = literal(set),
         version = literal(version),
         change = literal(stamp.change),
@@ -301,7 +301,7 @@ ON CONFLICT (name) DO UPDATE SET version = excluded.version, change = excluded.c
 /// Forgets the set.
 #[must_use]
 pub fn forget_set(cluster: &str, set: &str) -> String {
-    let (schema, set) = (quote(&name::schema(cluster)), literal(set));
+    let (schema, set) = (quote(&names::schema(cluster)), literal(set));
     format!(
         "DELETE FROM {schema}.captured WHERE set = {set};\nDELETE FROM {schema}.relations WHERE set = {set};\nDELETE FROM {schema}.sets WHERE name = {set};"
     )
@@ -315,7 +315,7 @@ pub fn forget_set(cluster: &str, set: &str) -> String {
 /// which its role pgq_writer may call, refuse.
 #[must_use]
 pub fn create_queue(cluster: &str, set: &str) -> String {
-    let queue = literal(&name::queue(cluster, set));
+    let queue = literal(&names::queue(cluster, set));
     format!(
         "SELECT pgq.create_queue({queue});
 SELECT pgq.set_queue_config({queue}, 'ticker_max_count', '10000');
@@ -337,8 +337,8 @@ pub fn create_view(cluster: &str, set: &str) -> String {
 /// Drops the queue with all its consumers, and the view, which keeps others from that.
 #[must_use]
 pub fn drop_queue(cluster: &str, set: &str) -> String {
-    let view = format!("{}.{}", quote(&name::capture_schema(cluster)), quote(set));
-    format!("DROP VIEW IF EXISTS {view};\nSELECT pgq.drop_queue({}, true);", literal(&name::queue(cluster, set)))
+    let view = format!("{}.{}", quote(&names::capture_schema(cluster)), quote(set));
+    format!("DROP VIEW IF EXISTS {view};\nSELECT pgq.drop_queue({}, true);", literal(&names::queue(cluster, set)))
 }
 
 /// A table's rows under a version, for `relations`.
@@ -359,7 +359,7 @@ pub fn describe(cluster: &str, set: &str, version: &str, description: &Descripti
     format!(
         "INSERT INTO {schema}.relations (set, version, key, schema, \"table\", columns, identity)
 VALUES ({set}, {version}, {key}, {of}, {table}, {columns}, ARRAY[{identity}]::text[]) ON CONFLICT (set, version, key) DO NOTHING;",
-        schema = quote(&name::schema(cluster)),
+        schema = quote(&names::schema(cluster)),
         set = literal(set),
         version = literal(version),
         key = literal(&description.key),

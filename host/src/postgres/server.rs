@@ -5,21 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rand::seq::SliceRandom as _;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, NoTls, Socket};
 
 use super::bounded::{self, Bounds};
-use super::connect::{CONNECT_TIMEOUT, Opened, explain};
-use super::dsn::{Dsn, Server};
+use super::dsn::Dsn;
+use super::failure::explain;
+use super::opened::{CONNECT_TIMEOUT, Opened, STANDBY, drive};
+use super::parameters::Server;
 use super::tls::{self, Mode, SslVersion};
 use super::{own, passfile};
 use crate::error::{Error, Next, Result};
-
-/// What a server says that takes no writes.
-pub(super) const STANDBY: &str = "the server takes no writes";
 
 /// How a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,19 +287,6 @@ fn told(opened: Opened, server: &Server, address: IpAddr, way: Way) -> Opened {
         );
     }
     opened
-}
-
-pub(super) fn drive<S, T>(connection: tokio_postgres::Connection<S, T>, place: String) -> JoinHandle<()>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    tokio::spawn(async move {
-        // Whoever uses the client sees the same failure and handles it.
-        if let Err(error) = connection.await {
-            tracing::debug!(%place, %error, "connection to PostgreSQL ended");
-        }
-    })
 }
 
 #[cfg(test)]

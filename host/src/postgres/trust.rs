@@ -8,8 +8,8 @@
 use tokio_postgres::Client;
 
 use super::connect::explain;
-use crate::cluster::name;
 use crate::error::{Error, Result};
+use crate::names;
 
 /// What a session is about to do with the schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Schemas {
 /// session whose role is not the one that it connected as: a setting of the database, which
 /// its owner makes, would decide then whom the code of others may run as.
 pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<Schemas> {
-    let (schema, capture, role) = (name::schema(cluster), name::capture_schema(cluster), name::capture_role(cluster));
+    let (schema, capture, role) = (names::schema(cluster), names::capture_schema(cluster), names::capture_role(cluster));
     let reads = purpose == Purpose::Read;
     let row = client.query_one(STRANGE, &[&schema, &capture, &"pgq", &reads, &role, &NAMED_MAX]).await;
     let row = row.map_err(|error| explain(&error).context("cannot look at the owners of the cluster's schema"))?;

@@ -17,16 +17,16 @@ use uuid::Uuid;
 
 use super::progress::Progress;
 use super::run::{Push, run};
-use crate::cluster::lease::{Lease, Role};
-use crate::cluster::recover::keep_watch;
-use crate::cluster::watch::{Change, Watch};
-use crate::cluster::{Cluster, Ensemble, StoredSet};
+use crate::admin::recover::keep_watch;
 use crate::error::{Error, Next, Result};
 use crate::observe::{State, Status};
 use crate::patience::Patience;
 use crate::ports::Writer;
 use crate::postgres::own;
 use crate::postgres::queue::{Queue, Settings, backlog};
+use crate::registry::lease::{Lease, Role};
+use crate::registry::watch::{Change, Watch};
+use crate::registry::{Cluster, Ensemble, StoredSet};
 use crate::stop::{self, Stop};
 
 /// A call that is under way when the grace period ends may take this much longer.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::Plugins;
 use super::progress::Progress;
 use super::supervise::{Assignment, supervise};
-use crate::cluster::Ensemble;
-use crate::cluster::lease::{Lease, Role};
 use crate::error::{Next, Result};
 use crate::observe::{State, Status};
 use crate::patience::Patience;
+use crate::registry::Ensemble;
+use crate::registry::lease::{Lease, Role};
 use crate::stop::Stop;
 
 /// How long leaving may take: a lease that is not given back ends with its session.

@@ -1,5 +1,6 @@
 //! A value of the file together with its path, and what can be asked of it.
 
+use crate::printable;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ impl<'a> Field<'a> {
         if (min..=max).contains(&bytes) {
             return Ok(bytes);
         }
-        Err(self.problem(format!("{text} is out of bounds; write a size from {} to {}", size(min), size(max))))
+        Err(self.problem(format!("{text} is out of bounds; write a size from {} to {}", printable::size(min), printable::size(max))))
     }
 
     /// A whole number, within bounds.
@@ -178,17 +179,6 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// A size in the largest unit that holds it exactly.
-pub fn size(bytes: u64) -> String {
-    match bytes.trailing_zeros() {
-        _ if bytes == 0 => "0B".into(),
-        30.. => format!("{}GiB", bytes >> 30),
-        20.. => format!("{}MiB", bytes >> 20),
-        10.. => format!("{}KiB", bytes >> 10),
-        _ => format!("{bytes}B"),
-    }
-}
-
 /// The known key that a mistyped one was probably meant to be.
 fn nearest<'k>(name: &str, keys: &[&'k str]) -> Option<&'k str> {
     let name = name.to_lowercase();
@@ -222,7 +212,7 @@ mod tests {
 
     #[test]
     fn sizes_print_as_they_are_written() {
-        assert_eq!([0, 5, 1536, 64 << 20, 3 << 30].map(size), ["0B", "5B", "1536B", "64MiB", "3GiB"]);
+        assert_eq!([0, 5, 1536, 64 << 20, 3 << 30].map(printable::size), ["0B", "5B", "1536B", "64MiB", "3GiB"]);
     }
 
     #[test]

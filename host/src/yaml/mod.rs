@@ -6,6 +6,5 @@ pub mod field;
 pub mod position;
 
 pub use expand::{Sources, expand_dsn};
-pub use field::size;
 pub use field::{Field, Problem, Step, join};
 pub use serde_yaml::{Error, Value, from_str};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
-use crate::batch::publisher::Refusal;
+use super::refusal::Refusal;
 use crate::interfaces::common;
 use crate::row::{Class, Relation, Row, Value, oid};
 use crate::wire::{delimited_len, put_delimited, put_delimiter, put_varint_field, varint_len};

@@ -1,11 +1,14 @@
 //! What of a reader outlives it, and the message that a target stores.
 
+use super::Id;
 use super::bootstrap::CatchUp;
-use super::{Id, step};
 use crate::codec::{BatchIdentifier, Header};
 use crate::interfaces::common::Timestamp;
 use crate::interfaces::{common, replication, streams};
 use crate::snapshot;
+
+/// Publishers of the current epoch that are remembered as dead.
+pub const SUPERSEDED_MAX: usize = 16;
 
 /// A state that nothing can be resumed from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,8 +90,8 @@ impl Progress {
             self.superseded.clear();
             return;
         }
-        if self.superseded.len() >= step::SUPERSEDED_MAX {
-            self.superseded.drain(..=self.superseded.len() - step::SUPERSEDED_MAX);
+        if self.superseded.len() >= SUPERSEDED_MAX {
+            self.superseded.drain(..=self.superseded.len() - SUPERSEDED_MAX);
         }
         self.superseded.push(previous.publisher);
     }

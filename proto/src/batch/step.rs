@@ -32,8 +32,8 @@
 use super::bootstrap::CatchUp;
 use super::fence::Fence;
 use super::relations::Relations;
-pub use super::state::StateError;
 use super::state::{Ended, Frontier, Progress, is_after};
+pub use super::state::{SUPERSEDED_MAX, StateError};
 use super::{Batch, Id, Uuid, Violation};
 use crate::codec::{self, BatchIdentifier, Header, Message, Operation};
 use crate::interfaces::common::Source;
@@ -42,9 +42,6 @@ use crate::row::Mutation;
 
 /// Messages whose digests are kept: 64 KiB of them.
 pub const SEEN_MESSAGES: usize = 8192;
-
-/// Publishers of the current epoch that are remembered as dead.
-pub const SUPERSEDED_MAX: usize = 16;
 
 /// What the operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

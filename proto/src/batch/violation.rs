@@ -1,7 +1,7 @@
 //! What a stream must not do. Each text names what was found, what would have
 //! been right, and the remedy; none holds a row's values.
 
-use super::Uuid;
+use super::identity::Uuid;
 use crate::interfaces::common::Source;
 use crate::row::Class;
 

@@ -1,8 +1,8 @@
 //! The operations of a batch.
 
 use super::error::{Fault, Problem, Within as _, fault, fault_at};
+use super::message::{BatchIdentifier, Change, Columns, Mutation, Operation};
 use super::scalar::{bytes, id, micros, need, numbers, once, source, string, tick, uint32, uint64};
-use super::{BatchIdentifier, Change, Columns, Mutation, Operation};
 use crate::batch::Batch;
 use crate::interfaces::common::{Source, Tick};
 use crate::row::{Column, Relation, Value};

@@ -1,6 +1,6 @@
 //! Text to tokens, each with its place.
 
-use super::TextError;
+use super::error::TextError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {

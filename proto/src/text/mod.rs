@@ -8,11 +8,11 @@
 //! An error names its line and column and never repeats a string: a connection
 //! string may hold a password.
 
+mod error;
 mod lexer;
 mod parser;
 
-use std::fmt;
-
+pub use error::TextError;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
@@ -24,24 +24,6 @@ pub trait Configuration: Message + Name + Default {}
 
 impl Configuration for ClusterConfiguration {}
 impl Configuration for ReplicationSetConfiguration {}
-
-/// Where and why a text is not the message it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextError {
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    pub problem: String,
-}
-
-impl fmt::Display for TextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: {}", self.line, self.column, self.problem)
-    }
-}
-
-impl std::error::Error for TextError {}
 
 /// Reads one message. Fields without a value that have a default keep none: ask
 /// the accessors of the generated type for it.

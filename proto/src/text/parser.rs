@@ -2,7 +2,7 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
 
-use super::TextError;
+use super::error::TextError;
 use super::lexer::{Lexer, Place, Token};
 use crate::reflect;
 

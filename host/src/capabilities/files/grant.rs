@@ -1,10 +1,11 @@
 //! `grants.files`: the folder that a plugin sees.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use crate::capabilities::capability::Setup;
+use crate::error::{Error, Result};
 use crate::yaml::{Field, Problem, Sources};
-
-type Result<T> = std::result::Result<T, Problem>;
 
 const SIZE_MIN: u64 = 1 << 20;
 const SIZE_MAX: u64 = 1 << 60;
@@ -25,7 +26,7 @@ pub enum Mode {
     ReadWrite,
 }
 
-pub(super) fn read(field: &Field<'_>, sources: &Sources<'_>) -> Result<Folder> {
+pub(super) fn read(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Folder, Problem> {
     field.map(&["path", "mode", "size"])?;
     let remedy = "write a folder, such as path: ./stream";
     let path = field.required("path", remedy)?;
@@ -39,4 +40,42 @@ pub(super) fn read(field: &Field<'_>, sources: &Sources<'_>) -> Result<Folder> {
     };
     let size = field.get("size").map(|field| field.bytes(SIZE_MIN, SIZE_MAX)).transpose()?;
     Ok(Folder { path, mode, size })
+}
+
+/// A folder to write in is made if it is missing; one to read has to be there.
+pub(super) fn prepare(files: &Folder, setup: &Setup<'_>) -> Result<()> {
+    match files.mode {
+        Mode::ReadOnly => Ok(()),
+        Mode::ReadWrite => std::fs::create_dir_all(&files.path).map_err(|error| unusable(files, setup, &error)),
+    }
+}
+
+pub(super) fn unusable(files: &Folder, setup: &Setup<'_>, cause: &dyn fmt::Display) -> Error {
+    Error::configure(format!(
+        "{}: {}.grants.files: cannot open the folder {}: {cause}; name a folder that this user may {}",
+        setup.file.display(),
+        setup.section,
+        files.path.display(),
+        match files.mode {
+            Mode::ReadOnly => "read",
+            Mode::ReadWrite => "write in",
+        }
+    ))
+}
+
+/// Refuses a folder that would let the plugin change what runs in the host. It exists.
+pub(super) fn keep_apart(files: &Folder, setup: &Setup<'_>) -> Result<()> {
+    let Some(compiled) = setup.compiled else { return Ok(()) };
+    let real = files.path.canonicalize().unwrap_or_else(|_| files.path.clone());
+    if !compiled.starts_with(&real) && !real.starts_with(compiled) {
+        return Ok(());
+    }
+    Err(Error::configure(format!(
+        "{}: {}.grants.files: the folder {} and that of compiled plugins, {}, lie one in the other: a plugin could change what runs in the host; \
+         grant another folder, or name another one with --cache-dir",
+        setup.file.display(),
+        setup.section,
+        files.path.display(),
+        compiled.display()
+    )))
 }

@@ -1,10 +1,11 @@
 //! How much may lie in a granted folder.
 
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
 
 /// How often to look, at most; folders that take long to look at are looked at less often.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,24 +18,10 @@ const BLOCK_BYTES: u64 = 512;
 
 /// The folder of one grant, and when it is looked at again.
 #[derive(Debug)]
-pub(crate) struct Quota {
+pub(super) struct Quota {
     folder: PathBuf,
     bytes_max: u64,
     again: Instant,
-}
-
-/// Ends the call that is under way.
-#[derive(Debug, thiserror::Error)]
-pub(crate) struct Full {
-    folder: PathBuf,
-    bytes_max: u64,
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = crate::yaml::size(self.bytes_max);
-        write!(f, "the folder {} holds more than the {most} of grants.files.size", self.folder.display())
-    }
 }
 
 impl Quota {
@@ -42,15 +29,23 @@ impl Quota {
         Self { folder, bytes_max, again: Instant::now() }
     }
 
-    /// An error where the folder holds more than it may.
-    pub fn check(&mut self) -> Result<(), Full> {
+    /// An error, for a person to mend, where the folder holds more than it may. `place` is
+    /// where the section stands.
+    pub fn check(&mut self, place: &str) -> Result<()> {
         let now = Instant::now();
         if now < self.again {
             return Ok(());
         }
         let full = self.is_full();
         self.again = now + PERIOD.max(now.elapsed() * PERIODS_PER_LOOK);
-        if full { Err(Full { folder: self.folder.clone(), bytes_max: self.bytes_max }) } else { Ok(()) }
+        if full { Err(self.full(place)) } else { Ok(()) }
+    }
+
+    fn full(&self, place: &str) -> Error {
+        let (folder, most) = (self.folder.display(), crate::printable::size(self.bytes_max));
+        Error::blocked(format!(
+            "the folder {folder} holds more than the {most} of grants.files.size; remove files, or raise grants.files.size in the {place}"
+        ))
     }
 
     /// Counts what the disk holds, not what files claim; what vanishes meanwhile is not there.

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::Resource;
 
-use super::{self as backend, Brokers, CLIENTS_MAX, Consumer, Kafka, Place, Producer};
-use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
-use crate::capabilities::grants::granted;
+use super::{self as backend, Brokers, Consumer, Place, Producer, Properties};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
+use crate::capabilities::grants::{Resources, granted};
+use crate::capabilities::role::Role;
+use crate::capabilities::shared::Shared;
+use crate::yaml::{Field, Problem, Sources};
 use generated::pgshovel::plugin::kafka::{self, Entry, Failure, Host, HostConsumer, HostProducer};
 
 #[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
@@ -30,8 +34,41 @@ mod generated {
     });
 }
 
-pub(super) fn link<T: Holds<Kafka>>(linker: &mut Linker<T>) -> Linked {
-    kafka::add_to_linker::<_, Views<Kafka>>(linker, T::view)
+/// Producers and consumers of one plugin, those that are being let go of included: each has
+/// some threads, and holds up to 32 MiB.
+const CLIENTS_MAX: usize = 4;
+
+/// What an instance has of it.
+#[derive(Debug)]
+pub struct Clients {
+    grant: Resources<Properties>,
+    /// Places for clients of brokers that are free.
+    places: Arc<Semaphore>,
+}
+
+/// The capability.
+#[derive(Debug)]
+pub struct Kafka;
+
+impl Capability for Kafka {
+    const NAME: &'static str = "kafka";
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["kafka"])];
+    const ACCESS: Access = Access::Granted { example: "kafka: localhost:9092" };
+    const ROLES: &'static [Role] = &[Role::Writer, Role::Stream, Role::Target];
+    type Grant = Resources<Properties>;
+    type State = Clients;
+
+    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
+        super::grant::read(field, sources)
+    }
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        kafka::add_to_linker::<_, Views<Kafka>>(linker, T::view)
+    }
+
+    fn state(grant: &Self::Grant, _: &Setup<'_>, _: &Shared) -> crate::error::Result<Self::State> {
+        Ok(Clients { grant: grant.clone(), places: Arc::new(Semaphore::new(CLIENTS_MAX)) })
+    }
 }
 
 type Outcome<T> = wasmtime::Result<Result<T, Failure>>;

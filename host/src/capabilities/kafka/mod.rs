@@ -21,19 +21,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use tokio::sync::Semaphore;
 
-use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
-use super::grants::Resources;
-use super::role::Role;
-use super::shared::Shared;
 use crate::error::{Error, Result};
-use crate::yaml::{Field, Problem, Sources};
 
 pub use consumer::{Consumer, Entry};
 pub use failure::Failure;
 use failure::{Outcome, client_failure, no_thread, property_error};
 pub use grant::Properties;
+pub use link::Kafka;
 pub use producer::Producer;
 pub use topic::ensure_topic;
 
@@ -83,43 +78,6 @@ const DEFAULTS: [(&str, &str); 12] = [
     // The error that matters is reported by what it stops, in the same words.
     ("log.connection.close", "false"),
 ];
-
-/// Producers and consumers of one plugin, those that are being let go of included: each has
-/// some threads, and holds up to 32 MiB.
-const CLIENTS_MAX: usize = 4;
-
-/// What an instance has of it.
-#[derive(Debug)]
-pub struct Clients {
-    grant: Resources<Properties>,
-    /// Places for clients of brokers that are free.
-    places: Arc<Semaphore>,
-}
-
-/// The capability.
-#[derive(Debug)]
-pub struct Kafka;
-
-impl Capability for Kafka {
-    const NAME: &'static str = "kafka";
-    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["kafka"])];
-    const ACCESS: Access = Access::Granted { example: "kafka: localhost:9092" };
-    const ROLES: &'static [Role] = &[Role::Writer, Role::Stream, Role::Target];
-    type Grant = Resources<Properties>;
-    type State = Clients;
-
-    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
-        grant::read(field, sources)
-    }
-
-    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
-        link::link(linker)
-    }
-
-    fn state(grant: &Self::Grant, _: &Setup<'_>, _: &Shared) -> Result<Self::State> {
-        Ok(Clients { grant: grant.clone(), places: Arc::new(Semaphore::new(CLIENTS_MAX)) })
-    }
-}
 
 /// The brokers that a grant names, and how to reach them.
 #[derive(Clone)]

@@ -2,8 +2,9 @@
 
 use tracing::Level;
 
-use super::Logs;
-use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
+use crate::capabilities::shared::Shared;
+use crate::error::Result;
 use generated::pgshovel::plugin::log;
 
 #[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
@@ -22,8 +23,24 @@ mod generated {
     });
 }
 
-pub(super) fn link<T: Holds<Logs>>(linker: &mut Linker<T>) -> Linked {
-    log::add_to_linker::<_, Views<Logs>>(linker, T::view)
+/// The capability.
+#[derive(Debug)]
+pub struct Logs;
+
+impl Capability for Logs {
+    const NAME: &'static str = "log";
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["log"])];
+    const ACCESS: Access = Access::Free;
+    type Grant = ();
+    type State = ();
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        log::add_to_linker::<_, Views<Logs>>(linker, T::view)
+    }
+
+    fn state(_: &(), _: &Setup<'_>, _: &Shared) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl log::Host for View<'_, Logs> {

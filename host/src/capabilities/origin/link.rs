@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::{Cursor, Origin, Snapshot};
-use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
+use super::{Cursor, Snapshot};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
+use crate::capabilities::role::Role;
+use crate::capabilities::shared::Shared;
 use crate::capabilities::types::convert::{to_relation, to_rows};
 use crate::capabilities::types::{Error, Relation, Row};
 use crate::error::{Error as HostError, Next};
@@ -31,8 +33,26 @@ mod generated {
     });
 }
 
-pub(super) fn link<T: Holds<Origin>>(linker: &mut Linker<T>) -> Linked {
-    origin::add_to_linker::<_, Views<Origin>>(linker, T::view)
+/// The capability.
+#[derive(Debug)]
+pub struct Origin;
+
+impl Capability for Origin {
+    const NAME: &'static str = "origin";
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["origin"])];
+    const ACCESS: Access = Access::LoaderOnly;
+    const ROLES: &'static [Role] = &[Role::Loader];
+    type Grant = ();
+    /// Whoever starts a loader lends it a snapshot.
+    type State = Option<Arc<Snapshot>>;
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        origin::add_to_linker::<_, Views<Origin>>(linker, T::view)
+    }
+
+    fn state(_: &(), _: &Setup<'_>, _: &Shared) -> crate::error::Result<Self::State> {
+        Ok(None)
+    }
 }
 
 type Outcome<T> = wasmtime::Result<Result<T, Error>>;

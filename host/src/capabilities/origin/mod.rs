@@ -15,35 +15,11 @@ use proto::row::Relation;
 use tokio_postgres::Client;
 
 pub use self::cursor::Cursor;
-use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
-use super::role::Role;
-use super::shared::Shared;
+pub use self::link::Origin;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::postgres::node::{self, Identity};
 use crate::postgres::{connect, own, pool};
-
-/// The capability.
-#[derive(Debug)]
-pub struct Origin;
-
-impl Capability for Origin {
-    const NAME: &'static str = "origin";
-    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["origin"])];
-    const ACCESS: Access = Access::LoaderOnly;
-    const ROLES: &'static [Role] = &[Role::Loader];
-    type Grant = ();
-    /// Whoever starts a loader lends it a snapshot.
-    type State = Option<Arc<Snapshot>>;
-
-    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
-        link::link(linker)
-    }
-
-    fn state(_: &(), _: &Setup<'_>, _: &Shared) -> Result<Self::State> {
-        Ok(None)
-    }
-}
 
 /// A table of the set, with the columns that are captured.
 #[derive(Clone, Debug)]

@@ -2,11 +2,14 @@
 
 use wasmtime::component::Resource;
 
-use super::{self as backend, Connection, Postgres};
-use crate::capabilities::capability::{Holds, Linked, Linker, View, Views};
-use crate::capabilities::grants::granted;
+use super::{self as backend, Connection};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
+use crate::capabilities::grants::{Resources, Secret, granted};
+use crate::capabilities::role::Role;
+use crate::capabilities::shared::Shared;
 use crate::capabilities::types::Row;
 use crate::capabilities::types::convert::{from_row, to_rows};
+use crate::yaml::{Field, Problem, Sources};
 use generated::pgshovel::plugin::postgres::{self, DatabaseError, Failure, Host, HostConnection};
 
 #[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
@@ -29,8 +32,29 @@ mod generated {
     });
 }
 
-pub(super) fn link<T: Holds<Postgres>>(linker: &mut Linker<T>) -> Linked {
-    postgres::add_to_linker::<_, Views<Postgres>>(linker, T::view)
+/// The capability.
+#[derive(Debug)]
+pub struct Postgres;
+
+impl Capability for Postgres {
+    const NAME: &'static str = "postgres";
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["postgres"])];
+    const ACCESS: Access = Access::Granted { example: "postgres: \"postgresql://app@localhost:5432/app\"" };
+    const ROLES: &'static [Role] = &[Role::Writer, Role::Stream, Role::Target];
+    type Grant = Resources<Secret>;
+    type State = Resources<Secret>;
+
+    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
+        super::grant::read(field, sources)
+    }
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        postgres::add_to_linker::<_, Views<Postgres>>(linker, T::view)
+    }
+
+    fn state(grant: &Self::Grant, _: &Setup<'_>, _: &Shared) -> crate::error::Result<Self::State> {
+        Ok(grant.clone())
+    }
 }
 
 type Outcome<T> = wasmtime::Result<Result<T, Failure>>;

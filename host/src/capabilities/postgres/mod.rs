@@ -20,18 +20,14 @@ use proto::row::{Row, Value};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
+pub use self::link::Postgres;
 use self::parameter::{Parameter, TextArray};
 use self::pipeline::Pipeline;
 use self::statements::Statements;
-use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
-use super::grants::{Resources, Secret};
-use super::role::Role;
-use super::shared::Shared;
 use crate::budget::{Budget, Exceeded, Handle};
-use crate::error::{self, Next};
+use crate::error::Next;
 use crate::postgres::lent::Session;
 use crate::postgres::{connect, own, pool};
-use crate::yaml::{Field, Problem, Sources};
 
 /// How long the server may take for one statement; longer than any statement of a
 /// target should need, short enough that a server that hangs is noticed.
@@ -45,31 +41,6 @@ const ERROR_TEXT_BYTES_MAX: usize = 2 << 10;
 
 /// `CopyData` messages are cut to this size.
 const COPY_MESSAGE_BYTES_MAX: usize = 256 * 1024;
-
-/// The capability.
-#[derive(Debug)]
-pub struct Postgres;
-
-impl Capability for Postgres {
-    const NAME: &'static str = "postgres";
-    const INTERFACES: &'static [Interfaces] = &[Interfaces::own(&["postgres"])];
-    const ACCESS: Access = Access::Granted { example: "postgres: \"postgresql://app@localhost:5432/app\"" };
-    const ROLES: &'static [Role] = &[Role::Writer, Role::Stream, Role::Target];
-    type Grant = Resources<Secret>;
-    type State = Resources<Secret>;
-
-    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
-        grant::read(field, sources)
-    }
-
-    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
-        link::link(linker)
-    }
-
-    fn state(grant: &Self::Grant, _: &Setup<'_>, _: &Shared) -> error::Result<Self::State> {
-        Ok(grant.clone())
-    }
-}
 
 /// An error of the server. `message`, `detail` and `hint` may hold values of rows:
 /// they are for decisions, and for an operator only where the code says they do not.

@@ -6,8 +6,9 @@ use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::bindings::sockets::{instance_network, ip_name_lookup, network, tcp, tcp_create_socket, udp, udp_create_socket};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
 
-use super::Sockets;
-use crate::capabilities::capability::{Holds, Linked, Linker, View};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View};
+use crate::capabilities::shared::Shared;
+use crate::error::Result;
 
 /// What a plugin can reach.
 pub struct Network(WasiCtx);
@@ -25,14 +26,33 @@ impl fmt::Debug for Network {
     }
 }
 
-pub(super) fn link<T: Holds<Sockets>>(linker: &mut Linker<T>) -> Linked {
-    instance_network::add_to_linker::<T, WasiSockets>(linker, view)?;
-    ip_name_lookup::add_to_linker::<T, WasiSockets>(linker, view)?;
-    network::add_to_linker::<T, WasiSockets>(linker, &network::LinkOptions::default(), view)?;
-    tcp::add_to_linker::<T, WasiSockets>(linker, view)?;
-    tcp_create_socket::add_to_linker::<T, WasiSockets>(linker, view)?;
-    udp::add_to_linker::<T, WasiSockets>(linker, view)?;
-    udp_create_socket::add_to_linker::<T, WasiSockets>(linker, view)
+/// The capability.
+#[derive(Debug)]
+pub struct Sockets;
+
+impl Capability for Sockets {
+    const NAME: &'static str = "sockets";
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::wasi(
+        "wasi:sockets",
+        &["instance-network", "ip-name-lookup", "network", "tcp", "tcp-create-socket", "udp", "udp-create-socket"],
+    )];
+    const ACCESS: Access = Access::Hollow { finds: "no address can be reached" };
+    type Grant = ();
+    type State = Network;
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        instance_network::add_to_linker::<T, WasiSockets>(linker, view)?;
+        ip_name_lookup::add_to_linker::<T, WasiSockets>(linker, view)?;
+        network::add_to_linker::<T, WasiSockets>(linker, &network::LinkOptions::default(), view)?;
+        tcp::add_to_linker::<T, WasiSockets>(linker, view)?;
+        tcp_create_socket::add_to_linker::<T, WasiSockets>(linker, view)?;
+        udp::add_to_linker::<T, WasiSockets>(linker, view)?;
+        udp_create_socket::add_to_linker::<T, WasiSockets>(linker, view)
+    }
+
+    fn state(_: &(), _: &Setup<'_>, _: &Shared) -> Result<Self::State> {
+        Ok(Network::closed())
+    }
 }
 
 fn view<T: Holds<Sockets>>(store: &mut T) -> WasiSocketsCtxView<'_> {

@@ -10,10 +10,11 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
 
-use super::Wasi;
 use super::lines::Lines;
-use crate::capabilities::capability::{Holds, Linked, Linker, View};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View};
 use crate::capabilities::output::Log;
+use crate::capabilities::shared::Shared;
+use crate::error::Result;
 
 /// What a plugin sees of the process.
 pub struct Surroundings(WasiCtx);
@@ -39,25 +40,60 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-pub(super) fn link<T: Holds<Wasi>>(linker: &mut Linker<T>) -> Linked {
-    io::error::add_to_linker::<T, Io>(linker, table)?;
-    io::poll::add_to_linker::<T, Io>(linker, table)?;
-    io::streams::add_to_linker::<T, Io>(linker, table)?;
-    clocks::monotonic_clock::add_to_linker::<T, WasiClocks>(linker, clocks)?;
-    clocks::wall_clock::add_to_linker::<T, WasiClocks>(linker, clocks)?;
-    random::insecure::add_to_linker::<T, WasiRandom>(linker, random)?;
-    random::insecure_seed::add_to_linker::<T, WasiRandom>(linker, random)?;
-    random::random::add_to_linker::<T, WasiRandom>(linker, random)?;
-    cli::environment::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::exit::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::stderr::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::stdin::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::stdout::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::terminal_input::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::terminal_output::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::terminal_stderr::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::terminal_stdin::add_to_linker::<T, WasiCli>(linker, cli)?;
-    cli::terminal_stdout::add_to_linker::<T, WasiCli>(linker, cli)
+/// The capability.
+#[derive(Debug)]
+pub struct Wasi;
+
+impl Capability for Wasi {
+    const NAME: &'static str = "wasi";
+    const INTERFACES: &'static [Interfaces] = &[
+        Interfaces::wasi("wasi:io", &["error", "poll", "streams"]),
+        Interfaces::wasi("wasi:clocks", &["monotonic-clock", "wall-clock"]),
+        Interfaces::wasi("wasi:random", &["insecure", "insecure-seed", "random"]),
+        Interfaces::wasi(
+            "wasi:cli",
+            &[
+                "environment",
+                "exit",
+                "stderr",
+                "stdin",
+                "stdout",
+                "terminal-input",
+                "terminal-output",
+                "terminal-stderr",
+                "terminal-stdin",
+                "terminal-stdout",
+            ],
+        ),
+    ];
+    const ACCESS: Access = Access::Free;
+    type Grant = ();
+    type State = Surroundings;
+
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        io::error::add_to_linker::<T, Io>(linker, table)?;
+        io::poll::add_to_linker::<T, Io>(linker, table)?;
+        io::streams::add_to_linker::<T, Io>(linker, table)?;
+        clocks::monotonic_clock::add_to_linker::<T, WasiClocks>(linker, clocks)?;
+        clocks::wall_clock::add_to_linker::<T, WasiClocks>(linker, clocks)?;
+        random::insecure::add_to_linker::<T, WasiRandom>(linker, random)?;
+        random::insecure_seed::add_to_linker::<T, WasiRandom>(linker, random)?;
+        random::random::add_to_linker::<T, WasiRandom>(linker, random)?;
+        cli::environment::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::exit::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::stderr::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::stdin::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::stdout::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::terminal_input::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::terminal_output::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::terminal_stderr::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::terminal_stdin::add_to_linker::<T, WasiCli>(linker, cli)?;
+        cli::terminal_stdout::add_to_linker::<T, WasiCli>(linker, cli)
+    }
+
+    fn state(_: &(), _: &Setup<'_>, shared: &Shared) -> Result<Self::State> {
+        Ok(Surroundings::new(&shared.log))
+    }
 }
 
 fn table<T: Holds<Wasi>>(store: &mut T) -> &mut ResourceTable {

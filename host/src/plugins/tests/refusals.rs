@@ -110,6 +110,14 @@ async fn imports_that_are_not_granted() {
     refused("unknown", &component(&["acme:things/box@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it"]).await;
 }
 
+/// A draft has no versions that are alike.
+#[tokio::test]
+async fn drafts_are_served_in_one_version() {
+    let imports =
+        ["wasi:config/runtime@0.2.0-draft", "wasi:config/store@0.2.0-draft", "wasi:logging/logging", "wasi:logging/logging@0.1.0-draft"];
+    refused("drafts", &component(&imports, &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: 3 problems: (1) imports wasi:config/runtime@0.2.0-draft, which this host does not offer, only store of wasi:config; build the plugin without it; (2) imports wasi:config/store@0.2.0-draft, of which this host serves 0.2.0-rc.1; build the plugin for wasi:config 0.2.0-rc.1; (3) imports wasi:logging/logging, of which this host serves 0.1.0-draft; build the plugin for wasi:logging 0.1.0-draft"]).await;
+}
+
 /// A component with several roles imports what any of them needs.
 #[tokio::test]
 async fn what_another_role_needs_is_not_asked_of_this_one() {

@@ -267,8 +267,8 @@ impl MakeWriter<'_> for Captured {
     }
 }
 
-#[tokio::test]
-async fn what_a_plugin_says_is_logged_with_its_name() {
+/// The lines that the probe logs in a push with this order.
+async fn said(order: &str) -> Vec<String> {
     let captured = Captured::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(captured.clone())
@@ -277,15 +277,21 @@ async fn what_a_plugin_says_is_logged_with_its_name() {
         .without_time()
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let mut writer = writer::open(engine(), &probe("stream", &json!({ "push": "talk" })), &context()).await.unwrap();
+    let mut writer = writer::open(engine(), &probe("stream", &json!({ "push": order })), &context()).await.unwrap();
     writer.push(&batch(), Messages::default()).await.unwrap();
     writer.flush().await.unwrap();
     drop(writer);
     drop(guard);
     let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| line.contains("pgshovel::plugin:")).collect();
-    assert_eq!(lines.len(), 6, "{text}");
-    let (long, short): (Vec<&str>, Vec<&str>) = lines.into_iter().map(str::trim_start).partition(|line| line.len() > 1000);
+    let lines = text.lines().filter(|line| line.contains("pgshovel::plugin:"));
+    lines.map(|line| line.trim_start().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_a_plugin_says_is_logged_with_its_name() {
+    let lines = said("talk").await;
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    let (long, short): (Vec<String>, Vec<String>) = lines.into_iter().partition(|line| line.len() > 1000);
     assert!(long[0].contains(&format!("{}…", "x".repeat(8192))) && !long[0].contains(&"x".repeat(8193)));
     expect![[r#"
         INFO pgshovel::plugin: from the interface\u{1b}[31m plugin="probe.wasm" section="stream"
@@ -294,6 +300,38 @@ async fn what_a_plugin_says_is_logged_with_its_name() {
         INFO pgshovel::plugin: to standard output plugin="probe.wasm" section="stream"
         WARN pgshovel::plugin: without an end plugin="probe.wasm" section="stream""#]]
     .assert_eq(&short.join("\n"));
+}
+
+#[tokio::test]
+async fn what_a_plugin_says_to_wasi_is_logged_alike() {
+    let lines = said("wasi-log").await;
+    let (long, short): (Vec<String>, Vec<String>) = lines.into_iter().partition(|line| line.len() > 1000);
+    expect![[r#"
+        DEBUG pgshovel::plugin: without a context plugin="probe.wasm" section="stream"
+        INFO pgshovel::plugin: app\u{1b}[31m: two\nlines plugin="probe.wasm" section="stream""#]]
+    .assert_eq(&short.join("\n"));
+    assert_eq!(long.len(), 2, "{long:?}");
+    assert!(long[0].starts_with("ERROR pgshovel::plugin: app: ää") && long[0].contains("ä… plugin"), "{}", long[0]);
+    assert!(long[1].contains(&format!("{}… plugin", "x".repeat(8192))) && !long[1].contains("never seen"), "{}", long[1]);
+    assert!(long.iter().all(|line| line.len() < (8 << 10) + 200));
+}
+
+/// The probe is granted a database, whose connection string is not shown.
+#[tokio::test]
+async fn a_plugin_finds_its_own_configuration_and_nothing_else() {
+    let section = probe("stream", &json!({ "push": "settings", "count": 3, "absent": null, "nested": { "a": [1, "x"] } }));
+    ends(
+        &pushed(&section).await,
+        Next::Stop,
+        &expect![[
+            r#"stream: probe.wasm: Ok(Some("{\"a\":[1,\"x\"]}")) Ok(None) Ok([("push", "settings"), ("count", "3"), ("nested", "{\"a\":[1,\"x\"]}")])"#
+        ]],
+    );
+    ends(
+        &pushed(&probe("stream", &json!({ "push": "settings" }))).await,
+        Next::Stop,
+        &expect![[r#"stream: probe.wasm: Ok(None) Ok(None) Ok([("push", "settings")])"#]],
+    );
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ pub async fn visit(dsn: &str, cluster: &str, set: &str) -> Result<Backlog> {
 /// Looks at the queue of `set`. `Configure` if there is none. `client` has to have
 /// [`sql::LOOK_TIMEOUT`], and is of no more use after an error.
 pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> {
-    let queue = crate::cluster::name::queue(cluster, set);
+    let queue = crate::names::queue(cluster, set);
     // One transaction instead of three: an idle set is to cost little.
     answer(client.batch_execute("BEGIN")).await?;
     let row = answer(client.query_opt(sql::SIZE, &[&queue])).await?;

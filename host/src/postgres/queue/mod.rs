@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row, Statement};
 
-use crate::cluster::name;
 use crate::error::{Error, Next, Result};
+use crate::names;
 use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
@@ -60,7 +60,7 @@ pub struct Settings {
 
 impl Settings {
     fn queue(&self) -> String {
-        name::queue(&self.cluster, &self.set)
+        names::queue(&self.cluster, &self.set)
     }
 
     fn application(&self, role: &str) -> String {
@@ -405,7 +405,7 @@ async fn evict(control: &Client, holder: &Row) {
 }
 
 fn explain_refusal(error: tokio_postgres::Error, cluster: &str) -> Error {
-    let relays = format!("{}.relays", quote(&name::schema(cluster)));
+    let relays = format!("{}.relays", quote(&names::schema(cluster)));
     match error.code() {
         Some(&SqlState::UNDEFINED_TABLE) => Error::configure(format!(
             "the table {relays}, where the relays' epochs are, is missing: run `set update` with the same configuration, or `cluster upgrade --force`"

@@ -5,7 +5,7 @@
 //! table that no trigger sees: they are said when they happen, since the targets differ
 //! from then on.
 
-use crate::cluster::name;
+use crate::names;
 use crate::postgres::trigger::shared;
 use crate::postgres::{literal, quote};
 
@@ -25,7 +25,7 @@ pub struct Late {
 /// What [`Late`] holds of each. $1 the set.
 #[must_use]
 pub fn late(cluster: &str) -> String {
-    let capture = literal(&quote(&name::capture_schema(cluster)));
+    let capture = literal(&quote(&names::capture_schema(cluster)));
     format!(
         "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
        {capture} || '.' || pg_catalog.quote_ident(pg_catalog.left(w.function, -1) || 'p'), w.key, NULLIF(c.reltuples, -1)::float8
@@ -54,7 +54,7 @@ SELECT EXISTS (SELECT FROM ONLY {table} r, attached a
 /// Records the triggers $3 of the partition $2 of the set $1.
 #[must_use]
 pub fn remember(cluster: &str) -> String {
-    let (schema, capturing) = (quote(&name::schema(cluster)), shared::capturing(cluster));
+    let (schema, capturing) = (quote(&names::schema(cluster)), shared::capturing(cluster));
     format!(
         "INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest, made)
 SELECT c.\"set\", c.relation, $2, c.trigger, c.name, c.function, c.digest, c.made FROM {capturing} c
@@ -67,7 +67,7 @@ ON CONFLICT (trigger) DO UPDATE SET digest = excluded.digest, key = excluded.key
 /// and about how many rows they have. $1 the set.
 #[must_use]
 pub fn departed(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "SELECT p.key, c.oid IS NOT NULL, NULLIF(c.reltuples, -1)::float8
   FROM {schema}.captured p
@@ -88,7 +88,7 @@ pub fn forget(cluster: &str) -> String {
 /// About how many rows each partition has. $1 the set.
 #[must_use]
 pub fn sizes(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "SELECT p.key, c.reltuples::float8 FROM {schema}.captured p JOIN pg_catalog.pg_class c ON c.oid = p.relation
  WHERE p.\"set\" = $1 AND p.function LIKE '%:p' AND c.reltuples > 0"

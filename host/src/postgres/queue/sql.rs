@@ -3,7 +3,7 @@
 use proto::interfaces::common::Snapshot;
 use proto::snapshot::{print, visible};
 
-use crate::cluster::name;
+use crate::names;
 use crate::postgres::{event, quote};
 
 /// What the sessions of relays are called: the set follows, which PostgreSQL may cut off.
@@ -33,7 +33,7 @@ SELECT pg_catalog.set_config(name, setting, false)
 /// given the session to somebody else.
 #[must_use]
 pub fn holder(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "SELECT r.epoch, r.process, r.started, a.application_name
            FROM {schema}.relays r
@@ -50,7 +50,7 @@ pub fn holder(cluster: &str) -> String {
 /// of the epochs before comes after it.
 #[must_use]
 pub fn take(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "INSERT INTO {schema}.relays AS r (\"set\", consumer, epoch, process, started)
          SELECT $1, $2, greatest($4, (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint), a.pid, a.backend_start
@@ -92,7 +92,7 @@ SELECT tick_snapshot::text FROM pgq.tick WHERE tick_queue = $1 AND tick_id <= $2
 /// the stream has and its readers pass over.
 #[must_use]
 pub fn finish(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "SELECT pgq.finish_batch($1)
            FROM (SELECT FROM {schema}.relays WHERE \"set\" = $2 AND consumer = $3 AND epoch = $4 FOR SHARE) AS own,
@@ -128,14 +128,14 @@ pub fn copy(queue: i32, start: &Snapshot, end: &Snapshot) -> String {
 /// What the rows of a table look like: $1 set, $2 version, $3 table.
 #[must_use]
 pub fn relation(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!("SELECT schema, \"table\", columns::text, identity FROM {schema}.relations WHERE \"set\" = $1 AND version = $2 AND key = $3")
 }
 
 /// What identifies the rows of a table by now: $1 set, $2 table.
 #[must_use]
 pub fn identity(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "SELECT r.identity FROM {schema}.relations r JOIN {schema}.sets s ON s.name = r.\"set\" AND s.version = r.version WHERE s.name = $1 AND r.key = $2"
     )

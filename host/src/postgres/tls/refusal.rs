@@ -8,9 +8,9 @@ use openssl::nid::Nid;
 use openssl::ssl;
 use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef, X509VerifyResult};
 
-use super::Settings;
+use super::settings::Settings;
 use crate::error::Error;
-use crate::postgres::dsn::Server;
+use crate::postgres::parameters::Server;
 
 /// What X509_verify_cert says (x509_vfy.h of OpenSSL).
 mod code {

@@ -28,7 +28,7 @@ mod truncation;
 use sha2::{Digest as _, Sha256};
 
 use super::{literal, quote};
-use crate::cluster::name::{self, IDENTIFIER_BYTES_MAX};
+use crate::names::{self, IDENTIFIER_BYTES_MAX};
 pub use columns::{Column, Columns};
 use settings::Setting;
 
@@ -122,12 +122,12 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     fn schema(&self) -> String {
-        quote(&name::capture_schema(self.cluster))
+        quote(&names::capture_schema(self.cluster))
     }
 
     /// The role that the functions run as.
     fn role(&self) -> String {
-        quote(&name::capture_role(self.cluster))
+        quote(&names::capture_role(self.cluster))
     }
 
     /// The view that events are inserted into.
@@ -277,7 +277,7 @@ fn place(trigger: &str, firing: &str, table: &str) -> String {
 /// partition of the table `whole`; `function` is the first one's.
 #[must_use]
 pub fn watch_partition(cluster: &str, set: &str, whole: &str, table: &str, function: &str) -> String {
-    let (schema, emptied) = (quote(&name::capture_schema(cluster)), quote(&fit(set, ":q")));
+    let (schema, emptied) = (quote(&names::capture_schema(cluster)), quote(&fit(set, ":q")));
     let before = format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()");
     let condition = format!("{schema}.{emptied}({}, {}::pg_catalog.regclass)", literal(whole), literal(table));
     let after = format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT WHEN ({condition}) EXECUTE FUNCTION {schema}.never()");

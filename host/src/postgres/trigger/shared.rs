@@ -1,6 +1,6 @@
 //! What the capturing functions of all sets share: a schema of its own, see `shared.sql`.
 
-use crate::cluster::name;
+use crate::names;
 use crate::postgres::catalog::JSON_IS_EXACT;
 use crate::postgres::event::FORMAT;
 use crate::postgres::{literal, quote};
@@ -16,17 +16,17 @@ const DEFINITION: &str = "pg_catalog.concat_ws(E'\\n', p.proname, p.proowner, p.
 /// own schema must be there.
 #[must_use]
 pub fn create(cluster: &str) -> String {
-    let (schema, capture) = (name::schema(cluster), name::capture_schema(cluster));
+    let (schema, capture) = (names::schema(cluster), names::capture_schema(cluster));
     let places = [
         ("@capture@", quote(&capture)),
         ("@capture_name@", literal(&capture)),
         ("@capture_quoted@", literal(&quote(&capture))),
         ("@schema@", quote(&schema)),
-        ("@role@", quote(&name::capture_role(cluster))),
-        ("@role_name@", literal(&quote(&name::capture_role(cluster)))),
+        ("@role@", quote(&names::capture_role(cluster))),
+        ("@role_name@", literal(&quote(&names::capture_role(cluster)))),
         ("@switch@", literal(&format!("{}(text)", switch(cluster)))),
         ("@forget@", literal(&format!("{}(text, text)", forget(cluster)))),
-        ("@queue_prefix@", literal(&name::queue(cluster, ""))),
+        ("@queue_prefix@", literal(&names::queue(cluster, ""))),
         ("@settings@", Setting::clauses(Setting::ALL)),
         ("@format@", literal(FORMAT)),
         ("@json_is_exact@", JSON_IS_EXACT.to_owned()),
@@ -48,14 +48,14 @@ pub fn create(cluster: &str) -> String {
 /// Removes it.
 #[must_use]
 pub fn drop(cluster: &str) -> String {
-    format!("DROP SCHEMA IF EXISTS {} CASCADE;", quote(&name::capture_schema(cluster)))
+    format!("DROP SCHEMA IF EXISTS {} CASCADE;", quote(&names::capture_schema(cluster)))
 }
 
 /// The function that lets a set's triggers write to the queue's current table: its
 /// argument is the set, it returns whether they wrote to another one.
 #[must_use]
 pub fn switch(cluster: &str) -> String {
-    format!("{}.switch", quote(&name::schema(cluster)))
+    format!("{}.switch", quote(&names::schema(cluster)))
 }
 
 /// The triggers of sets as they are, for a query around it: those that call a function of
@@ -65,7 +65,7 @@ pub fn switch(cluster: &str) -> String {
 /// the code of its owner.
 #[must_use]
 pub fn capturing(cluster: &str) -> String {
-    let (schema, capture) = (quote(&name::schema(cluster)), literal(&quote(&name::capture_schema(cluster))));
+    let (schema, capture) = (quote(&names::schema(cluster)), literal(&quote(&names::capture_schema(cluster))));
     format!(
         "(SELECT s.name AS \"set\", t.tgrelid AS relation, t.oid AS trigger, t.tgname::text AS name, t.tgenabled AS enabled,
        p.proname::text AS function, t.xmin::text AS made,
@@ -87,13 +87,13 @@ pub fn capturing(cluster: &str) -> String {
 /// the partition as SQL named it.
 #[must_use]
 pub fn forget(cluster: &str) -> String {
-    format!("{}.forget", quote(&name::schema(cluster)))
+    format!("{}.forget", quote(&names::schema(cluster)))
 }
 
 /// Records the set's triggers as they are, as what they have to be.
 #[must_use]
 pub fn record(cluster: &str, set: &str) -> String {
-    let (schema, set, capturing) = (quote(&name::schema(cluster)), literal(set), capturing(cluster));
+    let (schema, set, capturing) = (quote(&names::schema(cluster)), literal(set), capturing(cluster));
     format!(
         "DELETE FROM {schema}.captured WHERE \"set\" = {set};
 INSERT INTO {schema}.captured (\"set\", relation, key, trigger, name, function, digest, made)
@@ -121,7 +121,7 @@ fn clones(schema: &str) -> String {
 /// The triggers of the set $1 that are as they have to be, by their OIDs.
 #[must_use]
 pub fn intact(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "{clones}
 SELECT c.trigger FROM {schema}.captured c JOIN {capturing} n ON n.trigger = c.trigger AND n.\"set\" = c.\"set\"
@@ -136,7 +136,7 @@ WHERE c.\"set\" = $1 AND n.enabled = 'A' AND n.digest = c.digest AND n.name = c.
 /// are the partition and its schema, `w` is what the whole table's TRUNCATE is captured by.
 #[must_use]
 pub fn unwatched(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "FROM {schema}.captured w, pg_catalog.pg_partition_tree(w.relation) t
   JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -149,7 +149,7 @@ pub fn unwatched(cluster: &str) -> String {
 /// A clone on a partition may be disabled by itself. $1 the set.
 #[must_use]
 pub fn faults(cluster: &str) -> String {
-    let schema = quote(&name::schema(cluster));
+    let schema = quote(&names::schema(cluster));
     format!(
         "{clones}
 SELECT f.key, f.name, f.fault FROM (

@@ -6,7 +6,7 @@
 //! whole table: each is a delete, unless word was left that the whole table is truncated.
 
 use super::{Capture, Context};
-use crate::cluster::name;
+use crate::names;
 use crate::postgres::{literal, quote};
 
 /// Before TRUNCATE of any table of the set, which is the trigger's argument.
@@ -17,7 +17,7 @@ pub(super) fn begin(context: &Context<'_>) -> String {
   RETURN NULL;
 END
 ",
-        schema = quote(&name::schema(context.cluster)),
+        schema = quote(&names::schema(context.cluster)),
         set = literal(context.set)
     )
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgshovel::cluster::change::Unobserved;
-use pgshovel::cluster::recover::Recovered;
+use pgshovel::admin::changer::Unobserved;
+use pgshovel::admin::recover::Recovered;
 use pgshovel::error::Next;
 use tests::harness::eventually;
 use tests::servers::Postgres;

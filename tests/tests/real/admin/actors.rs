@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use pgshovel::cluster::change::{Changer, Observer, Unobserved};
-use pgshovel::cluster::recover::Recovered;
+use pgshovel::admin::changer::{Changer, Observer, Unobserved};
+use pgshovel::admin::recover::Recovered;
 use pgshovel::error::Result;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use tokio::sync::Notify;
@@ -29,10 +29,10 @@ pub async fn act(changer: &Changer<'_>, set: &str, action: Action) -> Result<()>
         Action::Drop => changer.drop(set, None, false).await?,
         Action::Forget => changer.drop(set, None, true).await?,
         Action::Upgrade => {
-            changer.settle(pgshovel::cluster::pending::WHOLE_CLUSTER).await?;
+            changer.settle(pgshovel::registry::pending::WHOLE_CLUSTER).await?;
             let basis = changer.basis().await?;
-            let databases = pgshovel::cluster::admin::databases(changer).await?;
-            return changer.upgrade(pgshovel::cluster::VERSION, basis, databases).await;
+            let databases = pgshovel::admin::databases(changer).await?;
+            return changer.upgrade(pgshovel::registry::VERSION, basis, databases).await;
         }
     };
     changer.run(ready).await

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pgshovel::cluster::StoredSet;
+use pgshovel::registry::StoredSet;
 use tests::harness::eventually;
 
 use super::*;

@@ -6,8 +6,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use pgshovel::cluster::change::{Observer, Unobserved};
-use pgshovel::cluster::recover::Recovered;
+use pgshovel::admin::changer::{Observer, Unobserved};
+use pgshovel::admin::recover::Recovered;
 use pgshovel::error::{Next, Result};
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use rand::Rng as _;

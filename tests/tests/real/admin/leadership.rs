@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use pgshovel::cluster::lease::Role;
-use pgshovel::cluster::watch::Change;
 use pgshovel::error::{Error, Next};
+use pgshovel::registry::lease::Role;
+use pgshovel::registry::watch::Change;
 
 use super::*;
 

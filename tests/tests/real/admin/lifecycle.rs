@@ -104,7 +104,7 @@ async fn an_upgrade_changes_all_databases_together() {
     world.pgshovel(["cluster", "upgrade", "--force"]).succeeds().await;
     for database in [&one, &other] {
         let version = database.value(&format!("SELECT version FROM pgshovel_{cluster}.configuration")).await;
-        assert_eq!(version.as_deref(), Some(pgshovel::cluster::VERSION));
+        assert_eq!(version.as_deref(), Some(pgshovel::registry::VERSION));
         assert!(!traces(database).await.contains("prepared"));
     }
     one.execute("INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)").await;

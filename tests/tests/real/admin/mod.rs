@@ -16,8 +16,8 @@ mod rivals;
 mod tap;
 mod triggers;
 
-use pgshovel::cluster::access::Access;
-use pgshovel::cluster::{Cluster, Ensemble};
+use pgshovel::registry::access::Access;
+use pgshovel::registry::{Cluster, Ensemble};
 use tests::harness::{Database, World};
 
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS a (id int PRIMARY KEY, x int, y text);

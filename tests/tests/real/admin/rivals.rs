@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use pgshovel::cluster::change::{Changer, Observer};
+use pgshovel::admin::changer::{Changer, Observer};
 use pgshovel::error::{Error, Next};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -103,7 +103,7 @@ async fn commands_of_several_processes_take_turns() {
     let mut commands = Vec::new();
     for (index, shape) in shapes.iter().enumerate() {
         let wanted = configuration(&source.dsn(), shape);
-        versions.push(pgshovel::cluster::set::version(&proto::text::parse(&wanted).unwrap()));
+        versions.push(pgshovel::registry::set::version(&proto::text::parse(&wanted).unwrap()));
         world.write(&format!("{index}.pgshovel"), &wanted);
         commands.push(world.pgshovel(["set".to_owned(), "update".to_owned(), "s".to_owned(), format!("{index}.pgshovel")]).start().await);
     }

@@ -1,6 +1,6 @@
 //! What stands in ZooKeeper as a change in flight, and how much of it there may be.
 
-use pgshovel::cluster::pending::{Participant, Pending, State};
+use pgshovel::registry::pending::{Participant, Pending, State};
 use prost::Message as _;
 use tests::harness::World;
 use zookeeper_client as zookeeper;

@@ -8,7 +8,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::capabilities::capability::{Capability, Setup};
 use crate::capabilities::grants::Resources;
-use crate::capabilities::kafka::{Clients, Properties};
+use crate::capabilities::kafka::Properties;
 use crate::capabilities::output::Log;
 use crate::capabilities::shared::Shared;
 
@@ -17,7 +17,7 @@ fn state() -> (Clients, Shared) {
     let brokers = BTreeMap::from([("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())]);
     let log = Log::new("kafka.wasm", "stream", Arc::default());
     let shared = Shared::new(Budget::new(1 << 20, 8, "test".into()), log, "test".into(), Duration::from_secs(60), "test".into());
-    let setup = Setup { section: "stream", file: Path::new("app.yaml"), configuration: &serde_json::Value::Null };
+    let setup = Setup { section: "stream", file: Path::new("app.yaml"), configuration: &serde_json::Value::Null, compiled: None };
     (Kafka::state(&Resources::One(Properties(brokers)), &setup, &shared).unwrap(), shared)
 }
 

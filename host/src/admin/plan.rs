@@ -14,7 +14,7 @@ use crate::postgres::quote;
 use crate::postgres::schema::{self, Description, Stamp, TableLock};
 use crate::postgres::trigger::{self, Capture, Columns, Context, Event, shared};
 
-use super::set;
+use crate::registry::set;
 
 /// One step of a change inside a database's transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn prepare(scope: &Scope<'_>, facts: &Facts, node: Uuid) -> Vec<Step> {
         ));
     }
     if facts.queue.is_none() {
-        let queue = super::name::queue(scope.cluster, scope.set);
+        let queue = crate::names::queue(scope.cluster, scope.set);
         steps.push(Step::new(
             format!("create the queue {queue} with the consumer {:?}", schema::CONSUMER),
             schema::create_queue(scope.cluster, scope.set),
@@ -80,7 +80,7 @@ fn open_queue(scope: &Scope<'_>, facts: &Facts) -> Vec<Step> {
         steps.push(Step::new(title, schema::create_view(scope.cluster, scope.set)));
     }
     if queue.is_none_or(|queue| !queue.writable) {
-        let title = format!("let the role {:?} insert events", super::name::capture_role(scope.cluster));
+        let title = format!("let the role {:?} insert events", crate::names::capture_role(scope.cluster));
         steps.push(Step::new(title, schema::let_insert(scope.cluster, scope.set)));
     }
     steps
@@ -191,7 +191,7 @@ fn removal(scope: &Scope<'_>, facts: &Facts, relayed: Option<Step>) -> Vec<Step>
     steps.extend(facts.functions.iter().map(|function| drop_function(function)));
     let Some(managed) = &facts.managed else { return steps };
     if facts.queue.is_some() && managed.set.is_some() {
-        let queue = super::name::queue(scope.cluster, scope.set);
+        let queue = crate::names::queue(scope.cluster, scope.set);
         steps.push(Step::new(format!("drop the queue {queue}"), schema::drop_queue(scope.cluster, scope.set)));
     }
     if managed.sets.iter().all(|other| other == scope.set) {

@@ -5,23 +5,17 @@
 //! held the same lock before, so a command that was taken for dead and wakes up
 //! again finds its change gone and does nothing.
 
-use std::time::Duration;
-
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use uuid::Uuid;
 
-use super::change::Changer;
-use super::pending::InFlight;
+use super::changer::Changer;
 use super::plan::{self, Scope, Step};
 use super::validate;
-use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Stamp};
 use crate::postgres::{DriverError, SqlState, catalog, literal, own};
-
-/// How often a change is tried while locks are in its way: for half a minute.
-const ATTEMPTS_MAX: u32 = 16;
+use crate::registry::pending::InFlight;
 
 /// After this long without a statement the server ends a transaction of ours, and
 /// with it the locks that a command holds that hangs, or whose machine is gone.
@@ -57,46 +51,13 @@ pub(super) enum Outcome {
     Over,
 }
 
-/// How often a change is still tried, and the waits between.
-#[derive(Debug)]
-pub(super) struct Attempts {
-    backoff: Backoff,
-    max: u32,
-}
-
-impl Attempts {
-    /// As often as a person waits for.
-    pub(super) const fn patient() -> Self {
-        Self::new(ATTEMPTS_MAX)
-    }
-
-    /// One: somebody comes back later.
-    pub(super) const fn one() -> Self {
-        Self::new(1)
-    }
-
-    const fn new(max: u32) -> Self {
-        Self { backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)), max }
-    }
-
-    /// Waits before the next attempt, after `error`; the error, if that was the last.
-    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
-        if self.backoff.attempts() + 1 >= self.max {
-            return Err(error);
-        }
-        tracing::info!(%error, "waiting to try again");
-        tokio::time::sleep(self.backoff.wait(rand::random())).await;
-        Ok(())
-    }
-}
-
 /// Does `task` once in the database of `session`. After an error, other than of a
 /// session that broke while the transaction ended, nothing was changed; one other
 /// than `Retry` says that the database will not take the change.
 pub(super) async fn attempt(changer: &Changer<'_>, session: &Session, change: &InFlight, task: Task<'_>, end: End<'_>) -> Result<Outcome> {
     let begin = format!(
         "BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL client_min_messages = warning; {}",
-        schema::lock(&changer.cluster.name)
+        schema::lock(changer.cluster.name())
     );
     let result = match execute(session, &begin, "waiting for another command that changes this cluster's sets in the database").await {
         Ok(()) => inside(changer, session, change, task).await,
@@ -119,7 +80,7 @@ async fn inside(changer: &Changer<'_>, session: &Session, change: &InFlight, tas
     }
     let stamp = Stamp { change: &change.pending.change, epoch: change.made };
     let version = change.pending.upgrade.as_deref().unwrap_or(&changer.configuration.version);
-    let scope = |set| Scope { cluster: &changer.cluster.name, cluster_id: changer.cluster_id(), version, set, stamp };
+    let scope = |set| Scope { cluster: changer.cluster.name(), cluster_id: changer.cluster_id(), version, set, stamp };
     match task {
         Task::Capture(set, wanted) => capture(session, &scope(set), wanted).await?,
         Task::Remove(set) => remove(session, &scope(set), plan::remove).await?,

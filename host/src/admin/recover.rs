@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::Ensemble;
-use super::apply::{self, Attempts};
-use super::change::{Changer, Unobserved, first_dsn};
-use super::pending::{InFlight, State, WHOLE_CLUSTER};
-use super::znode::Write;
+use super::attempt;
+use super::changer::{Attempts, Changer, Unobserved, first_dsn};
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect;
+use crate::registry::Ensemble;
+use crate::registry::pending::{InFlight, State, WHOLE_CLUSTER};
+use crate::registry::znode::Write;
 
 /// How long a command that still runs is waited for.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,7 +109,7 @@ impl Changer<'_> {
     }
 
     async fn recover_database(&self, dsn: &str) -> Result<Vec<Recovered>> {
-        let session = apply::connect(dsn).await?;
+        let session = attempt::connect(dsn).await?;
         let database = connect::describe(&connect::parse(dsn)?);
         let gids = self.roll_back_orphans(&session).await?;
         Ok(gids.into_iter().map(|gid| Recovered::RolledBack { gid, database: database.clone() }).collect())
@@ -176,7 +176,7 @@ impl Changer<'_> {
             let delete = change.pending.revision.map(|revision| Write::Delete(self.cluster.set_path(&change.name), Some(revision)));
             return self.cluster.finish(change, delete.as_slice()).await;
         }
-        let session = apply::connect(first_dsn(change)?).await.map_err(|error| hint(Error::retry(error.message), &change.name))?;
+        let session = attempt::connect(first_dsn(change)?).await.map_err(|error| hint(Error::retry(error.message), &change.name))?;
         self.finish_one(&session, change).await
     }
 

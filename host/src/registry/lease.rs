@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use zookeeper::{CreateMode, EventType, SessionState};
 use zookeeper_client as zookeeper;
 
-use super::{Cluster, broken, name};
+use super::answer::broken;
+use super::cluster::Cluster;
 use crate::error::{Error, Next, Result};
+use crate::names;
 
 /// How long ZooKeeper may take to say who leads.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +52,7 @@ impl Cluster {
     /// if another one does. Dropping the future leaves the line. `Retry` when the
     /// session is lost while waiting.
     pub async fn acquire(&self, set: &str, role: Role, standing_by: impl FnOnce()) -> Result<Lease> {
-        name::check_set(set)?;
+        names::check_set(set)?;
         let leaders = self.leaders_path(set);
         self.ensure(&leaders).await?;
         let place = Place::take(self, &leaders, role).await?;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use zookeeper_client as zookeeper;
 
-use super::{Cluster, StoredSet, broken, check_spoken, decode_cluster, revision};
+use super::answer::broken;
+use super::cluster::{Cluster, decode_cluster, revision};
+use super::set::StoredSet;
+use super::version::check_spoken;
 use crate::error::Result;
 
 /// How often to look without being told: ZooKeeper tells nothing to whom an ACL that

@@ -1,21 +1,28 @@
 //! What the commands on sets do: look, refuse or get ready, then show the steps
 //! or take them.
 
+pub mod changer;
+pub mod recover;
+pub mod several;
+pub mod validate;
+
+mod attempt;
+mod one;
+mod plan;
+pub mod script;
+
 use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
-use uuid::Uuid;
 
-use super::apply;
-use super::change::{Changer, Database};
-use super::pending::WHOLE_CLUSTER;
-use super::plan::{self, Scope, Step};
-use super::{Cluster, StoredSet, name, set, validate};
 use crate::error::{Error, Result};
+use crate::names;
 use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
-use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, Stamp};
-use crate::postgres::{connect, literal, node, own, pool, secret};
+use crate::postgres::{connect, node, own, pool, secret};
+use crate::registry::{self, StoredSet, set};
+use changer::Changer;
+use several::Database;
 
 /// What fits twice into one write: ZooKeeper takes less than 1 MiB (`jute.maxbuffer`).
 const CONFIGURATION_BYTES_MAX: usize = 500_000;
@@ -78,7 +85,7 @@ impl Changer<'_> {
     /// Gets ready to create a set. Changes nothing, except that it ends what a
     /// command that died left of the set.
     pub async fn create(&self, name: &str, after: ReplicationSetConfiguration) -> Result<Ready> {
-        name::check_set(name)?;
+        names::check_set(name)?;
         refuse_mask(&after)?;
         check_size(&after)?;
         self.naming(std::slice::from_ref(&after.database.dsn)).settle(name).await?;
@@ -156,7 +163,7 @@ impl Changer<'_> {
 
     /// Ends a change of several databases, of which some may be gone for good.
     async fn abandon_unanswered(&self, name: &str) -> Result<()> {
-        name::check_set(name)?;
+        names::check_set(name)?;
         match self.settle(name).await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -170,7 +177,7 @@ impl Changer<'_> {
     pub async fn run(&self, ready: Ready) -> Result<()> {
         let Ready { name, before, after, place } = ready;
         if let (Place::One(site) | Place::Move(_, site), Some(_)) = (&place, &after) {
-            apply::create_role(&site.session, self.cluster.name()).await?;
+            attempt::create_role(&site.session, self.cluster.name()).await?;
         }
         match (place, before, &after) {
             (Place::One(site), before, after) => self.change_one(site.session, &site.dsn, &name, before.as_ref(), after.as_ref()).await?,
@@ -186,25 +193,25 @@ impl Changer<'_> {
 
     /// The set as it is, after what was left of other changes is ended.
     async fn current(&self, name: &str, version: Option<&str>) -> Result<StoredSet> {
-        name::check_set(name)?;
+        names::check_set(name)?;
         self.settle(name).await?;
         check_version(self.cluster.set(name).await?, version)
     }
 
     /// The set as it is, or as it was before a change that is in flight.
     async fn find_current(&self, name: &str, version: Option<&str>) -> Result<Option<StoredSet>> {
-        name::check_set(name)?;
+        names::check_set(name)?;
         if let Some(found) = self.cluster.find_set(name).await? {
             return check_version(found, version).map(Some);
         }
         let Some(change) = self.cluster.find_in_flight(name).await? else { return Ok(None) };
         let Some(configuration) = change.pending.after else { return Ok(None) };
-        let revision = super::Revision { created: 0, version: 0 };
+        let revision = registry::Revision { created: 0, version: 0 };
         Ok(Some(StoredSet { name: name.to_owned(), version: set::version(&configuration), configuration, revision }))
     }
 
     async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Box<Site>> {
-        let session = apply::connect(dsn).await?;
+        let session = attempt::connect(dsn).await?;
         pool::refuse_transaction_mode(&session, &own::of_any(dsn)).await?;
         for gid in self.roll_back_orphans(&session).await? {
             tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
@@ -217,65 +224,6 @@ impl Changer<'_> {
         let problems = validate::problems(self.cluster.name(), name, self.cluster_id(), wanted, &site.facts);
         if problems.is_empty() { Ok(()) } else { Err(validate::refuse(name, &problems)) }
     }
-
-    /// The steps of `ready`, as text: SQL that could be run by hand, and comments.
-    pub fn script(&self, ready: &Ready) -> Result<String> {
-        let Ready { name, before, after, place } = ready;
-        let pending = self.cluster.pending_path(name);
-        let path = self.cluster.set_path(name);
-        let last = match (before, after) {
-            (None, Some(_)) => format!("create {path}"),
-            (None, None) => format!("leave {path} as it is"),
-            (Some(_), Some(_)) => format!("set {path}"),
-            (Some(_), None) => format!("delete {path}"),
-        };
-        let cluster = self.cluster.name();
-        let stamp = Stamp { change: "CHANGE_ID", epoch: 0 };
-        let scope = Scope { cluster, cluster_id: self.cluster_id(), version: &self.configuration.version, set: name, stamp };
-        let mut text = String::new();
-        if let (Place::One(site) | Place::Move(_, site), Some(_)) = (place, after)
-            && !site.facts.capture_role.exists
-        {
-            let described = connect::describe(&connect::parse(&site.dsn)?);
-            text.push_str(&format!("-- in PostgreSQL at {described}\n{}\n\n", schema::create_role(cluster)));
-        }
-        text.push_str(&format!("-- in ZooKeeper: create {pending}\n"));
-        match (place, after) {
-            (Place::Nowhere, _) => {}
-            (Place::One(site), Some(after)) => {
-                text.push_str(&script(&site.dsn, cluster, &capture_steps(&scope, after, &site.facts)?, "COMMIT")?)
-            }
-            (Place::One(site), None) => text.push_str(&script(&site.dsn, cluster, &plan::remove(&scope, &site.facts), "COMMIT")?),
-            (Place::Move(old, new), Some(after)) => {
-                let gid = |index| format!("PREPARE TRANSACTION {}", literal(&name::gid(self.cluster_id(), name, "CHANGE_ID", index)));
-                text.push_str(&script(&old.dsn, cluster, &plan::leave(&scope, &old.facts), &gid(0))?);
-                text.push_str(&script(&new.dsn, cluster, &capture_steps(&scope, after, &new.facts)?, &gid(1))?);
-                text.push_str(&format!("\n-- in ZooKeeper, in one write: set {pending} to committed, {last}\n-- then COMMIT PREPARED in each database\n-- in ZooKeeper: delete {pending}\n"));
-                return Ok(text);
-            }
-            (Place::Move(..), None) => return Err(Error::bug("a set cannot move and be dropped")),
-        }
-        text.push_str(&format!("\n-- in ZooKeeper, in one write: {last}, delete {pending}\n"));
-        Ok(text)
-    }
-}
-
-fn capture_steps(scope: &Scope<'_>, after: &ReplicationSetConfiguration, facts: &Facts) -> Result<Vec<Step>> {
-    let mut steps = plan::prepare(scope, facts, Uuid::nil());
-    steps.extend(plan::capture(scope, after, facts)?);
-    Ok(steps)
-}
-
-/// One transaction, as text.
-fn script(dsn: &str, cluster: &str, steps: &[Step], end: &str) -> Result<String> {
-    let place = connect::describe(&connect::parse(dsn)?);
-    let lock = schema::lock(cluster);
-    let mut text = format!("\n-- in PostgreSQL at {place}\nBEGIN;\nSET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\n{lock}\n");
-    for Step { title, sql } in steps {
-        text.push_str(&format!("\n-- {title}\n{sql}\n"));
-    }
-    text.push_str(&format!("\n{end};\n"));
-    Ok(text)
 }
 
 /// The set is captured in the database: it is the one it was created in, whatever
@@ -325,19 +273,10 @@ fn check_size(configuration: &ReplicationSetConfiguration) -> Result<()> {
     )))
 }
 
-impl Cluster {
-    /// The nodes of sets' leaders go with their set; a standby's goes with its session.
-    async fn remove_leaders(&self, set: &str) {
-        if let Err(error) = self.client.delete(&self.leaders_path(set), None).await {
-            tracing::debug!(%error, "the leaders' node stays");
-        }
-    }
-}
-
 /// Runs statements that grant rights, all or none.
 pub async fn grant(dsn: &str, statements: &[String]) -> Result<()> {
-    let session = apply::connect(dsn).await?;
-    apply::grant(&session, &statements.join(";\n")).await
+    let session = attempt::connect(dsn).await?;
+    attempt::grant(&session, &statements.join(";\n")).await
 }
 
 /// The databases of all sets, each once, whatever their connection strings say.
@@ -349,7 +288,7 @@ pub async fn databases(changer: &Changer<'_>) -> Result<Vec<Database>> {
             database.sets.push((name, configuration));
             continue;
         }
-        let session = apply::connect(&dsn).await.map_err(|error| error.context(format!("the set {name:?}")))?;
+        let session = attempt::connect(&dsn).await.map_err(|error| error.context(format!("the set {name:?}")))?;
         let server = server(&session).await?;
         match databases.iter_mut().find(|(other, _)| *other == server) {
             Some((_, database)) => database.sets.push((name, configuration)),
@@ -361,30 +300,4 @@ pub async fn databases(changer: &Changer<'_>) -> Result<Vec<Database>> {
 
 async fn server(session: &Session) -> Result<node::Server> {
     session.answered(node::server(session)).await
-}
-
-/// The steps of an upgrade, as text.
-pub async fn upgrade_script(changer: &Changer<'_>, version: &str, databases: &[Database]) -> Result<String> {
-    let cluster = changer.cluster;
-    let pending = cluster.pending_path(WHOLE_CLUSTER);
-    let mut text = format!("-- in ZooKeeper: create {pending}\n");
-    for database in databases {
-        let mut steps = Vec::new();
-        for (set, configuration) in &database.sets {
-            let stamp = Stamp { change: "CHANGE_ID", epoch: 0 };
-            let scope = Scope { cluster: cluster.name(), cluster_id: changer.cluster_id(), version, set, stamp };
-            let session = &database.session;
-            let facts = session.answered(catalog::read(session, cluster.name(), set, Some(configuration))).await?;
-            steps.extend(plan::refresh(&scope, &facts)?);
-            steps.extend(plan::capture(&scope, configuration, &facts)?);
-        }
-        let end = if databases.len() == 1 {
-            "COMMIT".to_owned()
-        } else {
-            format!("PREPARE TRANSACTION 'pgshovel:{}::CHANGE_ID:…'", changer.cluster_id())
-        };
-        text.push_str(&script(&database.dsn, cluster.name(), &steps, &end)?);
-    }
-    text.push_str(&format!("\n-- in ZooKeeper: set {} to version {version}, delete {pending}\n", cluster.path()));
-    Ok(text)
 }

@@ -12,7 +12,7 @@ use crate::postgres::catalog::{Facts, Leftover, Table};
 use crate::postgres::quote;
 use crate::postgres::trigger::EVENT_TABLES;
 
-use super::name;
+use crate::names;
 
 /// `CREATE OR REPLACE TRIGGER` is of this version.
 const SERVER_VERSION_MIN: i32 = 140_000;
@@ -171,7 +171,7 @@ fn database(problems: &mut Problems, cluster: &str, set: &str, cluster_id: &str,
 
 fn capture_role(problems: &mut Problems, cluster: &str, facts: &Facts) {
     let field = "database.dsn";
-    let (found, role, name) = (&facts.capture_role, quote(&facts.role), quote(&name::capture_role(cluster)));
+    let (found, role, name) = (&facts.capture_role, quote(&facts.role), quote(&names::capture_role(cluster)));
     if found.powerful {
         problems.add(field, format!("the role {name}, which the functions are to run as that capture, can log in or has rights of its own; take them away, or drop the role"));
     } else if !found.usable {

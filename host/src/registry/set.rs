@@ -29,7 +29,7 @@ pub struct StoredSet {
 
 impl StoredSet {
     /// Decodes what `/CLUSTER/sets/NAME` holds.
-    pub(super) fn decode(name: &str, data: &[u8], revision: Revision) -> Result<Self> {
+    pub(crate) fn decode(name: &str, data: &[u8], revision: Revision) -> Result<Self> {
         let configuration = ReplicationSetConfiguration::decode(data).map_err(|error| {
             Error::configure(format!("what ZooKeeper holds of the set {name:?} is no configuration of a replication set: {error}"))
         })?;

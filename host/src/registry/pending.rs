@@ -9,8 +9,10 @@
 use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 
+use super::answer::{WRITES_MAX, broken};
+use super::cluster::Cluster;
+use super::set::StoredSet;
 use super::znode::{Failure, Write};
-use super::{Cluster, StoredSet, WRITES_MAX, broken};
 use crate::error::{Error, Result};
 
 /// In the place of a set's name: a change of the whole cluster. No set is called so.
@@ -91,14 +93,14 @@ pub struct InFlight {
     /// ZooKeeper is made anew and begins lower with its transaction ids.
     pub made: i64,
     /// The node's version.
-    pub(super) version: i32,
+    pub(crate) version: i32,
     /// The command that makes the change still runs, or died moments ago.
     pub owned: bool,
 }
 
 /// Why a change did not begin.
 #[derive(Debug)]
-pub(super) enum NotBegun {
+pub(crate) enum NotBegun {
     /// Another change of the same set, or of the whole cluster, is in flight.
     Busy,
     /// The set, or the cluster, is not what it was when it was read.
@@ -113,11 +115,11 @@ impl From<Error> for NotBegun {
 }
 
 impl Cluster {
-    pub(super) fn pending_path(&self, name: &str) -> String {
+    pub(crate) fn pending_path(&self, name: &str) -> String {
         format!("{}/{name}", self.all_pending_path())
     }
 
-    pub(super) fn all_pending_path(&self) -> String {
+    pub(crate) fn all_pending_path(&self) -> String {
         format!("/{}/pending", self.name)
     }
 
@@ -156,7 +158,7 @@ impl Cluster {
 
     /// Grows with every change that begins: what is written on the condition that it
     /// has not knows of all changes.
-    pub(super) async fn beginnings(&self) -> Result<i32> {
+    pub(crate) async fn beginnings(&self) -> Result<i32> {
         let path = self.all_pending_path();
         let mut found = self.read(&path).await?;
         if found.is_none() {
@@ -168,7 +170,7 @@ impl Cluster {
 
     /// Writes the intent: from here on `pending`, a change of `set`, is in flight,
     /// unless the set is no longer as it was read.
-    pub(super) async fn begin(&self, name: &str, pending: &Pending, set: Option<&StoredSet>) -> std::result::Result<InFlight, NotBegun> {
+    pub(crate) async fn begin(&self, name: &str, pending: &Pending, set: Option<&StoredSet>) -> std::result::Result<InFlight, NotBegun> {
         for _ in 0..WRITES_MAX {
             // In this order: a change that was over when its node was looked for is in the set that is read then.
             let beginnings = self.beginnings().await?;
@@ -193,7 +195,7 @@ impl Cluster {
     /// As [`Self::begin`], for a change of the whole cluster that was made from the
     /// cluster's node at `revision`, and from all sets as they were at `beginnings`,
     /// when no change was in flight.
-    pub(super) async fn begin_whole(&self, pending: &Pending, revision: i32, beginnings: i32) -> std::result::Result<InFlight, NotBegun> {
+    pub(crate) async fn begin_whole(&self, pending: &Pending, revision: i32, beginnings: i32) -> std::result::Result<InFlight, NotBegun> {
         for _ in 0..WRITES_MAX {
             if let Some(found) = self.find_in_flight(WHOLE_CLUSTER).await?
                 && found.pending.change == pending.change
@@ -232,7 +234,7 @@ impl Cluster {
     }
 
     /// Waits until the command that changes `name` has ended, or for `at_most`.
-    pub(super) async fn owner_gone(&self, name: &str, at_most: std::time::Duration) -> Result<()> {
+    pub(crate) async fn owner_gone(&self, name: &str, at_most: std::time::Duration) -> Result<()> {
         match self.client.check_and_watch_stat(&self.owner_path(name)).await {
             Ok((Some(_), event)) => {
                 // Whoever calls looks again in either case.
@@ -247,20 +249,20 @@ impl Cluster {
 
     /// Whether `change` is still in flight, and as undecided as it was, asked of
     /// ZooKeeper's leader.
-    pub(super) async fn is_in_flight(&self, change: &InFlight) -> Result<bool> {
+    pub(crate) async fn is_in_flight(&self, change: &InFlight) -> Result<bool> {
         self.catch_up().await?;
         Ok(self.find_again(change).await?.is_some_and(|found| found.version == change.version))
     }
 
     /// `change` as it is now; `None`: it is over.
-    pub(super) async fn find_again(&self, change: &InFlight) -> Result<Option<InFlight>> {
+    pub(crate) async fn find_again(&self, change: &InFlight) -> Result<Option<InFlight>> {
         Ok(self.find_in_flight(&change.name).await?.filter(|found| found.epoch == change.epoch))
     }
 
     /// Decides a change of several databases, with `also` in the same write.
     /// Returns what is decided, by this call or by whoever came first; `None`: the
     /// change is over. `Preparing`: nothing is, since `also` was refused.
-    pub(super) async fn decide(&self, change: &InFlight, state: State, also: &[Write]) -> Result<Option<State>> {
+    pub(crate) async fn decide(&self, change: &InFlight, state: State, also: &[Write]) -> Result<Option<State>> {
         let mut pending = change.pending.clone();
         pending.set_state(state);
         let mut writes = vec![Write::Set(self.pending_path(&change.name), pending.encode_to_vec(), Some(change.version))];
@@ -282,7 +284,7 @@ impl Cluster {
 
     /// Ends a change, with `also` in the same write. Whoever comes second finds it
     /// done.
-    pub(super) async fn finish(&self, change: &InFlight, also: &[Write]) -> Result<()> {
+    pub(crate) async fn finish(&self, change: &InFlight, also: &[Write]) -> Result<()> {
         for _ in 0..WRITES_MAX {
             let Some(found) = self.find_again(change).await? else { return Ok(()) };
             let mut writes = also.to_vec();

@@ -1,0 +1,45 @@
+//! What commands print, and how it is made safe for a terminal.
+
+use std::io::IsTerminal as _;
+
+use clap::ValueEnum;
+
+use crate::error::{Error, Result};
+use crate::printable::printable;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ListFormat {
+    /// For a person.
+    Table,
+    /// An array of objects.
+    Json,
+}
+
+/// The text as it may reach a terminal: names of tables and texts of servers are others' to choose.
+pub fn shown(text: &str) -> String {
+    text.split('\n').map(|line| printable(line, usize::MAX)).collect::<Vec<_>>().join("\n")
+}
+
+/// SQL as it is, so that it can be run, but for a terminal.
+pub fn print_script(text: &str) {
+    if std::io::stdout().is_terminal() { print!("{}", shown(text)) } else { print!("{text}") }
+}
+
+/// JSON on several lines.
+pub fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Columns as wide as their widest cell; the first row is the header.
+pub fn print_table(rows: Vec<Vec<String>>) {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell, usize::MAX)).collect()).collect();
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}
