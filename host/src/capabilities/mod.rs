@@ -72,6 +72,11 @@ macro_rules! table {
                 $(<$capability>::check(View { state: &mut self.states.$name, shared: &mut self.shared })?;)*
                 Ok(())
             }
+
+            /// A call did not return: what goes on for it ends.
+            pub fn give_up(&mut self) {
+                $(<$capability>::give_up(View { state: &mut self.states.$name, shared: &mut self.shared });)*
+            }
         }
 
         $(impl<R: Send + 'static> Holds<$capability> for Instance<R> {

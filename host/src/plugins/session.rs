@@ -107,11 +107,11 @@ impl Session {
                 answer.map_err(|error| self.failed(function, error, row))
             }
             Ok(Err(error)) => {
-                self.store.data().states.http.close();
+                self.store.data_mut().give_up();
                 Err(self.broken(function, &error))
             }
             Err(_) => {
-                self.store.data().states.http.close();
+                self.store.data_mut().give_up();
                 Err(self.late(function, ""))
             }
         }

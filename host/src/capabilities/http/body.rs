@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal::{Code, Refusal, Result};
 use crate::budget::{Budget, Share};
@@ -21,20 +23,60 @@ pub type Written = UnsyncBoxBody<Bytes, Refusal>;
 
 /// The body of a request on its way to the server.
 pub struct Outgoing {
-    inner: Written,
+    inner: Option<Written>,
     /// The plugin is gone: what ends now is not whole.
     closed: Arc<AtomicBool>,
+    keeper: Option<Keeper>,
     _share: Option<Share>,
 }
 
+/// Until when a body is kept that nobody sends any more.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    pub closing: watch::Receiver<bool>,
+    pub until: Instant,
+}
+
+/// What a plugin writes although nobody sends it any more, until it is told.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
 impl Outgoing {
     pub fn new(inner: Written, closed: &Arc<AtomicBool>, share: Option<Share>) -> Self {
-        Self { inner, closed: Arc::clone(closed), _share: share }
+        Self { inner: Some(inner), closed: Arc::clone(closed), keeper: None, _share: share }
+    }
+
+    /// A body that a plugin is writing. Whoever sends it lets go of it as soon as it was
+    /// answered, or has as many bytes as were announced; the plugin ends it a little later,
+    /// and must not be told that the connection broke.
+    pub fn kept(inner: Written, closed: &Arc<AtomicBool>, share: Share, keeper: Keeper) -> Self {
+        Self { inner: Some(inner), closed: Arc::clone(closed), keeper: Some(keeper), _share: Some(share) }
     }
 
     /// One that is there already.
     pub fn whole(bytes: Bytes, share: Option<Share>) -> Self {
-        Self { inner: full(bytes), closed: Arc::default(), _share: share }
+        Self { inner: Some(full(bytes)), closed: Arc::default(), keeper: None, _share: share }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let (Some(mut inner), Some(Keeper { mut closing, until })) = (self.inner.take(), self.keeper.take()) else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let share = self._share.take();
+        runtime.spawn(async move {
+            let _held = share;
+            let unsent = async {
+                let mut bytes = 0;
+                while bytes < UNSENT_BYTES_MAX {
+                    let Some(Ok(frame)) = inner.frame().await else { return };
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                }
+            };
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => {}
+                _ = timeout_at(until, unsent) => {}
+            }
+        });
     }
 }
 
@@ -43,23 +85,25 @@ impl Body for Outgoing {
     type Error = Refusal;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<std::result::Result<Frame<Bytes>, Refusal>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        match polled {
-            // A plugin that broke off drops its half of the body, which looks like its end.
-            // The server must not take half of a request for a whole one.
-            Poll::Ready(None) if self.closed.load(Ordering::SeqCst) => {
-                Poll::Ready(Some(Err(Refusal::new(Code::ConnectionTerminated, "the plugin ended before its request was whole"))))
-            }
-            other => other,
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let next = std::task::ready!(Pin::new(inner).poll_frame(context));
+        if !matches!(next, Some(Ok(_))) {
+            self.inner = None;
         }
+        // A plugin that broke off drops its half of the body, which looks like its end.
+        // The server must not take half of a request for a whole one.
+        if next.is_none() && self.closed.load(Ordering::SeqCst) {
+            return Poll::Ready(Some(Err(Refusal::new(Code::ConnectionTerminated, "the plugin ended before its request was whole"))));
+        }
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.closed.load(Ordering::SeqCst) && self.inner.is_end_stream()
+        !self.closed.load(Ordering::SeqCst) && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -92,6 +136,25 @@ pub async fn buffer(mut body: Written, bytes_max: usize, budget: &Budget) -> Res
         }
     }
     Ok(Buffered::Whole(read.freeze(), share))
+}
+
+/// What there is to say of a body before it is sent.
+pub enum Beginning {
+    /// It has nothing.
+    Empty,
+    /// It has something.
+    Some(Written),
+    /// Nothing was written so far.
+    Unknown(Written),
+}
+
+/// Waits for the first piece of a body.
+pub async fn begin(mut body: Written, wait: Duration) -> Result<Beginning> {
+    Ok(match timeout(wait, body.frame()).await {
+        Err(_) => Beginning::Unknown(body),
+        Ok(None) => Beginning::Empty,
+        Ok(Some(frame)) => Beginning::Some(Prefixed::boxed(vec![frame?], body)),
+    })
 }
 
 /// Some frames, and a body behind them.
@@ -182,6 +245,12 @@ impl Body for Answer {
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Outgoing")
+    }
+}
+
+impl fmt::Debug for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Beginning")
     }
 }
 

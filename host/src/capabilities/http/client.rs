@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::auth::Authenticator;
-use super::body::{Answer, Feed, Outgoing, Written, answer, full};
+use super::body::{Answer, Beginning, Feed, Keeper, Outgoing, Written, answer, begin, full};
 use super::connection::{Dialler, Sender, Sent, failed};
 use super::grant::{Grant, Waits};
 use super::headers;
@@ -32,6 +33,10 @@ const REQUESTS_MAX: usize = 64;
 /// What the host holds for a request that a plugin writes: two pieces of its body.
 pub const PIECE_BYTES_MAX: usize = 64 << 10;
 const REQUEST_BYTES: usize = 2 * PIECE_BYTES_MAX;
+/// How long to wait for the first piece of a body of unknown length: of a request that
+/// seldom has one, and of others.
+const SELDOM: Duration = Duration::from_secs(1);
+const USUAL: Duration = Duration::from_millis(20);
 /// A connection that was kept may be closed at any time: so often another one is tried.
 const TRIES_MAX: usize = 3;
 /// What is read of an answer that nobody wants, to keep its connection.
@@ -244,7 +249,11 @@ impl Inner {
         let (mut parts, body) = request.into_parts();
         let share = self.budget.take(REQUEST_BYTES).map_err(|exceeded| Refusal::new(Code::RequestBodySize, exceeded.to_string()))?;
         // The plugin's half of the body ends with the plugin, whoever reads it.
-        let body = Outgoing::new(body, &self.closed, Some(share)).boxed_unsync();
+        let keeper = Keeper { closing: self.closing.subscribe(), until: deadline };
+        let mut body = Outgoing::kept(body, &self.closed, share, keeper).boxed_unsync();
+        if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+            body = self.announce(&mut parts, body).await?;
+        }
         let signed = granted.authenticator.sign(&key.server, &mut parts, body, &granted.dialler, deadline).await?;
         let again = signed.token.as_ref().map(|token| (token.clone(), signed.whole.clone().map(|whole| (parts.clone(), whole))));
         let outgoing = Outgoing::new(signed.body, &self.closed, signed.share);
@@ -259,15 +268,37 @@ impl Inner {
         self.attempt(&key, parts, outgoing, waits, deadline).await
     }
 
+    /// Says of a body of unknown length whether there is one: hyper drops that of a GET
+    /// that does not say so, and servers dislike an empty one in chunks.
+    async fn announce(&self, parts: &mut Parts, body: Written) -> Result<Written> {
+        let seldom = matches!(parts.method, Method::GET | Method::HEAD);
+        Ok(match begin(body, if seldom { SELDOM } else { USUAL }).await? {
+            Beginning::Empty => full(bytes::Bytes::new()),
+            Beginning::Unknown(body) => body,
+            Beginning::Some(body) => {
+                if seldom {
+                    parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
+                body
+            }
+        })
+    }
+
     async fn attempt(&self, key: &Key, mut parts: Parts, mut body: Outgoing, waits: Waits, deadline: Instant) -> Result<(Response<Incoming>, Lease)> {
         let server = &key.server;
         let path = parts.uri.path_and_query().cloned();
+        // HTTP/2 has no such header.
+        let chunked = parts.headers.contains_key(header::TRANSFER_ENCODING);
         for _ in 0..TRIES_MAX {
             let mut lease = self.pool.connection(key, &self.granted[key.grant].dialler, waits.connect, deadline).await?;
             parts.headers.remove(header::HOST);
+            parts.headers.remove(header::TRANSFER_ENCODING);
             parts.uri = server.uri(path.as_ref())?;
             parts.version = http::Version::HTTP_2;
             if matches!(lease.sender, Sender::Http1(_)) {
+                if chunked {
+                    parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
                 parts.version = http::Version::HTTP_11;
                 parts.uri = path.clone().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")).into();
                 let authority = HeaderValue::from_str(&server.authority());

@@ -9,6 +9,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -50,8 +51,26 @@ pub enum Sender {
 /// Dropping it closes the connection, whatever is under way.
 pub struct Connection {
     driver: JoinHandle<()>,
-    _handle: Option<Handle>,
-    _share: Share,
+}
+
+/// The place of a connection among those that the plugin may have. Dropping it gives the
+/// place back, and tells whoever waits for one.
+pub struct Place {
+    handle: Option<Handle>,
+    freed: Arc<Notify>,
+}
+
+impl Place {
+    pub fn new(handle: Handle, freed: Arc<Notify>) -> Self {
+        Self { handle: Some(handle), freed }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.handle.take());
+        self.freed.notify_waiters();
+    }
 }
 
 impl Drop for Connection {
@@ -61,24 +80,24 @@ impl Drop for Connection {
 }
 
 impl Dialler {
-    /// Connects before `until`. `handle` is the connection's place among those of the plugin.
-    pub async fn connect(&self, server: &Server, handle: Option<Handle>, until: Instant) -> Result<(Sender, Connection)> {
+    /// Connects before `until`. What the host itself asks for takes no `place` of the plugin.
+    pub async fn connect(&self, server: &Server, place: Option<Place>, until: Instant) -> Result<(Sender, Connection)> {
         let late = || Refusal::new(Code::ConnectionTimeout, format!("{server} did not finish to connect in time"));
         let stream = dial(server, &self.addresses, &*self.resolver, until).await?;
         if !server.secure {
-            return timeout_at(until, self.http1(server, stream, handle)).await.map_err(|_| late())?;
+            return timeout_at(until, self.http1(server, stream, place)).await.map_err(|_| late())?;
         }
         let secured = async {
             let stream = handshake(&self.tls, server, stream).await?;
             match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => self.http2(server, stream, handle).await,
-                _ => self.http1(server, stream, handle).await,
+                Some(b"h2") => self.http2(server, stream, place).await,
+                _ => self.http1(server, stream, place).await,
             }
         };
         timeout_at(until, secured).await.map_err(|_| late())?
     }
 
-    async fn http1<S>(&self, server: &Server, stream: S, handle: Option<Handle>) -> Result<(Sender, Connection)>
+    async fn http1<S>(&self, server: &Server, stream: S, place: Option<Place>) -> Result<(Sender, Connection)>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -86,10 +105,10 @@ impl Dialler {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| failed(server, &error))?;
-        Ok((Sender::Http1(sender), Connection::new(driver, handle, share)))
+        Ok((Sender::Http1(sender), Connection::new(driver, place, share)))
     }
 
-    async fn http2<S>(&self, server: &Server, stream: S, handle: Option<Handle>) -> Result<(Sender, Connection)>
+    async fn http2<S>(&self, server: &Server, stream: S, place: Option<Place>) -> Result<(Sender, Connection)>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -101,7 +120,7 @@ impl Dialler {
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
             .max_send_buf_size(HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| failed(server, &error))?;
-        Ok((Sender::Http2(sender), Connection::new(driver, handle, share)))
+        Ok((Sender::Http2(sender), Connection::new(driver, place, share)))
     }
 
     fn share(&self, bytes: usize) -> Result<Share> {
@@ -112,14 +131,16 @@ impl Dialler {
 impl Connection {
     fn new<E: fmt::Display>(
         driver: impl Future<Output = std::result::Result<(), E>> + Send + 'static,
-        handle: Option<Handle>,
+        place: Option<Place>,
         share: Share,
     ) -> Self {
         let drive = async move {
+            // Given back when the socket is closed, and not before.
+            let _held = (place, share);
             // What went wrong is the answer of the request that it went wrong for.
             _ = driver.await;
         };
-        Self { driver: tokio::spawn(drive), _handle: handle, _share: share }
+        Self { driver: tokio::spawn(drive) }
     }
 }
 
@@ -179,6 +200,11 @@ pub fn failed(server: &Server, error: &hyper::Error) -> Refusal {
             return refusal.clone();
         }
         if let Some(error) = inner.downcast_ref::<std::io::Error>()
+            && error.kind() == std::io::ErrorKind::UnexpectedEof
+        {
+            return incomplete(server);
+        }
+        if let Some(error) = inner.downcast_ref::<std::io::Error>()
             && error.get_ref().is_some_and(|error| error.is::<rustls::Error>())
         {
             return super::tls::refused(server, error);
@@ -186,7 +212,7 @@ pub fn failed(server: &Server, error: &hyper::Error) -> Refusal {
         source = inner.source();
     }
     if error.is_parse_too_large() {
-        let most = crate::yaml::size(HEAD_BYTES_MAX as u64);
+        let most = crate::printable::size(HEAD_BYTES_MAX as u64);
         return Refusal::new(
             Code::ResponseHeaderSize,
             format!("{server} answers with more than {most} or {HEADERS_MAX} lines of headers, which is the most that is taken"),
@@ -196,12 +222,16 @@ pub fn failed(server: &Server, error: &hyper::Error) -> Refusal {
         return Refusal::new(Code::Protocol, format!("{server} answers with what is no HTTP"));
     }
     if error.is_incomplete_message() {
-        return Refusal::new(Code::ResponseIncomplete, format!("{server} closed the connection before its answer was whole"));
+        return incomplete(server);
     }
     if error.is_canceled() || error.is_closed() || error.is_body_write_aborted() {
         return Refusal::new(Code::ConnectionTerminated, format!("the connection to {server} was closed"));
     }
     Refusal::new(Code::Protocol, format!("HTTP with {server} broke off: {error}"))
+}
+
+fn incomplete(server: &Server) -> Refusal {
+    Refusal::new(Code::ResponseIncomplete, format!("{server} closed the connection before its answer was whole"))
 }
 
 impl fmt::Debug for Connection {

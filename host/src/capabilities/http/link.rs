@@ -6,16 +6,27 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
+use tracing::Level;
 use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 use super::client::{Asked, Client, PIECE_BYTES_MAX};
+use super::grant::{self, Grant};
+use super::headers;
 use super::refusal::{Code, Refusal};
-use super::{Http, headers};
-use crate::capabilities::capability::{Holds, Linked, Linker, View};
+use super::report::Reports;
+use super::resolve::{Resolve, System};
+use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View};
+use crate::capabilities::grants::Resources;
+use crate::capabilities::shared::Shared;
+use crate::yaml::{Field, Problem, Sources};
 
 /// What one set of headers takes in the host, at most.
 const FIELDS_BYTES_MAX: usize = 64 << 10;
+
+/// The capability.
+#[derive(Debug)]
+pub struct Http;
 
 /// What an instance has of it.
 pub struct Requests {
@@ -29,16 +40,35 @@ struct Hooks {
     deadline: Instant,
 }
 
-impl Requests {
-    pub(super) fn new(client: Client) -> Self {
-        let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(FIELDS_BYTES_MAX);
-        Self { context, hooks: Hooks { client, deadline: Instant::now() } }
+impl Capability for Http {
+    const NAME: &'static str = "http";
+    const INTERFACES: &'static [Interfaces] = &[Interfaces::wasi("wasi:http", &["types", "outgoing-handler"])];
+    const ACCESS: Access = Access::Granted { example: "http: { origins: [\"https://search.example:9200/index/\"] }" };
+    type Grant = Resources<Grant>;
+    type State = Requests;
+
+    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
+        grant::read(field, sources)
     }
 
-    /// Ends all that is under way, since the call that wanted it is given up.
-    pub fn close(&self) {
-        self.hooks.client.close();
+    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
+        outgoing_handler::add_to_linker::<T, WasiHttp>(linker, view)?;
+        types::add_to_linker::<T, WasiHttp>(linker, &types::LinkOptions::default(), view)
+    }
+
+    fn state(grant: &Self::Grant, setup: &Setup<'_>, shared: &Shared) -> crate::error::Result<Requests> {
+        let log = shared.log.clone();
+        let reports = Reports::new(shared.place.clone(), move |text| log.emit(Level::WARN, text));
+        let resolver: Arc<dyn Resolve> = Arc::new(System);
+        let client = Client::new(grant, &resolver, &shared.budget, reports)
+            .map_err(|error| error.context(format_args!("{}: {}.grants.http", setup.file.display(), setup.section)))?;
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(FIELDS_BYTES_MAX);
+        Ok(Requests { context, hooks: Hooks { client, deadline: Instant::now() } })
+    }
+
+    fn give_up(view: View<'_, Self>) {
+        view.state.hooks.client.close();
     }
 }
 
@@ -46,11 +76,6 @@ impl fmt::Debug for Requests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.hooks.client.fmt(f)
     }
-}
-
-pub(super) fn link<T: Holds<Http>>(linker: &mut Linker<T>) -> Linked {
-    outgoing_handler::add_to_linker::<T, WasiHttp>(linker, view)?;
-    types::add_to_linker::<T, WasiHttp>(linker, &types::LinkOptions::default(), view)
 }
 
 fn view<T: Holds<Http>>(store: &mut T) -> WasiHttpCtxView<'_> {

@@ -30,47 +30,5 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use tracing::Level;
-
-use super::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup};
-use super::grants::Resources;
-use super::shared::Shared;
-use crate::error::Result;
-use crate::yaml::{Field, Problem, Sources};
-
-use client::Client;
 pub use grant::Grant;
-pub use link::Requests;
-use report::Reports;
-use resolve::{Resolve, System};
-
-/// The capability.
-#[derive(Debug)]
-pub struct Http;
-
-impl Capability for Http {
-    const NAME: &'static str = "http";
-    const INTERFACES: &'static [Interfaces] = &[Interfaces::wasi("wasi:http", &["types", "outgoing-handler"])];
-    const ACCESS: Access = Access::Granted { example: "http: { origins: [\"https://search.example:9200/index/\"] }" };
-    type Grant = Resources<Grant>;
-    type State = Requests;
-
-    fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
-        grant::read(field, sources)
-    }
-
-    fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
-        link::link(linker)
-    }
-
-    fn state(grant: &Self::Grant, setup: &Setup<'_>, shared: &Shared) -> Result<Self::State> {
-        let log = shared.log.clone();
-        let reports = Reports::new(shared.place.clone(), move |text| log.emit(Level::WARN, text));
-        let resolver: Arc<dyn Resolve> = Arc::new(System);
-        let client = Client::new(grant, &resolver, &shared.budget, reports)
-            .map_err(|error| error.context(format_args!("{}: {}.grants.http", setup.file.display(), setup.section)))?;
-        Ok(Requests::new(client))
-    }
-}
+pub use link::{Http, Requests};

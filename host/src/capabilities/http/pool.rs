@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::Outgoing;
-use super::connection::{Connection, Dialler, Sender};
+use super::connection::{Connection, Dialler, Place, Sender};
 use super::origin::Server;
 use super::refusal::{Code, Refusal, Result};
 use crate::budget::Budget;
@@ -35,7 +35,7 @@ struct Inner {
     budget: Budget,
     connections: Mutex<Connections>,
     /// A connection was given back, or closed.
-    freed: Notify,
+    freed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ enum Held {
 
 impl Pool {
     pub fn new(budget: Budget) -> Self {
-        Self { inner: Arc::new(Inner { budget, connections: Mutex::default(), freed: Notify::new() }) }
+        Self { inner: Arc::new(Inner { budget, connections: Mutex::default(), freed: Arc::default() }) }
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -123,8 +123,8 @@ impl Pool {
                 timeout_at(until, freed).await.map_err(|_| full())?;
                 continue;
             };
-            let connected = dialler.connect(&key.server, Some(handle), until.min(Instant::now() + connect)).await;
-            let (sender, connection) = connected.inspect_err(|_| self.inner.freed.notify_waiters())?;
+            let place = Place::new(handle, Arc::clone(&self.inner.freed));
+            let (sender, connection) = dialler.connect(&key.server, Some(place), until.min(Instant::now() + connect)).await?;
             return Ok(self.lease(key, sender, connection));
         }
     }
@@ -154,7 +154,8 @@ impl Pool {
         None
     }
 
-    /// A place for one more connection; for it, one that nobody uses may have to go.
+    /// A place for one more connection, now or when it is told to be free: for it, one that
+    /// nobody uses may have to go.
     fn handle(&self) -> Option<crate::budget::Handle> {
         if let Ok(handle) = self.inner.budget.handle() {
             return Some(handle);
@@ -249,6 +250,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.held = None;
+        // It may have been given back; one that is closed tells so itself.
         self.pool.inner.freed.notify_waiters();
     }
 }

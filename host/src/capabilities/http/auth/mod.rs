@@ -85,7 +85,7 @@ impl Authenticator {
                 if signer.signs_bodies() {
                     signed = hold(signed.body, dialler).await?;
                     if signed.whole.is_none() {
-                        let most = crate::yaml::size(BUFFERED_BYTES_MAX as u64);
+                        let most = crate::printable::size(BUFFERED_BYTES_MAX as u64);
                         return Err(Refusal::new(
                             Code::RequestBodySize,
                             format!("a request to {server} has a body of more than {most}, or trailers, and is not signed; send it in parts"),

@@ -175,7 +175,9 @@ async fn headers_of_the_connection_are_refused() {
 async fn headers_of_the_connection_are_not_shown() {
     let port = answering("HTTP/1.1 200 OK\r\nkeep-alive: timeout=5\r\nproxy-status: x\r\nx-own: y\r\ncontent-length: 2\r\n\r\nok").await;
     let (_, headers, _) = Plugin::of(port).get(&format!("http://127.0.0.1:{port}/")).await.unwrap();
-    assert_eq!(headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-own", "content-length"]);
+    let mut names: Vec<&str> = headers.keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["content-length", "x-own"]);
 }
 
 /// Writes `first`, and `rest` again and again.
@@ -184,7 +186,11 @@ async fn flooding(first: &'static str, rest: &'static str, pause: Duration) -> u
         read_head(&mut stream).await;
         _ = stream.write_all(first.as_bytes()).await;
         while stream.write_all(rest.as_bytes()).await.is_ok() {
-            tokio::time::sleep(pause).await;
+            // The shortest sleep is a millisecond.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            tokio::task::yield_now().await;
         }
     })
     .await
@@ -331,8 +337,8 @@ async fn ten_thousand_requests_at_one_time() {
         let answer = answer.take().unwrap().await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().as_ref(), b"ok");
     }
-    // A connection that ends is counted a little later than another one begins.
-    assert!(most.load(Ordering::SeqCst) <= 9, "{} connections at one time", most.load(Ordering::SeqCst));
+    // The server notices the end of a connection a little later than another one begins.
+    assert!(most.load(Ordering::SeqCst) <= 12, "{} connections at one time", most.load(Ordering::SeqCst));
     plugin.is_unharmed().await;
 }
 
@@ -345,8 +351,7 @@ async fn an_answer_behind_the_end_of_the_call() {
     })
     .await;
     let plugin = Plugin::of(port);
-    let sent = plugin.send(request("GET", &format!("http://127.0.0.1:{port}/"), ""), SOON);
-    tokio::pin!(sent);
+    let mut sent = Box::pin(plugin.client.send(request("GET", &format!("http://127.0.0.1:{port}/"), ""), Asked::default(), Instant::now() + SOON));
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut sent).await.is_err());
     plugin.client.close();
     assert_eq!(sent.await.unwrap_err().code, Code::ConnectionTerminated);
@@ -413,6 +418,38 @@ async fn a_body_that_is_not_read_to_its_end_is_let_go_of() {
     let plugin = Plugin::of(port);
     for _ in 0..30 {
         drop(plugin.send(request("GET", &format!("http://127.0.0.1:{port}/"), ""), SOON).await.unwrap());
+    }
+    plugin.is_unharmed().await;
+}
+
+/// Written in pieces, without a length: hyper would drop that of a GET, and the plugin is
+/// told nothing while it ends what was read already.
+#[tokio::test]
+async fn bodies_without_a_length() {
+    let port = serve(|mut stream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let mut body = String::new();
+            while head.contains("chunked") && !body.ends_with("0\r\n\r\n") {
+                body.push(char::from(stream.read_u8().await.unwrap()));
+            }
+            let told = format!("{}|{}", if head.contains("content-length: 0") { "empty" } else { "" }, body.replace("\r\n", ","));
+            _ = stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{told}", told.len()).as_bytes()).await;
+        }
+    })
+    .await;
+    let plugin = Plugin::of(port);
+    for (method, pieces, expected) in [
+        ("GET", vec![], "|"),
+        ("GET", vec!["ab", "c"], "|2,ab,1,c,0,,"),
+        ("POST", vec![], "empty|"),
+        ("POST", vec!["ab"], "|2,ab,0,,"),
+        ("DELETE", vec![], "|"),
+    ] {
+        let frames = pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+        let request = Request::builder().method(method).uri(format!("http://127.0.0.1:{port}/")).body(body).unwrap();
+        let (_, _, answer) = plugin.ask(request, SOON).await.unwrap();
+        assert_eq!(answer.as_ref(), expected.as_bytes(), "{method}");
     }
     plugin.is_unharmed().await;
 }

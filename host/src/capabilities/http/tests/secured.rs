@@ -24,6 +24,7 @@ impl Authority {
     fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = std::env::temp_dir().join(format!("pgshovel-http-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
