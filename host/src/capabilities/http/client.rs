@@ -156,7 +156,7 @@ impl Inner {
             biased;
             _ = closing.wait_for(|closing| *closing) => Err(ended()),
             () = to.closed() => return,
-            begun = timeout_at(deadline, self.begin(request, asked, deadline)) => begun.unwrap_or_else(|_| Err(late())),
+            begun = timeout_at(deadline, self.begin(self.keep(request, deadline), asked, deadline)) => begun.unwrap_or_else(|_| Err(late())),
         };
         let Begun { answer: received, lease, waits, server, _place } = match begun {
             Ok(begun) => begun,
@@ -192,7 +192,18 @@ impl Inner {
         feed.end(pumped.map(drop));
     }
 
-    async fn begin(&self, request: Request<Written>, asked: Asked, deadline: Instant) -> Result<Begun<'_>> {
+    /// The plugin writes its body, also where the request is refused, and is told by the answer.
+    fn keep(&self, request: Request<Written>, deadline: Instant) -> Result<Request<Written>> {
+        let bytes = if request.body().is_end_stream() { 0 } else { REQUEST_BYTES };
+        let share = self.budget.take(bytes).map_err(|exceeded| {
+            Refusal::new(Code::ConnectionLimit, format!("too many requests at one time: {exceeded}"))
+        })?;
+        let keeper = Keeper { closing: self.closing.subscribe(), until: deadline };
+        Ok(request.map(|body| Outgoing::kept(body, &self.closed, share, keeper).boxed_unsync()))
+    }
+
+    async fn begin(&self, request: Result<Request<Written>>, asked: Asked, deadline: Instant) -> Result<Begun<'_>> {
+        let request = request?;
         let (at, server) = self.check(&request)?;
         let place = self.places.acquire().await.map_err(|_| ended())?;
         let granted = &self.granted[at];
@@ -246,11 +257,7 @@ impl Inner {
 
     async fn exchange(&self, key: Key, request: Request<Written>, waits: Waits, deadline: Instant) -> Result<(Response<Incoming>, Lease)> {
         let granted = &self.granted[key.grant];
-        let (mut parts, body) = request.into_parts();
-        let share = self.budget.take(REQUEST_BYTES).map_err(|exceeded| Refusal::new(Code::RequestBodySize, exceeded.to_string()))?;
-        // The plugin's half of the body ends with the plugin, whoever reads it.
-        let keeper = Keeper { closing: self.closing.subscribe(), until: deadline };
-        let mut body = Outgoing::kept(body, &self.closed, share, keeper).boxed_unsync();
+        let (mut parts, mut body) = request.into_parts();
         if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
             body = self.announce(&mut parts, body).await?;
         }
@@ -273,7 +280,12 @@ impl Inner {
     async fn announce(&self, parts: &mut Parts, body: Written) -> Result<Written> {
         let seldom = matches!(parts.method, Method::GET | Method::HEAD);
         Ok(match begin(body, if seldom { SELDOM } else { USUAL }).await? {
-            Beginning::Empty => full(bytes::Bytes::new()),
+            Beginning::Empty => {
+                if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+                    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                full(bytes::Bytes::new())
+            }
             Beginning::Unknown(body) => body,
             Beginning::Some(body) => {
                 if seldom {

@@ -342,6 +342,24 @@ async fn ten_thousand_requests_at_one_time() {
     plugin.is_unharmed().await;
 }
 
+/// Each has a body that the plugin is still writing, which the host holds a part of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_bodies_at_one_time() {
+    let port = answering(OK).await;
+    let plugin = Plugin::of(port);
+    let url = format!("http://127.0.0.1:{port}/");
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let half = || Half { sent: false, gone: Arc::default() }.boxed_unsync();
+    let ask = |_| plugin.client.send(Request::post(&url).body(half()).unwrap(), Asked::default(), deadline);
+    let answers: Vec<_> = (0..10_000).map(ask).map(Box::pin).collect();
+    let mut refused = 0;
+    for answer in answers {
+        refused += usize::from(answer.await.is_err_and(|refusal| refusal.code == Code::ConnectionLimit));
+    }
+    assert!(refused > 9000 && plugin.budget.bytes() <= plugin.budget.bytes_max(), "{refused}");
+    plugin.is_unharmed().await;
+}
+
 #[tokio::test]
 async fn an_answer_behind_the_end_of_the_call() {
     let port = serve(|mut stream| async move {
@@ -376,7 +394,12 @@ impl Body for Half {
         if self.gone.load(Ordering::SeqCst) {
             return std::task::Poll::Ready(None);
         }
-        context.waker().wake_by_ref();
+        // Somebody else will tell that the plugin is gone.
+        let waker = context.waker().clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            waker.wake();
+        });
         std::task::Poll::Pending
     }
 }
