@@ -21,4 +21,5 @@ pub mod registry;
 pub mod relay;
 pub mod replicate;
 pub mod stop;
+pub mod supervise;
 pub mod yaml;

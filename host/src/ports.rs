@@ -1,7 +1,10 @@
 //! What the two loops need of the world, and nothing more.
 //!
-//! `postgres`, `plugins` and `memory` implement these; `relay` and `replicate`
-//! use them. Calls of one port never overlap.
+//! `postgres`, `plugins`, `registry` and `memory` implement these; `relay`, `replicate` and
+//! `supervise` use them. Calls of one port never overlap.
+
+pub mod opening;
+pub mod registry;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,6 +17,10 @@ use crate::error::Result;
 
 /// The set's PgQ queue, seen by the one consumer that holds it.
 pub trait Queue: Send {
+    /// The epoch that the consumer was taken under: greater than those of the relays before,
+    /// whoever says who leads.
+    fn epoch(&self) -> u64;
+
     /// The open batch; opens the next one, committed at once, if none is open.
     /// `None`: there is no new tick, and `wait` is how to learn of one.
     fn next(&mut self) -> impl Future<Output = Result<Option<Batch>>> + Send;

@@ -24,10 +24,15 @@ pub fn channel() -> (Stopper, Stop) {
 impl Stopper {
     /// Asks to stop within `grace`. Only the first call counts.
     pub fn stop(&self, grace: Duration) {
+        self.stop_by(Instant::now() + grace);
+    }
+
+    /// Asks to stop, with a grace that ends then. Only the first call counts.
+    pub fn stop_by(&self, end: Instant) {
         self.0.send_if_modified(|deadline| {
             let first = deadline.is_none();
             if first {
-                *deadline = Some(Instant::now() + grace);
+                *deadline = Some(end);
             }
             first
         });
@@ -39,6 +44,12 @@ impl Stop {
     #[must_use]
     pub fn requested(&self) -> bool {
         self.0.borrow().is_some()
+    }
+
+    /// When the grace is over, if a stop was requested.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        *self.0.borrow()
     }
 
     /// Whether to give up what is under way.

@@ -2,6 +2,7 @@
 //! changes something, from time to time beside every relay, and on demand.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
@@ -207,7 +208,7 @@ impl Changer<'_> {
 
 /// Ends what commands leave behind that die, for as long as it is not dropped. Waits
 /// for nothing: what is in the way is tried again after [`PERIOD`].
-pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) {
+pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) -> Infallible {
     loop {
         let Err(error) = watch(ensemble, cluster).await;
         // Whoever cannot do without ZooKeeper says so.
@@ -216,7 +217,7 @@ pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) {
     }
 }
 
-async fn watch(ensemble: &Ensemble, cluster: &str) -> Result<std::convert::Infallible> {
+async fn watch(ensemble: &Ensemble, cluster: &str) -> Result<Infallible> {
     let cluster = ensemble.connect(cluster).await?;
     let mut refused = BTreeSet::new();
     loop {

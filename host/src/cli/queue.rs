@@ -11,8 +11,10 @@ use super::output::{ListFormat, print_json, print_table};
 use crate::error::{Error, Result};
 use crate::names;
 use crate::observe::backlog::{Backlog, Bounds, size};
-use crate::observe::fault;
+use crate::observe::{fault, now_us};
+use crate::ports::registry::{Condition, Report, Role};
 use crate::postgres::queue::backlog;
+use crate::registry::lease::Leader;
 use crate::registry::{Cluster, StoredSet};
 
 /// What a queue may take on disk unless the operator says otherwise: 10 GiB.
@@ -67,15 +69,31 @@ impl Seen {
         }
     }
 
-    fn problem(&self, cluster: &Cluster, bounds: Bounds) -> Option<String> {
-        let said: Vec<String> = match &self.queue {
+    fn problem(&self, cluster: &Cluster, bounds: Bounds, worker: Option<&Leader>, now: u64) -> Option<String> {
+        let mut said: Vec<String> = match &self.queue {
             Ok(queue) => fault::report(&queue.faults)
                 .into_iter()
                 .chain(queue.excess(&names::queue(cluster.name(), &self.set.name), bounds))
                 .collect(),
             Err(error) => vec![format!("its queue cannot be looked at: {error}")],
         };
+        let report = worker.and_then(|worker| worker.report.as_ref());
+        if let Some(report) = report.filter(|report| report.state == Condition::Blocked) {
+            said.push(format!(
+                "its worker has been waiting for {} s for what a person has to mend; its log says for what, at level error, and so does its /readyz",
+                now.saturating_sub(report.since)
+            ));
+        }
         (!said.is_empty()).then(|| said.iter().map(|said| format!("set {:?}: {said}", self.set.name)).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// How the worker is that leads, for a table.
+fn condition(worker: Option<&Leader>, now: u64) -> String {
+    match worker {
+        None => "none".to_owned(),
+        Some(Leader { report: None }) => "unknown".to_owned(),
+        Some(Leader { report: Some(Report { state, since, .. }) }) => format!("{state} for {} s", now.saturating_sub(*since)),
     }
 }
 
@@ -99,7 +117,7 @@ pub fn consumers(queue: &Backlog, cells: &[String]) -> Vec<Vec<String>> {
 }
 
 /// `Stop` if a queue is larger or further behind than it may be, misses tables, or cannot
-/// be looked at.
+/// be looked at, or if a worker waits for a person.
 pub async fn check(common: &Common, check: &Check) -> Result<()> {
     let cluster = common.connect().await?;
     cluster.configuration().await?;
@@ -113,21 +131,27 @@ pub async fn check(common: &Common, check: &Check) -> Result<()> {
         bytes_max: Some(check.queue_bytes_max).filter(|bytes_max| *bytes_max > 0),
         lag_max: check.lag_max.map(Duration::from_secs),
     };
-    let seen = look_all(&cluster, sets).await;
-    let problems: Vec<Option<String>> = seen.iter().map(|seen| seen.problem(&cluster, bounds)).collect();
+    let mut workers = Vec::new();
+    for set in &sets {
+        workers.push(cluster.leader(&set.name, Role::Worker).await?);
+    }
+    let seen: Vec<(Seen, Option<Leader>)> = look_all(&cluster, sets).await.into_iter().zip(workers).collect();
+    let now = u64::try_from(now_us() / 1_000_000).unwrap_or_default();
+    let problems: Vec<Option<String>> = seen.iter().map(|(seen, worker)| seen.problem(&cluster, bounds, worker.as_ref(), now)).collect();
     match check.format {
         ListFormat::Json => {
-            let object = |(seen, problem): (&Seen, &Option<String>)| {
-                let mut object = json!({"set": seen.set.name, "problem": problem});
+            let object = |((seen, worker), problem): (&(Seen, Option<Leader>), &Option<String>)| {
+                let worker = worker.as_ref().map(|worker| json!(worker.report));
+                let mut object = json!({"set": seen.set.name, "problem": problem, "worker": worker});
                 seen.add_to(&mut object);
                 object
             };
             print_json(&seen.iter().zip(&problems).map(object).collect::<Vec<_>>())?;
         }
         ListFormat::Table => {
-            let header = ["SET", "DISK", "CONSUMER", "UNREAD", "LAG", "RELAY"].map(str::to_owned).to_vec();
-            let rows = seen.iter().flat_map(|seen| {
-                let cells = [seen.set.name.clone(), disk(&seen.queue)];
+            let header = ["SET", "WORKER", "DISK", "CONSUMER", "UNREAD", "LAG", "RELAY"].map(str::to_owned).to_vec();
+            let rows = seen.iter().flat_map(|(seen, worker)| {
+                let cells = [seen.set.name.clone(), condition(worker.as_ref(), now), disk(&seen.queue)];
                 seen.queue.as_ref().map_or_else(|_| vec![cells.to_vec()], |queue| consumers(queue, &cells))
             });
             print_table(std::iter::once(header).chain(rows).collect());

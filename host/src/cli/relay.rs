@@ -1,19 +1,30 @@
 //! `pgshovel relay CONFIG SET`
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::value_parser;
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::common::{Common, Following, SECONDS_MAX};
 use super::plugin::Host;
 use super::queue::QUEUE_BYTES_MAX;
 use super::signal;
+use crate::admin::recover::keep_watch;
 use crate::config::{self, Section};
 use crate::error::Result;
-use crate::plugins::{Context, Engine, Role, check, writer};
+use crate::plugins::{Context, Engine, Role, check, stream, writer};
+use crate::ports::opening::RelayPorts;
+use crate::ports::registry::StoredSet;
+use crate::postgres::own;
+use crate::postgres::queue::{Queue, Settings, backlog};
 use crate::relay::progress::Progress;
-use crate::relay::supervise::{Assignment, Plugins, supervise};
+use crate::relay::run::Push;
+use crate::relay::{self, Relay};
+use crate::supervise::{Assignment, supervise};
 
 /// Reads the batches of the set's PgQ queue and publishes them through the writer
 /// of the section `stream`. One relay of a set works at a time; others that are
@@ -56,18 +67,49 @@ pub struct Arguments {
     pub plugins: Host,
 }
 
-/// The writer of the section `stream`.
+/// What the set and the section `stream` name.
 struct Configured {
     engine: Engine,
     stream: Section,
     context: Context,
+    /// But for what depends on the set as it is when it is read.
+    queue: Settings,
 }
 
-impl Plugins for Configured {
+impl Configured {
+    fn settings(&self, set: &StoredSet) -> Settings {
+        Settings { dsn: own::of_set(&set.configuration.database.dsn), ..self.queue.clone() }
+    }
+}
+
+impl RelayPorts for Configured {
+    type Queue = Queue;
     type Writer = writer::Writer;
+
+    async fn queue(&mut self, set: &StoredSet, epoch_min: u64, leads: impl Future<Output = bool> + Send) -> Result<Queue> {
+        Queue::open(self.settings(set), epoch_min, leads).await
+    }
 
     async fn writer(&mut self) -> Result<writer::Writer> {
         writer::open(&self.engine, &self.stream, &self.context).await
+    }
+
+    /// To open a writer is to take the stream from the one that writes. To open a reader is not,
+    /// and shows the same mistakes, where the component has both roles.
+    async fn check_writer(&mut self) -> Result<()> {
+        check(&self.engine, &self.stream, Role::Writer).await?;
+        if check(&self.engine, &self.stream, Role::Stream).await.is_ok() {
+            stream::open(&self.engine, &self.stream, &self.context).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_queue(&mut self, set: &StoredSet) -> Result<()> {
+        Queue::check(self.settings(set)).await
+    }
+
+    async fn look(&self, set: &StoredSet) -> Infallible {
+        backlog::follow(Arc::new(self.settings(set)), backlog::STANDBY_EVERY).await
     }
 }
 
@@ -76,22 +118,32 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     let context = Context { cluster: common.cluster.clone(), set: arguments.set.clone() };
     let engine = arguments.plugins.engine()?;
     check(&engine, &configuration.stream, Role::Writer).await?;
-    let mut plugins = Configured { engine, stream: configuration.stream, context };
-    let assignment = Assignment {
-        ensemble: arguments.following.ensemble(common)?,
-        cluster: common.cluster.clone(),
-        set: arguments.set.clone(),
+    let (cluster, set) = (common.cluster.clone(), arguments.set.clone());
+    let grace = Duration::from_secs(arguments.grace_period);
+    let ensemble = arguments.following.ensemble(common)?;
+    let progress = Progress::new(&set);
+    let status = progress.status().clone();
+    let queue = Settings {
+        dsn: String::new(),
+        cluster: cluster.clone(),
+        set: set.clone(),
         consumer: arguments.consumer_id.clone(),
-        grace: Duration::from_secs(arguments.grace_period),
         rotation_period: Duration::from_secs(arguments.rotation_period),
         queue_bytes_max: Some(arguments.queue_bytes_max).filter(|bytes_max| *bytes_max > 0),
+        status: status.clone(),
     };
-    let mut stop = signal::stop_on_signals(assignment.grace)?;
-    let mut progress = Progress::new(&arguments.set);
-    let status = progress.status().clone();
+    let ports = Configured { engine, stream: configuration.stream, context, queue };
+    let assignment = relay::Assignment { push: Push::default(), publisher: |_| Uuid::new_v4().into_bytes() };
+    let mut relay = Relay::new(ports, assignment, progress);
+    let mut stop = signal::stop_on_signals(grace)?;
     status.ends_with(&stop);
-    let work = supervise(&mut plugins, &assignment, &mut stop, &mut progress, rand::random);
+    let assignment = Assignment { cluster, set, grace };
+    let work = supervise(&ensemble, &mut relay, &assignment, &mut stop, rand::random);
+    // Beside the work, since it may be what the work waits for. Ends with this.
+    let mut janitor = JoinSet::new();
+    let (registry, cluster) = (ensemble.clone(), common.cluster.clone());
+    janitor.spawn(async move { keep_watch(&registry, &cluster).await });
     let result = arguments.following.follow(status, work).await;
-    progress.ended();
+    relay.progress.ended();
     result
 }

@@ -15,11 +15,11 @@ use crate::capabilities::origin::Snapshot;
 use crate::config::{self, ReplicateConfiguration};
 use crate::error::{Error, Result};
 use crate::plugins::{Context, Engine, Role, check, loader, stream, target, transform};
-use crate::registry::Ensemble;
-use crate::replicate::lead::lead;
+use crate::ports::opening::{Origin, WorkerPorts};
+use crate::ports::registry::StoredSet;
 use crate::replicate::progress::Progress;
-use crate::replicate::supervise::Assignment;
-use crate::replicate::{Origin, Part, Plugins};
+use crate::replicate::{self, Part, Worker};
+use crate::supervise::{Assignment, supervise};
 
 /// Brings a replication set into the target of the section `target`, and keeps it
 /// there: loads the rows of its tables as of one snapshot, through the section
@@ -77,10 +77,9 @@ struct Configured {
     engine: Engine,
     sections: ReplicateConfiguration,
     context: Context,
-    ensemble: Ensemble,
 }
 
-impl Plugins for Configured {
+impl WorkerPorts for Configured {
     type Stream = stream::Stream;
     type Loader = loader::Loader;
     type Target = target::Target;
@@ -102,18 +101,10 @@ impl Plugins for Configured {
         Ok(transforms)
     }
 
-    async fn tables(&mut self) -> Result<Vec<(String, String)>> {
-        let Context { cluster, set } = &self.context;
-        let stored = self.ensemble.connect(cluster).await?.find_set(set).await?;
-        let tables = stored.map(|stored| stored.configuration.tables).unwrap_or_default();
-        Ok(tables.iter().map(|table| (table.schema().to_owned(), table.name.clone())).collect())
-    }
-
-    async fn loader(&mut self) -> Result<(Origin, loader::Loader)> {
-        let Context { cluster, set } = &self.context;
-        let stored = self.ensemble.connect(cluster).await?.set(set).await?;
-        let snapshot = Snapshot::open(cluster, set, &stored.configuration).await?;
-        let origin = origin(cluster, set, &snapshot)?;
+    async fn loader(&mut self, set: &StoredSet) -> Result<(Origin, loader::Loader)> {
+        let Context { cluster, set: name } = &self.context;
+        let snapshot = Snapshot::open(cluster, name, &set.configuration).await?;
+        let origin = origin(cluster, name, &snapshot)?;
         let loader = loader::open(&self.engine, &self.sections.loader, &self.context, Arc::new(snapshot)).await?;
         Ok((origin, loader))
     }
@@ -137,8 +128,8 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
     for section in &sections.transforms {
         check(&engine, section, Role::Transform).await?;
     }
-    let mut plugins = Configured { engine, sections, context, ensemble: ensemble.clone() };
-    let mut assignment = Assignment {
+    let ports = Configured { engine, sections, context };
+    let assignment = replicate::Assignment {
         cluster: common.cluster.clone(),
         set: arguments.set.clone(),
         bootstrap: arguments.bootstrap,
@@ -150,12 +141,14 @@ pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {
         },
         part: Part::default(),
     };
-    let mut stop = signal::stop_on_signals(Duration::from_secs(arguments.grace_period))?;
-    let mut progress = Progress::new(&arguments.set);
-    let status = progress.status().clone();
+    let grace = Duration::from_secs(arguments.grace_period);
+    let mut stop = signal::stop_on_signals(grace)?;
+    let mut worker = Worker { ports, assignment, progress: Progress::new(&arguments.set) };
+    let status = worker.progress.status().clone();
     status.ends_with(&stop);
-    let work = lead(&ensemble, &mut plugins, &mut assignment, &mut stop, &mut progress, rand::random);
+    let assignment = Assignment { cluster: common.cluster.clone(), set: arguments.set.clone(), grace };
+    let work = supervise(&ensemble, &mut worker, &assignment, &mut stop, rand::random);
     let result = arguments.following.follow(status, work).await;
-    progress.ended();
+    worker.progress.ended();
     result
 }

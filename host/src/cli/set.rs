@@ -113,9 +113,10 @@ pub enum Command {
         #[arg(long, env = "PGSHOVEL_SHOW_SECRETS", value_parser = FalseyValueParser::new())]
         show_secrets: bool,
     },
-    /// Look at queues: what they take on disk, who reads them, what is unread and how
-    /// old. Fails if one is larger or older than it may be, or if a table of its set is
-    /// captured no more: for cron and monitoring.
+    /// Look at queues and workers: what queues take on disk, who reads them, what is unread and
+    /// how old, and how the worker is that leads. Fails if a queue is larger or older than it
+    /// may be, if a table of its set is captured no more, or if its worker waits for what a
+    /// person has to mend: for cron and monitoring.
     #[command(after_help = "Example:\n  pgshovel set check --all --queue-bytes-max 5000000000 --lag-max 600")]
     Check(Check),
     /// Change a set: its tables, their columns, its database.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use proto::interfaces::common::Snapshot;
 use proto::row::{Relation, Row};
 
+use super::faults::Faults;
+use super::source::Source;
 use super::source::name;
-use super::{Faults, Source};
 use crate::error::Result;
 use crate::ports::{self, Chunk};
 

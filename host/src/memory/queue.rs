@@ -7,7 +7,8 @@ use std::time::Duration;
 use proto::batch::Batch;
 use proto::row::Mutation;
 
-use super::{Faults, Source};
+use super::faults::Faults;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::ports;
 
@@ -21,6 +22,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Queue {
     source: Arc<Source>,
     faults: Arc<Faults>,
+    place: String,
     epoch: u64,
     /// PgQ's id for the open batch.
     id: u64,
@@ -29,21 +31,33 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// `id` is PgQ's for the batch that is open or comes next: after a crash it
-    /// may be another one for the same batch. A queue that was opened before, and
-    /// whose process may not know of its end yet, reads and finishes nothing any more.
-    #[must_use]
-    pub fn new(source: Arc<Source>, faults: Arc<Faults>, id: u64, epoch_min: u64) -> Self {
-        let epoch = source.take(epoch_min);
-        Self { source, faults, epoch, id, reading: None }
-    }
-
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.epoch
+    /// Takes the queue under an epoch of at least `epoch_min`, if `leads` says so: a queue that
+    /// was opened before, and whose process may not know of its end yet, reads and finishes
+    /// nothing any more. `id` is PgQ's for the batch that is open or comes next: after a crash
+    /// it may be another one for the same batch.
+    pub async fn open(
+        source: Arc<Source>,
+        faults: Arc<Faults>,
+        place: &str,
+        id: u64,
+        epoch_min: u64,
+        leads: impl Future<Output = bool>,
+    ) -> Result<Self> {
+        let holder = faults.around("queue.holder", || source.holder(place)).await?;
+        if !leads.await {
+            return Err(Error::retry("leadership of the set was lost before the queue was opened"));
+        }
+        let take = || {
+            source.check_place(place)?;
+            let taken = source.take(holder, epoch_min);
+            taken.ok_or_else(|| Error::retry("another relay took the queue at the same time"))
+        };
+        let epoch = faults.around("queue.take", take).await?;
+        Ok(Self { source, faults, place: place.to_owned(), epoch, id, reading: None })
     }
 
     fn check_epoch(&self) -> Result<()> {
+        self.source.check_place(&self.place)?;
         if self.source.is_taken(self.epoch) { Ok(()) } else { Err(Error::retry("another relay has taken the queue")) }
     }
 
@@ -59,6 +73,10 @@ impl Queue {
 }
 
 impl ports::Queue for Queue {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     async fn next(&mut self) -> Result<Option<Batch>> {
         self.faults.around("queue.next", || self.check_epoch().map(|()| self.source.batch(self.id))).await
     }

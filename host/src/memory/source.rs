@@ -10,13 +10,15 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use crate::error::{Error, Result};
+
 /// Schema and name.
 pub type Table = (String, String);
 
 /// `Value` has no order; its debug form does, and tells all values apart.
 pub type Key = Vec<String>;
 
-/// As [`Store`](super::Store) keeps them too.
+/// As [`Store`](super::target::Store) keeps them too.
 pub type Rows = BTreeMap<Table, BTreeMap<Key, Row>>;
 
 pub(super) fn key(relation: &Relation, row: &Row) -> Key {
@@ -51,6 +53,8 @@ struct Inner {
     finished: usize,
     /// The epoch of the session that may end batches; the ones before it are gone.
     epoch: u64,
+    /// Where its queue is: the connection string that leads to it. `None`: it was dropped.
+    place: Option<String>,
 }
 
 /// A transaction under way.
@@ -70,6 +74,9 @@ fn relation(table: &str, columns: &[(&str, &str, u32)], identity: &[u32]) -> Arc
         version: "1".into(),
     })
 }
+
+/// Where a queue is at first.
+pub const PLACE: &str = "dbname=source";
 
 /// Small, so that transactions meet on the same keys.
 const KEYS: i64 = 6;
@@ -95,6 +102,7 @@ impl Source {
             ticks: Vec::new(),
             finished: 0,
             epoch: 0,
+            place: Some(PLACE.to_owned()),
         };
         inner.tick();
         let source = common::Source {
@@ -161,12 +169,34 @@ impl Source {
         self.lock().ticks.last().map_or(0, |tick| tick.id)
     }
 
-    /// Takes the consumer, under an epoch not below this one: whoever had it is gone.
+    /// Moves the queue, with all that it holds, or drops it.
+    pub fn move_to(&self, place: Option<&str>) {
+        self.lock().place = place.map(str::to_owned);
+    }
+
+    /// `Configure` if the queue is not there.
+    pub fn check_place(&self, place: &str) -> Result<()> {
+        match self.lock().place.as_deref() == Some(place) {
+            true => Ok(()),
+            false => Err(Error::configure(format!("the queue does not exist in {place}"))),
+        }
+    }
+
+    /// The epoch of whoever has the consumer.
+    pub fn holder(&self, place: &str) -> Result<u64> {
+        self.check_place(place)?;
+        Ok(self.lock().epoch)
+    }
+
+    /// Takes the consumer from `holder`, under an epoch not below this one: whoever had it is
+    /// gone. `None` if somebody else has it.
     #[must_use]
-    pub fn take(&self, epoch_min: u64) -> u64 {
+    pub fn take(&self, holder: u64, epoch_min: u64) -> Option<u64> {
         let mut inner = self.lock();
-        inner.epoch = epoch_min.max(inner.epoch + 1);
-        inner.epoch
+        (inner.epoch == holder).then(|| {
+            inner.epoch = epoch_min.max(inner.epoch + 1);
+            inner.epoch
+        })
     }
 
     #[must_use]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Faults, Log};
+use super::faults::Faults;
+use super::log::Log;
 use crate::error::{Error, Result};
 use crate::ports::{self, Entry};
 

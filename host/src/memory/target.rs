@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use proto::batch::Batch;
 use proto::row::{Change, Mutation, Relation, Row};
 
-use super::Faults;
+use super::faults::Faults;
 use super::source::{Key, Rows, Table, key, name};
 use crate::error::{Error, Result};
 use crate::ports::{self, Chunk, Guarantee, Provenance};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::row::Mutation;
 
-use super::Faults;
+use super::faults::Faults;
 use crate::error::Result;
 use crate::ports;
 

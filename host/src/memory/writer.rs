@@ -7,7 +7,8 @@ use proto::batch::Batch;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Faults, Log};
+use super::faults::Faults;
+use super::log::Log;
 use crate::error::Result;
 use crate::ports::{self, Messages};
 

@@ -50,9 +50,9 @@ impl Facts {
         text.metric("failed_attempts", "gauge", "Failed attempts since something became durable.", self.attempts);
         text.metric("failed_attempts_total", "counter", "Failed attempts that were repeated.", self.failures);
         text.metric("batches_total", "counter", "Batches that were relayed, or replicated.", self.batches);
-        text.metric("mutations_total", "counter", "Mutations that were handed to the stream, or committed in the target.", self.mutations);
+        text.metric("mutations_total", "counter", "Mutations of batches that were relayed, or committed in the target.", self.mutations);
         if self.role == "relay" {
-            text.metric("bytes_total", "counter", "Bytes of messages that were handed to the stream.", self.bytes);
+            text.metric("bytes_total", "counter", "Bytes of the messages of batches that were relayed.", self.bytes);
             if let Some(epoch) = self.epoch {
                 text.metric("epoch", "gauge", "The epoch that the relay publishes under.", epoch);
             }
@@ -133,17 +133,18 @@ mod tests {
     use super::super::backlog::{Backlog, Consumer};
     use super::super::{Last, Status};
     use super::*;
+    use crate::error::Error;
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_says_for_what() {
         let status = Status::new("relay", "app");
-        status.wait_for(&"zookeeper at \"a:1\":\nconnection refused");
+        status.wait_for(&Error::retry("zookeeper at \"a:1\":\nconnection refused"));
         let json = status.facts().json();
         assert_eq!(
             json,
             "{\"role\":\"relay\",\"set\":\"app\",\"state\":\"waiting\",\"for\":\"zookeeper at \\\"a:1\\\":\\nconnection refused\",\"since_seconds\":0,\"attempts\":1,\"batches\":0}\n"
         );
-        status.wait_for(&"x".repeat(5000));
+        status.wait_for(&Error::retry("x".repeat(5000)));
         assert!(status.facts().json().len() < 1200);
     }
 

@@ -7,14 +7,18 @@ pub mod fault;
 pub mod server;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use proto::batch::Batch;
 use proto::timestamp;
 use tokio::time::Instant;
 
+use crate::error::{Error, Next};
 use crate::stop::Stop;
 use backlog::Backlog;
+
+/// No two lines that tell how far a process is come closer than this.
+pub const SAID_EVERY: Duration = Duration::from_secs(2);
 
 /// Cheap to clone: all clones are of the same process.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Facts {
     pub set: String,
     state: State,
     since: Instant,
+    /// What is waited for is for a person to mend.
+    pub blocked: bool,
     stop: Option<Stop>,
     /// Of a worker: `bootstrap`, `catching-up`, `streaming`.
     pub phase: Option<&'static str>,
@@ -37,9 +43,9 @@ pub struct Facts {
     pub failures: u64,
     /// A relay's are durable in the stream and finished in the queue.
     pub batches: u64,
-    /// A relay's were handed to the stream, a worker's are committed in its target.
+    /// A relay's are of batches that it finished, a worker's are committed in its target.
     pub mutations: u64,
-    /// Of messages that a relay handed to the stream.
+    /// Of the messages of batches that a relay finished.
     pub bytes: u64,
     /// That a worker loaded.
     pub rows: u64,
@@ -117,6 +123,7 @@ impl Status {
             set: set.to_owned(),
             state: State::Starting,
             since: Instant::now(),
+            blocked: false,
             stop: None,
             phase: None,
             attempts: 0,
@@ -164,11 +171,15 @@ impl Status {
     }
 
     /// An attempt failed and is repeated.
-    pub fn wait_for(&self, error: &impl ToString) {
+    pub fn wait_for(&self, error: &Error) {
         self.update(|facts| {
             facts.attempts += 1;
             facts.failures += 1;
-            facts.enter(State::Waiting(error.to_string()));
+            facts.enter(State::Waiting(error.message.clone()));
+            let blocked = error.next == Next::Blocked;
+            if std::mem::replace(&mut facts.blocked, blocked) != blocked {
+                facts.since = Instant::now();
+            }
         });
     }
 }
@@ -178,7 +189,14 @@ impl Facts {
         if self.state.name() != state.name() {
             self.since = Instant::now();
         }
+        self.blocked &= matches!(state, State::Waiting(_));
         self.state = state;
+    }
+
+    /// How long the process is in its state.
+    #[must_use]
+    pub fn state_age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     #[must_use]
@@ -203,8 +221,6 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::stop;
 
@@ -216,11 +232,11 @@ mod tests {
         assert!(status.facts().is_ready());
         status.update(|facts| facts.ticker = Some("refused".to_owned()));
         assert!(!status.facts().is_ready());
-        status.wait_for(&"away");
+        status.wait_for(&Error::retry("away"));
         let since = status.facts().since;
         tokio::time::advance(Duration::from_secs(5)).await;
         status.take_over();
-        status.wait_for(&"still away");
+        status.wait_for(&Error::retry("still away"));
         let facts = status.facts();
         assert_eq!((facts.since, facts.attempts), (since, 2));
         assert_eq!(*facts.state(), State::Waiting("still away".to_owned()));

@@ -10,6 +10,11 @@ pub(super) const INSTANCES_MAX: usize = 100;
 pub(super) const MEMORIES_MAX: usize = 16;
 pub(super) const TABLES_MAX: usize = 100;
 
+/// Ends the call that is under way.
+#[derive(Debug, thiserror::Error)]
+#[error("the time of the call is up")]
+pub(super) struct TimeIsUp;
+
 /// Counts what all memories and tables of one store hold together.
 #[derive(Debug)]
 pub(super) struct Memory {

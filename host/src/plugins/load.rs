@@ -4,21 +4,16 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::component::InstancePre;
-use wasmtime::{Store, UpdateDeadline};
 
-use super::Context;
 use super::accept::accept;
 use super::engine::Engine;
 use super::examine::{Examination, examine};
 use super::limits::INSTANCES_MAX;
 use super::locate::locate;
-use super::session::TimeIsUp;
-use super::state::{self, State, budget, place};
-use crate::capabilities::origin::Snapshot;
+use super::state::{State, budget, place};
+use super::store;
 use crate::capabilities::role::Role;
 use crate::config::Section;
 use crate::error::{Error, Result};
@@ -42,7 +37,7 @@ pub(super) struct Loaded {
 /// anything else happens.
 pub async fn check(engine: &Engine, section: &Section, role: Role) -> Result<()> {
     let loaded = load(engine, section, role).await?;
-    state::new(engine, section, &loaded.name, String::new(), loaded.instances_max, None).map(drop)
+    store::state(engine, section, &loaded.name, String::new(), loaded.instances_max, None).map(drop)
 }
 
 /// Finds, checks and compiles the section's component.
@@ -95,31 +90,4 @@ pub fn read(path: &Path) -> std::result::Result<Vec<u8>, String> {
         return Err(format!("the file is too large; a component has at most {COMPONENT_BYTES_MAX} bytes"));
     }
     Ok(bytes)
-}
-
-/// A store for one instance, with the section's grants and limits.
-pub(super) fn store(
-    engine: &Engine,
-    loaded: &Loaded,
-    section: &Section,
-    context: &Context,
-    origin: Option<Arc<Snapshot>>,
-) -> Result<Store<State>> {
-    let application = format!("pgshovel {} {}/{}", section.name, context.cluster, context.set);
-    let state = state::new(engine, section, &loaded.name, application, loaded.instances_max, origin)?;
-    // What one call passes to the host.
-    let fuel = state.shared.budget.bytes_max();
-    let mut store = Store::new(&engine.host(section).wasmtime, state);
-    store.limiter(|state| &mut state.runtime.memory);
-    store.set_hostcall_fuel(fuel);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut store| {
-        if Instant::now() >= store.data().shared.deadline {
-            return Err(TimeIsUp.into());
-        }
-        store.data_mut().check()?;
-        // As a task of tokio yields, so that its timers and sockets are looked at.
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-    });
-    Ok(store)
 }

@@ -11,6 +11,7 @@
 mod accept;
 mod bindings;
 mod cache;
+mod context;
 mod cost;
 mod engine;
 mod examine;
@@ -20,9 +21,11 @@ mod locate;
 mod roles;
 mod session;
 mod state;
+mod store;
 
 pub use crate::capabilities::role::Role;
 pub use accept::offered;
+pub use context::Context;
 pub use engine::{Engine, Options};
 pub use examine::{Examination, Interface, NoComponent, examine, hex};
 pub use load::{check, read};
@@ -31,10 +34,3 @@ pub use roles::{loader, stream, target, transform, writer};
 
 #[cfg(test)]
 mod tests;
-
-/// Where a plugin runs; it is told so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Context {
-    pub cluster: String,
-    pub set: String,
-}

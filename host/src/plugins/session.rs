@@ -8,11 +8,13 @@ use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::Context;
+use super::context::Context;
 use super::engine::{Engine, TICK};
+use super::limits::TimeIsUp;
 use super::limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
-use super::load::{load, store};
+use super::load::load;
 use super::state::{State, place};
+use super::store::store;
 use crate::capabilities::origin::Snapshot;
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
@@ -24,11 +26,6 @@ use crate::printable::printable;
 const REASON_BYTES_MAX: usize = 8 << 10;
 const REJECTIONS_SHOWN: usize = 5;
 const FRAMES_SHOWN: usize = 5;
-
-/// Ends the call that is under way.
-#[derive(Debug, thiserror::Error)]
-#[error("the time of the call is up")]
-pub(super) struct TimeIsUp;
 
 /// What a call comes to: in time or not, trapped or not, done or failed.
 type Outcome<T> = std::result::Result<wasmtime::Result<std::result::Result<T, types::Error>>, Elapsed>;
@@ -56,7 +53,7 @@ impl Session {
         origin: Option<Arc<Snapshot>>,
     ) -> Result<(Self, Instance, InstancePre<State>)> {
         let loaded = load(engine, section, role).await?;
-        let store = store(engine, &loaded, section, context, origin)?;
+        let store = store(engine, &loaded.name, loaded.instances_max, section, context, origin)?;
         let context = types::Context { cluster: context.cluster.clone(), set: context.set.clone(), section: section.name.clone() };
         let mut session = Self {
             store,

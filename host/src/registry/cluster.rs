@@ -6,12 +6,13 @@ use zookeeper_client::{self as zookeeper, MultiWriteError};
 
 use super::access::Access;
 use super::answer::{WRITES_MAX, again, broken};
-use super::set::{Revision, StoredSet};
+use super::set;
 use super::version::check_spoken;
 use super::znode::{Failure, Write, add};
 use crate::error::{Error, Result};
 use crate::names;
 use crate::nearest::advice;
+use crate::ports::registry::{Revision, StoredSet};
 
 /// A session with ZooKeeper, and the cluster in it. After the session is lost
 /// every call fails with `Retry`: connect anew.
@@ -85,7 +86,7 @@ impl Cluster {
     /// As `set`, but `None` if there is no such set.
     pub async fn find_set(&self, name: &str) -> Result<Option<StoredSet>> {
         match self.read(&self.set_path(name)).await? {
-            Some((data, stat)) => StoredSet::decode(name, &data, revision(&stat)).map(Some),
+            Some((data, stat)) => set::decode(name, &data, revision(&stat)).map(Some),
             None => Ok(None),
         }
     }

@@ -5,7 +5,6 @@
 //! standby. The epoch is the transaction id of ZooKeeper that created the
 //! leader's node: 64 bits that grow in the order of the line.
 
-use std::fmt;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,27 +15,14 @@ use zookeeper_client as zookeeper;
 
 use super::answer::broken;
 use super::cluster::Cluster;
-use crate::error::{Error, Next, Result};
+use super::ensemble::Ensemble;
+use super::watch::Watch;
+use crate::error::{Error, Result};
 use crate::names;
+use crate::ports::registry::{self as ports, Report, Role, StoredSet};
 
 /// How long ZooKeeper may take to say who leads.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What a process leads in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Relay,
-    Worker,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Relay => "relay",
-            Self::Worker => "worker",
-        })
-    }
-}
 
 /// Leadership of one role of one set, until it is released, dropped or lost.
 #[derive(Debug)]
@@ -47,11 +33,37 @@ pub struct Lease {
     guard: JoinHandle<()>,
 }
 
-impl Cluster {
-    /// Waits in line until this process leads `role` of `set`; `standing_by` is called
-    /// if another one does. Dropping the future leaves the line. `Retry` when the
-    /// session is lost while waiting.
-    pub async fn acquire(&self, set: &str, role: Role, standing_by: impl FnOnce()) -> Result<Lease> {
+impl ports::Registry for Ensemble {
+    type Session = Cluster;
+
+    async fn connect(&self, cluster: &str) -> Result<Cluster> {
+        let cluster = Self::connect(self, cluster).await?;
+        cluster.configuration().await?;
+        Ok(cluster)
+    }
+}
+
+impl ports::Session for Cluster {
+    type Lease = Lease;
+    type Watch = Watch;
+
+    async fn set(&self, name: &str) -> Result<StoredSet> {
+        Self::set(self, name).await
+    }
+
+    async fn find_set(&self, name: &str) -> Result<Option<StoredSet>> {
+        Self::find_set(self, name).await
+    }
+
+    async fn tell_if_open(&self) -> Result<()> {
+        Self::tell_if_open(self).await
+    }
+
+    fn watch(&self, set: StoredSet) -> Watch {
+        Watch::new(self.clone(), set)
+    }
+
+    async fn acquire(&self, set: &str, role: Role, standing_by: impl FnOnce() + Send) -> Result<Lease> {
         names::check_set(set)?;
         let leaders = self.leaders_path(set);
         self.ensure(&leaders).await?;
@@ -64,42 +76,43 @@ impl Cluster {
     }
 }
 
-impl Lease {
-    /// Greater than the epoch of every leader before this one, for as long as ZooKeeper has its
-    /// data: one that was made anew or restored begins lower. What relays publish under is
-    /// kept where the queue is.
-    #[must_use]
-    pub const fn epoch(&self) -> u64 {
+impl Cluster {
+    /// What the leader of `role` of `set` shows of itself: `None` if nobody leads, and a leader
+    /// without a report if it shows nothing that this program understands.
+    pub async fn leader(&self, set: &str, role: Role) -> Result<Option<Leader>> {
+        let leaders = self.leaders_path(set);
+        let Some(first) = line(self.children(&leaders).await?.unwrap_or_default(), &prefix(role)).into_iter().next() else {
+            return Ok(None);
+        };
+        let found = self.read(&format!("{leaders}/{first}")).await?;
+        Ok(found.map(|(data, _)| Leader { report: reported(&data) }))
+    }
+}
+
+/// Whoever leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    pub report: Option<Report>,
+}
+
+impl ports::Lease for Lease {
+    /// The transaction id of ZooKeeper that created the node of this leader. What relays publish
+    /// under is kept where the queue is.
+    fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Whether the lease is still held. Once false it stays false.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
+    fn is_held(&self) -> bool {
         *self.held.borrow()
     }
 
-    /// Returns when the lease is lost, before another process can have taken it
-    /// over, as far as clocks run alike: publish nothing after that.
-    pub async fn lost(&self) {
+    async fn lost(&self) {
         let mut held = self.held.clone();
         // A sender that is gone is a guard that ended: nobody watches any more.
         let _ = held.wait_for(|held| !held).await;
     }
 
-    /// What `error` of the work under this lease means. A process that was away for
-    /// long, and does not know yet that another one leads, is refused by whatever
-    /// that one has taken over: it is to wait for its turn (`Retry`), not to end.
-    pub async fn judge(&self, error: Error) -> Error {
-        match error.next {
-            Next::Retry | Next::Blocked | Next::Trap => error,
-            _ if self.is_confirmed().await => error,
-            _ => Error::retry(format!("leadership of the set was lost, and then: {error}")),
-        }
-    }
-
-    /// Whether ZooKeeper says so, too. False if it does not answer.
-    pub async fn is_confirmed(&self) -> bool {
+    async fn is_confirmed(&self) -> bool {
         let Place { cluster, leaders, path, .. } = &self.place;
         let client = &cluster.client;
         let asked = async {
@@ -109,8 +122,17 @@ impl Lease {
         self.is_held() && matches!(timeout(ANSWER_TIMEOUT, asked).await, Ok(Ok(Some(_))))
     }
 
-    /// Ends the lease at once, so that a standby need not wait for the session's end.
-    pub async fn release(mut self) -> Result<()> {
+    async fn report(&self, report: &Report) -> Result<()> {
+        let Place { cluster, path, token, .. } = &self.place;
+        let json = serde_json::to_string(report).map_err(|error| Error::bug(error.to_string()))?;
+        let data = format!("{token}\n{json}");
+        match timeout(ANSWER_TIMEOUT, cluster.client.set_data(path, data.as_bytes(), None)).await {
+            Ok(set) => set.map(drop).map_err(|error| cluster.explain(path, &error)),
+            Err(_) => Err(Error::retry("ZooKeeper has not answered in time")),
+        }
+    }
+
+    async fn release(mut self) -> Result<()> {
         self.guard.abort();
         self.place.leave().await
     }
@@ -181,13 +203,15 @@ struct Place {
     cluster: Cluster,
     leaders: String,
     prefix: String,
+    /// The process, and what tells its node from others of its own.
+    token: String,
     /// Empty once the line was left.
     path: String,
 }
 
 impl Place {
     async fn take(cluster: &Cluster, leaders: &str, role: Role) -> Result<Self> {
-        let prefix = format!("{role}-");
+        let prefix = prefix(role);
         let token = format!("{} {}", std::process::id(), uuid::Uuid::new_v4());
         let options = CreateMode::EphemeralSequential.with_acls(cluster.access.acls());
         let start = format!("{leaders}/{prefix}");
@@ -199,7 +223,7 @@ impl Place {
                 Err(error) => return Err(cluster.explain(&start, &error)),
             };
             if let Some(path) = path {
-                return Ok(Self { cluster: cluster.clone(), leaders: leaders.to_owned(), prefix, path });
+                return Ok(Self { cluster: cluster.clone(), leaders: leaders.to_owned(), prefix, token, path });
             }
         }
     }
@@ -261,6 +285,17 @@ impl Drop for Place {
     }
 }
 
+/// What a leader wrote behind its token.
+fn reported(data: &[u8]) -> Option<Report> {
+    let end = data.iter().position(|byte| *byte == b'\n')?;
+    serde_json::from_slice(data.get(end + 1..)?).ok()
+}
+
+/// How the names of a role's candidates begin.
+fn prefix(role: Role) -> String {
+    format!("{role}-")
+}
+
 /// The path of the candidate that wrote `token`.
 async fn find(cluster: &Cluster, leaders: &str, prefix: &str, token: &[u8]) -> Result<Option<String>> {
     for name in line(cluster.children(leaders).await?.unwrap_or_default(), prefix) {
@@ -287,6 +322,18 @@ fn line(names: Vec<String>, prefix: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever may write to ZooKeeper may have written it.
+    #[test]
+    fn a_report_is_read_as_it_was_written_or_not_at_all() {
+        let data = |text: &str| [b"17 0a1b\n", text.as_bytes()].concat();
+        let report = Report { state: ports::Condition::Blocked, since: 5, tick: Some(9) };
+        assert_eq!(reported(&data(r#"{"state":"blocked","since":5,"tick":9}"#)), Some(report));
+        for text in ["", "{}", r#"{"state":"\u001b[31m","since":5,"tick":9}"#, r#"{"state":"blocked","since":-5,"tick":9}"#] {
+            assert_eq!(reported(&data(text)), None, "{text}");
+        }
+        assert_eq!(reported(b"17 0a1b"), None);
+    }
 
     #[test]
     fn a_line_is_of_one_role_and_in_order() {

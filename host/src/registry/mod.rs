@@ -16,9 +16,9 @@ mod version;
 pub mod watch;
 pub mod znode;
 
+pub use crate::ports::registry::{Revision, StoredSet};
 pub use cluster::Cluster;
 pub use ensemble::{Ensemble, SESSION_TIMEOUT};
-pub use set::{Revision, StoredSet};
 pub use version::{VERSION, speaks};
 
 /// What the log takes of the ZooKeeper client, unless the operator says otherwise:

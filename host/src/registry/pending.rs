@@ -11,9 +11,9 @@ use proto::interfaces::configurations::ReplicationSetConfiguration;
 
 use super::answer::{WRITES_MAX, broken};
 use super::cluster::Cluster;
-use super::set::StoredSet;
 use super::znode::{Failure, Write};
 use crate::error::{Error, Result};
+use crate::ports::registry::StoredSet;
 
 /// In the place of a set's name: a change of the whole cluster. No set is called so.
 pub const WHOLE_CLUSTER: &str = "@cluster";

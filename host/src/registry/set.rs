@@ -5,36 +5,17 @@ use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfig
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
+use crate::ports::registry::{Revision, StoredSet};
 
 /// How many hexadecimal digits a version has.
 const VERSION_DIGITS: usize = 16;
 
-/// Names one state of a znode: a version alone starts again when a node is
-/// deleted and created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Revision {
-    pub created: i64,
-    pub version: i32,
-}
-
-/// A set's configuration and what it was when it was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredSet {
-    pub name: String,
-    pub configuration: ReplicationSetConfiguration,
-    /// [`version`] of `configuration`.
-    pub version: String,
-    pub revision: Revision,
-}
-
-impl StoredSet {
-    /// Decodes what `/CLUSTER/sets/NAME` holds.
-    pub(crate) fn decode(name: &str, data: &[u8], revision: Revision) -> Result<Self> {
-        let configuration = ReplicationSetConfiguration::decode(data).map_err(|error| {
-            Error::configure(format!("what ZooKeeper holds of the set {name:?} is no configuration of a replication set: {error}"))
-        })?;
-        Ok(Self { name: name.to_owned(), version: version(&configuration), configuration, revision })
-    }
+/// Decodes what `/CLUSTER/sets/NAME` holds.
+pub(super) fn decode(name: &str, data: &[u8], revision: Revision) -> Result<StoredSet> {
+    let configuration = ReplicationSetConfiguration::decode(data).map_err(|error| {
+        Error::configure(format!("what ZooKeeper holds of the set {name:?} is no configuration of a replication set: {error}"))
+    })?;
+    Ok(StoredSet { name: name.to_owned(), version: version(&configuration), configuration, revision })
 }
 
 /// Names what a configuration captures: the same for the same tables, identity

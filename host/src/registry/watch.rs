@@ -6,44 +6,24 @@ use zookeeper_client as zookeeper;
 
 use super::answer::broken;
 use super::cluster::{Cluster, decode_cluster, revision};
-use super::set::StoredSet;
+use super::set;
 use super::version::check_spoken;
 use crate::error::Result;
+use crate::ports::registry::{self as ports, Change, StoredSet};
 
 /// How often to look without being told: ZooKeeper tells nothing to whom an ACL that
 /// was set since shuts out, and looking does.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
-/// What became of a watched set.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// Its configuration is now this one.
-    Changed(StoredSet),
-    /// It was dropped.
-    Dropped,
-}
-
-/// See [`Cluster::watch`].
+/// See [`Session::watch`](crate::ports::registry::Session::watch).
 #[derive(Debug)]
 pub struct Watch {
     cluster: Cluster,
     last: StoredSet,
 }
 
-impl Cluster {
-    /// Watches what became of `set` since it was read.
-    #[must_use]
-    pub fn watch(&self, set: StoredSet) -> Watch {
-        Watch { cluster: self.clone(), last: set }
-    }
-}
-
-impl Watch {
-    /// Waits for the next change. Changes that follow each other fast are seen as
-    /// one. Can be dropped and called again without missing any. Errors: `Configure`
-    /// when the cluster is gone, closed to us, or of a version that this program does not speak;
-    /// `Retry` when the session is lost.
-    pub async fn changed(&mut self) -> Result<Change> {
+impl ports::Watch for Watch {
+    async fn changed(&mut self) -> Result<Change> {
         loop {
             let cluster_event = self.arm_cluster().await?;
             let set_event = match self.arm_set().await? {
@@ -56,6 +36,12 @@ impl Watch {
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
+    }
+}
+
+impl Watch {
+    pub(super) fn new(cluster: Cluster, set: StoredSet) -> Self {
+        Self { cluster, last: set }
     }
 
     async fn arm_cluster(&self) -> Result<zookeeper::OneshotWatcher> {
@@ -79,7 +65,7 @@ impl Watch {
             match self.cluster.client.get_and_watch_data(&path).await {
                 Ok((_, stat, event)) if revision(&stat) == self.last.revision => return Ok(Armed::Same(event)),
                 Ok((data, stat, _)) => {
-                    self.last = StoredSet::decode(&self.last.name, &data, revision(&stat))?;
+                    self.last = set::decode(&self.last.name, &data, revision(&stat))?;
                     return Ok(Armed::Other(Change::Changed(self.last.clone())));
                 }
                 Err(zookeeper::Error::NoNode) => return Ok(Armed::Other(Change::Dropped)),

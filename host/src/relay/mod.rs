@@ -1,6 +1,7 @@
-//! Publishes a set's changes: one of the program's two loops, and what keeps it
-//! running.
+//! Publishes a set's changes: one of the program's two loops, and what it opens.
 
 pub mod progress;
 pub mod run;
-pub mod supervise;
+mod work;
+
+pub use work::{Assignment, Relay};

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::observe::now_us;
 use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
+use crate::supervise::ROLLBACK_TIMEOUT;
 
 /// What a call of the writer carries.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +38,6 @@ impl Default for Push {
 /// How long to wait for the queue before it is asked again without a word from it.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
 
-/// How long the stream may take to store a rollback, which is not worth waiting for.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Relays batches until `stop` is requested, and then ends at the end of a batch,
 /// or inside it, with a rollback, once its grace is over.
 ///
@@ -57,6 +55,7 @@ pub async fn run(
     while !stop.requested() {
         match queue.next().await? {
             Some(batch) => {
+                progress.begin();
                 let attempt = Attempt { queue, writer, publisher, batch: &batch, progress, outgoing: Outgoing::new(push), intact: true };
                 let ended = attempt.relay(stop).await?;
                 if ended == Ended::GivenUp {

@@ -10,8 +10,9 @@ use proto::row::{Change, Mutation, Relation};
 
 use super::ahead::Ahead;
 use super::progress::{Phase, Progress};
-use super::{Origin, state};
+use super::state;
 use crate::error::{Error, Result};
+use crate::ports::opening::Origin;
 use crate::ports::{Chunk, Loader, Target, Transform};
 use crate::stop::Stop;
 

@@ -6,10 +6,7 @@ use proto::batch::Batch;
 use proto::row::Relation;
 use tokio::time::Instant;
 
-use crate::observe::{Last, State, Status};
-
-/// No two lines come closer than this, but where a phase or a table begins or ends.
-const INTERVAL: Duration = Duration::from_secs(2);
+use crate::observe::{Last, SAID_EVERY, State, Status};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -30,7 +27,8 @@ impl Phase {
     }
 }
 
-/// Writes the counts of the worker's [`Status`], and says them.
+/// Writes the counts of the worker's [`Status`], and says them, at most every [`SAID_EVERY`]
+/// but where a phase or a table begins or ends.
 #[derive(Debug)]
 pub struct Progress {
     status: Status,
@@ -151,7 +149,7 @@ impl Progress {
     }
 
     fn is_due(&mut self) -> bool {
-        let due = self.said.is_none_or(|said| said.elapsed() >= INTERVAL);
+        let due = self.said.is_none_or(|said| said.elapsed() >= SAID_EVERY);
         if due {
             self.said = Some(Instant::now());
         }

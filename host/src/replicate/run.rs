@@ -24,13 +24,10 @@ use super::reading::{self, Part, Step};
 use crate::error::{Error, Result};
 use crate::ports::{Guarantee, Stream, Target, Transform};
 use crate::stop::Stop;
+use crate::supervise::ROLLBACK_TIMEOUT;
 
 /// How old the target's state may become for want of a batch that changes rows.
 const STATE_AGE_MAX: Duration = Duration::from_secs(10);
-
-/// How long the target may take to forget a batch, which the end of its session
-/// brings about as well.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads `stream` from where it is and applies it until `stop` is requested; then
 /// it ends at the end of a batch, or inside it, with a rollback, once its grace is
@@ -86,11 +83,12 @@ struct Open {
 
 impl<T: Target, X: Transform> Applying<'_, T, X> {
     /// `None`: it is time to stop.
-    async fn next(&self, steps: &mut Ahead<Step>, stop: &mut Stop) -> Option<Result<Step>> {
+    async fn next(&mut self, steps: &mut Ahead<Step>, stop: &mut Stop) -> Option<Result<Step>> {
+        let is_open = self.open.is_some();
         let stopped = async {
-            match self.open {
-                None => stop.wait().await,
-                Some(_) => stop.wait_overdue(Duration::ZERO).await,
+            match is_open {
+                false => stop.wait().await,
+                true => stop.wait_overdue(Duration::ZERO).await,
             }
         };
         tokio::select! {

@@ -4,8 +4,8 @@ use prost::Message as _;
 use proto::interfaces::common::Source;
 use proto::interfaces::replication::{BootstrapState, State};
 
-use super::Origin;
 use crate::error::{Error, Result};
+use crate::ports::opening::Origin;
 
 /// The bytes that a target stores.
 #[must_use]

@@ -7,12 +7,11 @@ use proptest::sample::Index;
 
 use crate::property;
 
+#[path = "../../../tests/fuzz/corpus.rs"]
+mod files;
+
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/fuzz/corpus/segment");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 2, "the corpus is gone");
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files::corpus(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz"), "segment")
 }
 
 #[test]

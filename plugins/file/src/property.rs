@@ -1,5 +1,5 @@
 //! What must hold of any segment: for the tests, and for the fuzz target `segment`
-//! (`proto/fuzz`).
+//! (`tests/fuzz`).
 
 use crate::reader::Reader;
 use crate::segment::{HEADER_BYTES, Identity, Kind, Place, Position, encode_header, encode_mark, file_name};

@@ -60,7 +60,7 @@ impl<F: Folder> Reader<F> {
         };
         if position.place.byte < HEADER_BYTES || position.place.byte > end || position.place.index < header.identity.first_index {
             return Err(Failure::Stop(format!(
-                "{}: the position is at byte {}, the messages end at {end}: the stream was cut or made again, begin the target anew",
+                "{}: the position is at byte {}, the messages end at {end}: the stream was cut or made again, replicate once with --bootstrap to load the target anew",
                 file_name(position.sequence),
                 position.place.byte
             )));
@@ -112,7 +112,7 @@ impl<F: Folder> Reader<F> {
         self.damaged_marks = 0;
         if sealed && end.byte < position.place.byte {
             return Err(Failure::Stop(format!(
-                "{name}: the position is at byte {}, the messages end at {}: the stream was cut, begin the target anew",
+                "{name}: the position is at byte {}, the messages end at {}: the stream was cut, replicate once with --bootstrap to load the target anew",
                 position.place.byte, end.byte
             )));
         }
@@ -140,7 +140,7 @@ impl<F: Folder> Reader<F> {
         let start = Position { sequence: next, place: header.identity.start() };
         if start.place.index != index {
             return Err(Failure::Stop(format!(
-                "{} begins with message {}, due is {index}: messages were lost, begin the target anew",
+                "{} begins with message {}, due is {index}: messages were lost, replicate once with --bootstrap to load the target anew",
                 file_name(next),
                 start.place.index
             )));
@@ -197,7 +197,7 @@ impl<T: File> Cursor<T> {
 
     fn damaged(&self) -> Failure {
         Failure::Stop(format!(
-            "the message at byte {} is damaged: restore the file from a copy, or begin a new stream and the target anew",
+            "the message at byte {} is damaged: restore the file from a copy, or begin a new stream, and replicate once with --bootstrap to load the target anew",
             self.position.place.byte
         ))
     }
@@ -216,7 +216,7 @@ fn read_header<T: File>(file: &T, sequence: u64) -> Outcome<Header> {
 
 fn lost(position: Position) -> Failure {
     Failure::Stop(format!(
-        "{} is no longer there: messages were lost, begin the target anew (and raise `retention_bytes`)",
+        "{} is no longer there: messages were lost, replicate once with --bootstrap to load the target anew (and raise `retention_bytes`)",
         file_name(position.sequence)
     ))
 }

@@ -223,7 +223,12 @@ fn lacks(place: &str, missing: &[String], relation: &Relation, table: &Table) ->
     let rename = if others.is_empty() {
         String::new()
     } else {
-        format!(" (or ALTER TABLE … RENAME COLUMN, if it was one of {} in the source)", others.join(", "))
+        format!(
+            " (or ALTER TABLE … RENAME COLUMN, if it was one of {} in the source; under load a batch may hold rows of both names, and lacks \
+             the old one then: add the new one instead, and when the worker has passed, copy the old one's values where it is NULL, and \
+             drop the old one)",
+            others.join(", ")
+        )
     };
     format!(
         "the table {place} of the target lacks what the source captures: {}; add it there with ALTER TABLE … ADD COLUMN{rename}, \
@@ -406,6 +411,8 @@ mod tests {
         assert!(!error.contains("RENAME"), "{error}");
         let error = Plan::new(&relation(&["id", "x"], &[0]), "t", &table(vec![column("id"), column("y")]), Types::Same).unwrap_err();
         assert!(error.contains("RENAME COLUMN, if it was one of \"y\" in the source"), "{error}");
+        // Before, whoever did that under load was told the same of the other name.
+        assert!(error.contains("a batch may hold rows of both names") && error.contains("copy the old one's values"), "{error}");
     }
 
     #[test]

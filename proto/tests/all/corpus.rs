@@ -3,15 +3,13 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-#[path = "../../fuzz/properties.rs"]
+#[path = "../../../tests/fuzz/corpus.rs"]
+mod files;
+#[path = "../../../tests/fuzz/properties.rs"]
 mod properties;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = crate::package().join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 2, "the corpus of {target} is gone");
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files::corpus(&crate::package().join("../tests/fuzz"), target)
 }
 
 /// One of the corpus, some bytes of it changed, cut out or doubled.

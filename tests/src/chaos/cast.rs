@@ -11,13 +11,12 @@ use zookeeper_client as zookeeper;
 
 use super::admin::Admin;
 use super::network::{Network, Server};
+use super::task::{Ports, SET};
 use super::things;
 use crate::screen::Screen;
 use crate::servers::{Fleet, Kafka, Process, port};
 use crate::stage::{Stage, Stream, ZOOKEEPER_USER, finish};
 
-/// The set that is replicated.
-pub const SET: &str = "chaos";
 /// Each with its key. The last one nobody writes, so that it may leave the set and come back.
 pub const TABLES: [(&str, &[&str]); 7] = [
     ("pgbench_accounts", &["aid"]),
@@ -147,21 +146,12 @@ impl Cast {
     }
 }
 
-/// Where processes find the servers.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    pub source: u16,
-    pub target: u16,
-    pub zookeeper: u16,
-    pub broker: u16,
-}
-
 /// As the stage's processes are.
 fn known() -> zookeeper::Connector {
     zookeeper::Client::connector().with_auth("digest", ZOOKEEPER_USER.as_bytes())
 }
 
-/// Of the process at the head of the line: see `cluster/lease.rs` of the host.
+/// Of the process at the head of the line: see `registry/lease.rs` of the host.
 async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
     let explain = |error: zookeeper::Error| Error::retry(format!("ZooKeeper: {error}"));
     let client = known().connect(hosts).await.map_err(explain)?;

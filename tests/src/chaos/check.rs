@@ -9,7 +9,8 @@ use pgshovel::error::{Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tokio::time::sleep;
 
-use super::cast::{Cast, SET, TABLES, in_flight};
+use super::cast::{Cast, TABLES, in_flight};
+use super::task::SET;
 use crate::compare::compare;
 use crate::stage::output;
 

@@ -8,11 +8,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tokio::task::block_in_place;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
-use super::admin::{self, Task};
 use super::cast::{Cast, Role, server_pid, signal_all, start_server};
 use super::network::{self, Damage, Server};
+use super::task::{self, Task};
 use crate::stage::Stream;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub struct Fault {
     whom: Whom,
     /// The server that a process is cut off from; `None`: all of them.
     from: Option<Server>,
-    pub course: admin::Course,
+    pub course: task::Course,
 }
 
 impl fmt::Display for Fault {
@@ -160,11 +160,11 @@ impl Fault {
         let mut from: Vec<Option<Server>> = victim.servers(stream).into_iter().map(Some).collect();
         from.push(None);
         let from = from.choose(random).copied().flatten();
-        Self { victim, means, time, whom, from, course: admin::Course::draw(random) }
+        Self { victim, means, time, whom, from, course: task::Course::draw(random) }
     }
 
     /// Who suffers, found while all is well: indexes of members.
-    async fn aim(self, cast: &mut Cast) -> Result<Vec<usize>> {
+    pub(super) async fn aim(self, cast: &mut Cast) -> Result<Vec<usize>> {
         let role = match self.victim {
             Victim::Relay => Role::Relay,
             Victim::Worker => Role::Worker,
@@ -178,7 +178,7 @@ impl Fault {
         })
     }
 
-    async fn begin(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
+    pub(super) async fn begin(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
         match (self.means, self.victim) {
             (Means::Refill, _) => cast.stage.zookeeper.forget().await,
             (Means::Kill, Victim::Server(server)) => signal_all(server_pid(&cast.stage, server)?, "KILL"),
@@ -192,7 +192,7 @@ impl Fault {
         }
     }
 
-    async fn end(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
+    pub(super) async fn end(self, cast: &mut Cast, whom: &[usize]) -> Result<()> {
         match (self.means, self.victim) {
             (Means::Refill, _) => block_in_place(|| cast.stage.zookeeper.start()),
             (Means::Kill, Victim::Server(server)) => start_server(&mut cast.stage, server),
@@ -213,7 +213,7 @@ impl Fault {
         let whom = match self.victim {
             Victim::Server(_) => None,
             Victim::Relay | Victim::Worker => Some(names()),
-            Victim::Admin(_) => Some(vec![admin::NAME]),
+            Victim::Admin(_) => Some(vec![task::NAME]),
         };
         let servers = match (self.victim, self.from) {
             (Victim::Server(server), _) | (_, Some(server)) => vec![server],
@@ -264,33 +264,4 @@ impl Faults {
         };
         Ok(Self { first, second })
     }
-
-    /// Injects them, each until its time is over. False if the victim had ended before
-    /// it could suffer.
-    pub async fn inject(self, cast: &mut Cast) -> Result<bool> {
-        if let Victim::Admin(task) = self.first.victim {
-            return admin::strike(cast, task, self.first).await;
-        }
-        let mut steps = Vec::new();
-        for (delay, fault) in std::iter::once((Duration::ZERO, self.first)).chain(self.second) {
-            let whom = fault.aim(cast).await?;
-            steps.push((delay, Step::Begin, fault, whom.clone()));
-            steps.push((delay + fault.time, Step::End, fault, whom));
-        }
-        steps.sort_by_key(|(when, ..)| *when);
-        let started = Instant::now();
-        for (when, step, fault, whom) in steps {
-            sleep_until(started + when).await;
-            match step {
-                Step::Begin => fault.begin(cast, &whom).await?,
-                Step::End => fault.end(cast, &whom).await?,
-            }
-        }
-        Ok(true)
-    }
-}
-
-enum Step {
-    Begin,
-    End,
 }

@@ -5,9 +5,11 @@ mod admin;
 mod cast;
 mod check;
 mod fault;
+mod inject;
 mod load;
 mod network;
 mod tally;
+mod task;
 mod things;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 
-use super::eventually;
+use super::eventually::eventually;
 use crate::compare::{compare, compare_images};
 use crate::servers::postgres::client;
 

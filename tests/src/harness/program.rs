@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::eventually;
+use super::eventually::eventually;
 use crate::paths;
 use crate::servers::{Fleet, Process};
 

@@ -9,7 +9,8 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use super::{Database, Program};
+use super::database::Database;
+use super::program::Program;
 use crate::paths;
 use crate::servers::{Fleet, Kafka, Postgres, ZooKeeper};
 
@@ -146,10 +147,18 @@ impl World {
         &self.folder
     }
 
-    /// Writes a file into the test's folder.
+    /// Writes a file into the test's folder, and makes the folders that it grants to write in.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let parent = path.parent().unwrap();
+        std::fs::create_dir_all(parent).unwrap();
+        for granted in text.split("files: { path: ").skip(1) {
+            if let Some((granted, mode)) = granted.split_once(", mode: ")
+                && mode.starts_with("read-write")
+            {
+                std::fs::create_dir_all(parent.join(granted)).unwrap();
+            }
+        }
         std::fs::write(&path, text).unwrap();
         path
     }

@@ -30,7 +30,7 @@ impl Fleet {
     pub fn new() -> Result<Self> {
         let parent = std::env::var_os("PGSHOVEL_SERVERS_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = parent.join(format!("pgshovel-{}-{:04x}", std::process::id(), rand::random::<u16>()));
-        super::create_folder(&folder)?;
+        super::command::create_folder(&folder)?;
         // Servers that run as another user enter it, whatever the umask is.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))
             .map_err(|error| Error::stop(format!("cannot open {} to others: {error}", folder.display())))?;
@@ -56,7 +56,7 @@ impl Fleet {
 
     /// Leaves the folder for a person to look into.
     pub fn keep(&self) -> Result<()> {
-        super::write(&self.folder.join("keep"), "")
+        super::command::write(&self.folder.join("keep"), "")
     }
 
     pub(super) fn watch(&self, pid: u32, signal: &str) -> Result<()> {

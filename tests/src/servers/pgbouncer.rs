@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use pgshovel::error::Result;
 
+use super::command::write;
+use super::fleet::Fleet;
+use super::port;
 use super::postgres::unprivileged;
-use super::{Fleet, Process, await_ready, port, write};
+use super::process::{Process, await_ready};
 
 /// A running pool before one server. It ends with this.
 #[derive(Debug)]

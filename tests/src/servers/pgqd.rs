@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use pgshovel::error::Result;
 
+use super::command::write;
+use super::fleet::Fleet;
 use super::postgres::unprivileged;
-use super::{Fleet, Process, await_ready, write};
+use super::process::{Process, await_ready};
 
 /// A running daemon, that ticks the queues of one database and maintains them, as
 /// often as it can. It ends with this.

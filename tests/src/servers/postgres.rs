@@ -8,7 +8,10 @@ use std::sync::Arc;
 use pgshovel::error::{Error, Result};
 
 use super::certificates::{Certificate, write_private};
-use super::{Fleet, Process, await_ready, create_folder, port, run, write};
+use super::command::{create_folder, run, write};
+use super::fleet::Fleet;
+use super::port;
+use super::process::{Process, await_ready};
 
 /// The one role that has to give a password, if a test makes it.
 pub const WITH_PASSWORD: &str = "with_password";

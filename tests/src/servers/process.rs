@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use pgshovel::error::{Error, Result};
 
-use super::Fleet;
+use super::command::run;
+use super::fleet::Fleet;
 
 /// How long a process may take to end after it was asked to, before it is killed.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -79,7 +80,7 @@ impl Process {
         if self.exited()?.is_some() {
             return Ok(());
         }
-        super::run(Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &self.child.id().to_string()]))
+        run(Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &self.child.id().to_string()]))
     }
 
     /// Ends it the fast way, and by SIGKILL if it takes longer than 10 s.
@@ -126,4 +127,23 @@ impl Drop for Process {
 
 fn append(log: &Path) -> Result<File> {
     File::options().create(true).append(true).open(log).map_err(|error| Error::stop(format!("cannot write {}: {error}", log.display())))
+}
+
+/// How long a server may take until it serves; the slowest needs 5 s on two idle cores.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// Waits until `ready`, which is asked again and again, says so.
+pub(super) fn await_ready(process: &mut Process, mut ready: impl FnMut() -> bool) -> Result<()> {
+    let started = Instant::now();
+    while !ready() {
+        if let Some(status) = process.exited()? {
+            return Err(Error::stop(format!("{} ended at its start ({status}); its log ends with:\n{}", process.name, process.tail())));
+        }
+        if started.elapsed() > READY_WITHIN {
+            let seconds = READY_WITHIN.as_secs();
+            return Err(Error::stop(format!("{} does not serve after {seconds} s; its log ends with:\n{}", process.name, process.tail())));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }

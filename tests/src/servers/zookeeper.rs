@@ -12,7 +12,10 @@ use tokio::task::block_in_place;
 use zookeeper_client as zookeeper;
 
 use super::certificates::{Certificate, write_private};
-use super::{Fleet, Process, await_ready, create_folder, port, write};
+use super::command::{create_folder, write};
+use super::fleet::Fleet;
+use super::port;
+use super::process::{Process, await_ready};
 
 /// Who may read and write all nodes, whatever their ACLs: with this the tests copy them.
 const SUPER: &str = "super:super-secret";

@@ -46,7 +46,6 @@ pub fn settings(source: &Database) -> Settings {
         cluster: "c".to_owned(),
         set: "s".to_owned(),
         consumer: "default".to_owned(),
-        epoch_min: 7,
         rotation_period: Duration::ZERO,
         queue_bytes_max: None,
         status: Status::new("relay", "s"),
@@ -55,7 +54,7 @@ pub fn settings(source: &Database) -> Settings {
 
 /// As a relay does that leads.
 pub async fn open(settings: Settings) -> Result<Queue> {
-    Queue::open(settings, std::future::ready(true)).await
+    Queue::open(settings, 7, std::future::ready(true)).await
 }
 
 /// SQL that makes the event of an INSERT of the row `json`.
@@ -518,7 +517,7 @@ async fn the_last_relay_that_led_has_the_queue() {
     let error = old.finish(&batch).await.unwrap_err();
     assert_eq!(error.next, Next::Retry, "{error}");
     // It may not take the consumer back.
-    let error = Queue::open(settings(&source), std::future::ready(false)).await.unwrap_err();
+    let error = Queue::open(settings(&source), 7, std::future::ready(false)).await.unwrap_err();
     assert!(error.next == Next::Retry && error.message.contains("leadership"), "{error}");
     assert_eq!(new.next().await.unwrap(), Some(batch.clone()));
     new.finish(&batch).await.unwrap();

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use pgshovel::error::Error;
 use pgshovel::memory::{Faults, Rates, Source, Store};
 use pgshovel::observe::State;
+use pgshovel::replicate::Worker;
 use pgshovel::replicate::progress::Progress;
-use pgshovel::replicate::supervise::supervise;
 use pgshovel::stop::{self, Stop};
+use pgshovel::supervise::supervise;
 use proto::batch::Batch;
 use proto::batch::publisher::Publisher;
 use proto::interfaces::common::{Snapshot, Tick, Timestamp};
@@ -21,8 +22,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::relay::{RATES, World, filled};
-use super::replication::{Memory, SET, assignment};
-use super::{SETTLE, seeds};
+use super::replication::{Memory, SET, assigned, assignment};
+use super::{SETTLE, no_trespass, seeds};
 
 /// Far above those of the relays.
 const FORGED: u64 = 1 << 40;
@@ -50,13 +51,12 @@ async fn work(memory: Memory, mut stop: Stop, seed: u64, remedy: Remedy, blocked
     let mut random = StdRng::seed_from_u64(seed);
     let mut bootstrap = remedy == Remedy::Bootstrap;
     loop {
-        let mut plugins = memory.clone();
         let mut assignment = assignment(bootstrap, &mut random);
         if let Remedy::AllowEpoch(epoch) = remedy {
             assignment.reader.epoch_change = Some(epoch);
         }
-        let mut progress = Progress::new(SET);
-        let status = progress.status().clone();
+        let mut worker = Worker { ports: memory.clone(), assignment, progress: Progress::new(SET) };
+        let status = worker.progress.status().clone();
         let look = async {
             loop {
                 sleep(Duration::from_millis(50)).await;
@@ -67,14 +67,15 @@ async fn work(memory: Memory, mut stop: Stop, seed: u64, remedy: Remedy, blocked
                 }
             }
         };
-        let process = supervise(&mut plugins, &mut assignment, &mut stop, &mut progress, || random.random());
+        let (registry, assigned) = (memory.reach(), assigned());
+        let process = supervise(&registry, &mut worker, &assigned, &mut stop, || random.random());
         tokio::select! {
             biased;
             () = memory.faults.crashed() => {}
             () = look => {}
             result = process => return result,
         }
-        bootstrap = assignment.bootstrap;
+        bootstrap = worker.assignment.bootstrap;
     }
 }
 
@@ -89,8 +90,7 @@ async fn higher(seed: u64) -> Result<Outcome, String> {
     let mut world = World::new(seed);
     let store = Arc::new(Store::default());
     let faults = Arc::new(Faults::new(!seed, RATES));
-    let memory =
-        Memory { source: Arc::clone(&world.source), log: Arc::clone(&world.log), store: Arc::clone(&store), faults: Arc::clone(&faults) };
+    let memory = world.memory(&store, Arc::clone(&faults));
     let mut outcome = Outcome::default();
     let mut remedy = Remedy::None;
     let started = |remedy, seed| {
@@ -138,6 +138,7 @@ async fn higher(seed: u64) -> Result<Outcome, String> {
     }
     stopper.stop(Duration::from_secs(10));
     worker.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+    no_trespass([&world.faults, &faults])?;
     outcome.rows = expected.values().map(|rows| rows.len()).sum();
     match filled(store.rows()) == expected {
         true => Ok(outcome),

@@ -6,22 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgshovel::error::{Error, Next};
-use pgshovel::memory::{Broker, Drawn, Faults, Log, Queue, Rates, Rows, Source, Store, Writer};
-use pgshovel::relay;
+use pgshovel::memory::{Broker, Drawn, Faults, Log, Rates, Registry, Rows, Source, Store};
+use pgshovel::relay::progress::Progress;
 use pgshovel::relay::run::Push;
-use pgshovel::replicate;
+use pgshovel::relay::{self, Assignment};
 use pgshovel::stop::{self, Stop};
+use pgshovel::supervise::supervise;
 use proto::batch::Id;
-use proto::batch::publisher::Publisher;
 use proto::batch::step::{Action, Options, Reader, Skip};
 use proto::row::{Change, Mutation, Row};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::replication::{CLUSTER, Memory, SET, assignment};
-use super::{SETTLE, check_faults, seeds};
+use super::replication::{CLUSTER, Memory, Publishing, SET, assigned};
+use super::worker::Worker;
+use super::{SETTLE, check_faults, no_trespass, seeds};
 
-pub const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+pub const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15, slow: 20 };
 
 /// What happened in one run.
 #[derive(Default)]
@@ -33,45 +34,57 @@ pub struct Outcome {
     repeated: u64,
     pub fenced: u64,
     late: u64,
+    moved: u64,
+    restarted: u64,
+    reports: u64,
     pub rows: usize,
 }
 
-/// A relay's process, started again whenever it dies or fails.
+/// A relay's process, started again whenever it dies.
 pub struct Relay {
-    source: Arc<Source>,
-    broker: Arc<Broker>,
-    faults: Arc<Faults>,
-    stop: Stop,
-    first_epoch: u64,
-    seed: u64,
+    pub source: Arc<Source>,
+    pub broker: Arc<Broker>,
+    pub faults: Arc<Faults>,
+    pub registry: Arc<Registry>,
+    pub stop: Stop,
+    pub seed: u64,
 }
 
 impl Relay {
-    pub async fn run(self) -> Result<(), Error> {
+    /// How often it had to be started again since its queue was on its way.
+    pub async fn run(self) -> Result<u64, Error> {
         let mut random = StdRng::seed_from_u64(self.seed);
-        let mut batch_id = 1;
-        for epoch in self.first_epoch.. {
-            // The transaction that opened the batch may not have committed.
-            batch_id += random.random_range(0..3);
-            let push = few(&mut random);
-            let mut queue = Queue::new(Arc::clone(&self.source), Arc::clone(&self.faults), batch_id, epoch);
-            let mut writer = Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults));
-            let mut publisher = Publisher::new(incarnation(queue.epoch()), queue.epoch());
-            let (mut stop, mut progress) = (self.stop.clone(), relay::progress::Progress::new(SET));
-            let process = relay::run::run(&mut queue, &mut writer, &mut publisher, push, &mut stop, &mut progress);
+        let mut restarted = 0;
+        while !self.stop.requested() {
+            let ports = Publishing {
+                source: Arc::clone(&self.source),
+                broker: Arc::clone(&self.broker),
+                faults: Arc::clone(&self.faults),
+                registry: Arc::clone(&self.registry),
+                random: StdRng::from_rng(&mut random),
+                opened: false,
+            };
+            let (registry, mut stop) = (ports.reach(), self.stop.clone());
+            let assignment = Assignment { push: few(&mut random), publisher: incarnation };
+            let mut relay = relay::Relay::new(ports, assignment, Progress::new(SET));
+            let assigned = assigned();
+            let process = supervise(&registry, &mut relay, &assigned, &mut stop, || random.random());
             let result = tokio::select! {
                 biased;
                 () = self.faults.crashed() => continue,
                 result = process => result,
             };
-            batch_id += progress.batches();
             match result {
                 Ok(()) => break,
-                Err(error) if error.next == Next::Retry => {}
+                // Neither of its databases has it, and the process does not know that it was moved.
+                Err(error) if error.next == Next::Configure && !relay.ports.opened => {
+                    restarted += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(restarted)
     }
 }
 
@@ -92,6 +105,7 @@ pub struct World {
     pub log: Arc<Log>,
     pub broker: Arc<Broker>,
     pub faults: Arc<Faults>,
+    pub registry: Arc<Registry>,
     pub random: StdRng,
 }
 
@@ -99,12 +113,29 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let (source, log) = (Arc::new(Source::new(CLUSTER, SET, [7; 16])), Arc::new(Log::default()));
         let broker = Arc::new(Broker::new(Arc::clone(&log), seed));
-        Self { source, log, broker, faults: Arc::new(Faults::new(seed, RATES)), random: StdRng::seed_from_u64(!seed) }
+        let registry = Arc::new(Registry::new(SET, seed));
+        Self { source, log, broker, faults: Arc::new(Faults::new(seed, RATES)), registry, random: StdRng::seed_from_u64(!seed) }
     }
 
     pub fn relay(&self, seed: u64, stop: &Stop) -> Relay {
-        let (source, broker, faults) = (Arc::clone(&self.source), Arc::clone(&self.broker), Arc::clone(&self.faults));
-        Relay { source, broker, faults, stop: stop.clone(), first_epoch: 1, seed }
+        self.relay_with(Arc::clone(&self.faults), seed, stop)
+    }
+
+    pub fn relay_with(&self, faults: Arc<Faults>, seed: u64, stop: &Stop) -> Relay {
+        let (source, broker, registry) = (Arc::clone(&self.source), Arc::clone(&self.broker), Arc::clone(&self.registry));
+        Relay { source, broker, faults, registry, stop: stop.clone(), seed }
+    }
+
+    /// A worker's ports, with the registry of the relays.
+    pub fn memory(&self, store: &Arc<Store>, faults: Arc<Faults>) -> Memory {
+        let (source, log, registry) = (Arc::clone(&self.source), Arc::clone(&self.log), Arc::clone(&self.registry));
+        Memory { source, log, store: Arc::clone(store), faults, registry }
+    }
+
+    /// An administrator at work beside the rest: returns whether the set was moved.
+    pub fn administer(&self, changes: u32, seed: u64) -> impl Future<Output = u64> + use<> {
+        let (source, registry) = (Arc::clone(&self.source), Arc::clone(&self.registry));
+        administer(source, registry, changes, StdRng::seed_from_u64(seed))
     }
 
     pub async fn write(&mut self) {
@@ -128,6 +159,35 @@ impl World {
         });
         drained.await.map_err(|_| "the relay does not finish the queue's batches".to_owned())
     }
+}
+
+/// Where a set is moved to.
+const OTHER_PLACE: &str = "dbname=other";
+
+/// Changes the set, and moves it to another database, once: `set update` moves none before its
+/// queue is read. Either of database and registry may be the first to change. Returns whether it
+/// was moved.
+async fn administer(source: Arc<Source>, registry: Arc<Registry>, changes: u32, mut random: StdRng) -> u64 {
+    let mut is_moved = false;
+    for _ in 0..changes {
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..3000))).await;
+        match random.random_range(0..4) {
+            2 if !is_moved => {
+                source.move_to(Some(OTHER_PLACE));
+                tokio::time::sleep(Duration::from_millis(random.random_range(0..8_000))).await;
+                registry.move_to(OTHER_PLACE);
+                is_moved = true;
+            }
+            3 if !is_moved => {
+                registry.move_to(OTHER_PLACE);
+                tokio::time::sleep(Duration::from_millis(random.random_range(0..30_000))).await;
+                source.move_to(Some(OTHER_PLACE));
+                is_moved = true;
+            }
+            _ => registry.update(),
+        }
+    }
+    u64::from(is_moved)
 }
 
 /// Reads a stream from its beginning, as its grammar says, into rows.
@@ -196,11 +256,15 @@ async fn relayed(seed: u64) -> Result<Outcome, String> {
     let mut world = World::new(seed);
     let (stopper, stop) = stop::channel();
     let relay = tokio::spawn(world.relay(seed, &stop).run());
+    let administered = tokio::spawn(world.administer(3, seed));
     world.write().await;
+    let moved = administered.await.map_err(|error| error.to_string())?;
     world.drain().await?;
     stopper.stop(Duration::from_secs(10));
-    relay.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
-    let mut outcome = Outcome { faults: world.faults.drawn(), late: world.broker.arrived_late(), ..Outcome::default() };
+    let restarted = relay.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
+    no_trespass([&world.faults])?;
+    let (faults, late, reports) = (world.faults.drawn(), world.broker.arrived_late(), world.registry.reports());
+    let mut outcome = Outcome { faults, late, moved, restarted, reports, ..Outcome::default() };
     let rows = filled(read(&world.log, &mut outcome)?);
     outcome.rows = rows.values().map(BTreeMap::len).sum();
     let expected = filled(world.source.rows());
@@ -218,7 +282,24 @@ fn whatever_dies_the_stream_has_every_batch_once() {
     }
     // The simulation is worth something only if all of this did happen.
     let sum = |of: &dyn Fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
-    let calls = ["queue.finish", "queue.next", "queue.read", "queue.wait", "writer.flush", "writer.push"];
+    let calls = [
+        "queue.finish",
+        "queue.holder",
+        "queue.next",
+        "queue.read",
+        "queue.take",
+        "queue.wait",
+        "registry.acquire",
+        "registry.confirm",
+        "registry.connect",
+        "registry.release",
+        "registry.report",
+        "registry.set",
+        "registry.watch",
+        "writer.flush",
+        "writer.open",
+        "writer.push",
+    ];
     check_faults(outcomes.iter().map(|outcome| &outcome.faults), &calls);
     assert!(sum(&|outcome| outcome.batches) > 5000);
     assert!(sum(&|outcome| outcome.rows as u64) > 3000);
@@ -226,6 +307,9 @@ fn whatever_dies_the_stream_has_every_batch_once() {
     assert!(sum(&|outcome| outcome.repeated) > 200, "no batch was repeated after its commit");
     assert!(sum(&|outcome| outcome.fenced) > 50, "no message of a dead relay was skipped");
     assert!(sum(&|outcome| outcome.late) > 50, "no message arrived late");
+    assert!(sum(&|outcome| outcome.moved) > 1000, "no set was moved");
+    assert!(sum(&|outcome| outcome.restarted) > 50, "no relay was started while its set was on its way");
+    assert!(sum(&|outcome| outcome.reports) > 5000, "no relay said how it is");
 }
 
 /// A stop in the middle: a batch ends whole, or with a rollback.
@@ -235,9 +319,8 @@ async fn stopped(seed: u64) -> Result<Outcome, String> {
     world.write().await;
     for grace in [Duration::ZERO, Duration::from_secs(10)] {
         let (stopper, stop) = stop::channel();
-        let first_epoch = if grace.is_zero() { 1 } else { 2 };
-        let relay = tokio::spawn(Relay { first_epoch, ..world.relay(seed, &stop) }.run());
-        for _ in 0..world.random.random_range(0..60) {
+        let relay = tokio::spawn(world.relay(seed, &stop).run());
+        for _ in 0..world.random.random_range(0..90) {
             tokio::task::yield_now().await;
         }
         stopper.stop(grace);
@@ -273,10 +356,11 @@ async fn replicated(seed: u64) -> Result<Outcome, String> {
     let (worker_stopper, worker_stop) = stop::channel();
     let relay = tokio::spawn(world.relay(seed, &relay_stop).run());
     let (store, faults) = (Arc::new(Store::default()), Arc::new(Faults::new(!seed, RATES)));
-    let memory =
-        Memory { source: Arc::clone(&world.source), log: Arc::clone(&world.log), store: Arc::clone(&store), faults: Arc::clone(&faults) };
-    let worker = tokio::spawn(work(memory, worker_stop, seed));
+    let worker = Worker { memory: world.memory(&store, Arc::clone(&faults)), stop: worker_stop, seed, bootstrap: false, part: None };
+    let worker = tokio::spawn(worker.run());
+    let administered = tokio::spawn(world.administer(2, seed));
     world.write().await;
+    administered.await.map_err(|error| error.to_string())?;
     faults.set(Rates::NONE);
     world.drain().await?;
     tokio::time::sleep(SETTLE).await;
@@ -285,26 +369,11 @@ async fn replicated(seed: u64) -> Result<Outcome, String> {
     for task in [relay, worker] {
         task.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
     }
+    no_trespass([&world.faults, &faults])?;
     let (expected, rows) = (filled(world.source.rows()), filled(store.rows()));
     match rows == expected {
         true => Ok(Outcome { rows: rows.values().map(BTreeMap::len).sum(), ..Outcome::default() }),
         false => Err(format!("source and target differ:\n{expected:?}\n{rows:?}")),
-    }
-}
-
-/// A worker's process, started again whenever it dies.
-pub async fn work(memory: Memory, stop: Stop, seed: u64) -> Result<(), Error> {
-    let mut random = StdRng::seed_from_u64(seed);
-    loop {
-        let (mut plugins, mut stop) = (memory.clone(), stop.clone());
-        let mut assignment = assignment(false, &mut random);
-        let mut progress = replicate::progress::Progress::new(SET);
-        let process = replicate::supervise::supervise(&mut plugins, &mut assignment, &mut stop, &mut progress, || random.random());
-        tokio::select! {
-            biased;
-            () = memory.faults.crashed() => {}
-            result = process => return result,
-        }
     }
 }
 

@@ -1,11 +1,15 @@
-//! The world of a simulation, as far as the worker sees it.
+//! The world of a simulation, as far as processes see it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgshovel::error::Result;
-use pgshovel::memory::{Faults, Loader, Log, Source, Store, Stream, Target, Transform};
-use pgshovel::replicate::supervise::Assignment;
-use pgshovel::replicate::{Origin, Part, Plugins};
+use pgshovel::memory::{Broker, Faults, Loader, Log, Queue, Reach, Registry, Source, Store, Stream, Target, Transform, Writer};
+use pgshovel::ports::opening::{Origin, RelayPorts, WorkerPorts};
+use pgshovel::ports::registry::{Role, StoredSet};
+use pgshovel::replicate::{self, Part};
+use pgshovel::supervise::Assignment;
 use proto::batch::step::Options;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -13,10 +17,15 @@ use rand::rngs::StdRng;
 pub const CLUSTER: &str = "cluster";
 pub const SET: &str = "set";
 
+/// Whose work all processes do.
+pub fn assigned() -> Assignment {
+    Assignment { cluster: CLUSTER.into(), set: SET.into(), grace: Duration::from_secs(10) }
+}
+
 /// What a worker is to do. Its parts are small, as batches are here, which take several
 /// calls of the target.
-pub fn assignment(bootstrap: bool, random: &mut StdRng) -> Assignment {
-    Assignment {
+pub fn assignment(bootstrap: bool, random: &mut StdRng) -> replicate::Assignment {
+    replicate::Assignment {
         cluster: CLUSTER.into(),
         set: SET.into(),
         bootstrap,
@@ -32,9 +41,16 @@ pub struct Memory {
     pub log: Arc<Log>,
     pub store: Arc<Store>,
     pub faults: Arc<Faults>,
+    pub registry: Arc<Registry>,
 }
 
-impl Plugins for Memory {
+impl Memory {
+    pub fn reach(&self) -> Reach {
+        Reach { registry: Arc::clone(&self.registry), faults: Arc::clone(&self.faults) }
+    }
+}
+
+impl WorkerPorts for Memory {
     type Stream = Stream;
     type Loader = Loader;
     type Target = Target;
@@ -52,15 +68,66 @@ impl Plugins for Memory {
         self.faults.around("transform.open", || Ok(vec![Transform::new(Arc::clone(&self.faults))])).await
     }
 
-    async fn tables(&mut self) -> Result<Vec<(String, String)>> {
-        Ok(Vec::new())
-    }
-
-    async fn loader(&mut self) -> Result<(Origin, Loader)> {
+    async fn loader(&mut self, _set: &StoredSet) -> Result<(Origin, Loader)> {
         let open = || {
             let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));
             Ok((Origin { source: self.source.source(), snapshot }, loader))
         };
         self.faults.around("loader.open", open).await
+    }
+}
+
+/// Opens the ports of one relay.
+pub struct Publishing {
+    pub source: Arc<Source>,
+    pub broker: Arc<Broker>,
+    pub faults: Arc<Faults>,
+    pub registry: Arc<Registry>,
+    pub random: StdRng,
+    /// Both were open once.
+    pub opened: bool,
+}
+
+impl Publishing {
+    pub fn reach(&self) -> Reach {
+        Reach { registry: Arc::clone(&self.registry), faults: Arc::clone(&self.faults) }
+    }
+}
+
+impl RelayPorts for Publishing {
+    type Queue = Queue;
+    type Writer = Writer;
+
+    async fn queue(&mut self, set: &StoredSet, epoch_min: u64, leads: impl Future<Output = bool> + Send) -> Result<Queue> {
+        let (reach, faults) = (self.reach(), Arc::clone(&self.faults));
+        let leads = async {
+            let leads = leads.await;
+            if leads && !reach.leads(Role::Relay) {
+                faults.trespass("a queue was taken by a relay that does not lead");
+            }
+            leads
+        };
+        // The transaction that opened the batch may not have committed.
+        let batch_id = self.random.random_range(1..1000);
+        let place = &set.configuration.database.dsn;
+        Queue::open(Arc::clone(&self.source), Arc::clone(&self.faults), place, batch_id, epoch_min, leads).await
+    }
+
+    async fn writer(&mut self) -> Result<Writer> {
+        let writer = self.faults.around("writer.open", || Ok(Writer::new(Arc::clone(&self.broker), Arc::clone(&self.faults)))).await?;
+        self.opened = true;
+        Ok(writer)
+    }
+
+    async fn check_writer(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn check_queue(&mut self, set: &StoredSet) -> Result<()> {
+        self.source.check_place(&set.configuration.database.dsn)
+    }
+
+    async fn look(&self, _set: &StoredSet) -> Infallible {
+        std::future::pending().await
     }
 }

@@ -5,24 +5,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pgshovel::error::Error;
-use pgshovel::memory::{Drawn, Faults, Log, Rates, Source, Store};
+use pgshovel::memory::{Drawn, Faults, Log, Rates, Registry, Source, Store};
 use pgshovel::replicate::progress::Progress;
-use pgshovel::replicate::{Part, state, supervise};
+use pgshovel::replicate::{self, Part, state};
 use pgshovel::stop::{self, Stop, Stopper};
+use pgshovel::supervise::supervise;
 use proto::codec::{self, Operation};
 use proto::interfaces::replication::transaction_state::State as Ended;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::publisher::Relay;
-use super::replication::{CLUSTER, Memory, SET, assignment};
-use super::{SETTLE, check_faults, seeds};
+use super::replication::{CLUSTER, Memory, SET, assigned, assignment};
+use super::{SETTLE, check_faults, no_trespass, seeds};
 
-const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15 };
+const RATES: Rates = Rates { error_before: 15, error_after: 15, crash_before: 15, crash_after: 15, slow: 20 };
 
-const CALLS: [&str; 16] = [
+const CALLS: [&str; 20] = [
     "loader.next",
     "loader.open",
+    "registry.acquire",
+    "registry.connect",
+    "registry.report",
+    "registry.set",
     "stream.next",
     "stream.open",
     "stream.seek",
@@ -64,11 +69,12 @@ impl Worker {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut fenced = 0;
         loop {
-            let mut memory = self.memory.clone();
             let mut assignment = assignment(self.bootstrap && fenced == 0, &mut random);
             assignment.part = self.part.unwrap_or(assignment.part);
-            let (mut stop, mut progress) = (self.stop.clone(), Progress::new(SET));
-            let process = supervise::supervise(&mut memory, &mut assignment, &mut stop, &mut progress, || random.random());
+            let (registry, ports, mut stop) = (self.memory.reach(), self.memory.clone(), self.stop.clone());
+            let mut worker = replicate::Worker { ports, assignment, progress: Progress::new(SET) };
+            let assigned = assigned();
+            let process = supervise(&registry, &mut worker, &assigned, &mut stop, || random.random());
             let result = tokio::select! {
                 biased;
                 () = self.memory.faults.crashed() => continue,
@@ -112,6 +118,8 @@ impl World {
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
             faults: Arc::clone(&faults),
+            // Its own: all workers believe that they lead.
+            registry: Arc::new(Registry::new(SET, seed)),
         };
         (Worker { memory, stop: self.stop.clone(), seed, bootstrap: false, part: None }, faults)
     }
@@ -179,6 +187,7 @@ async fn replicate(seed: u64) -> Result<Outcome, String> {
         outcome.fenced += task.await.map_err(|error| error.to_string())?.map_err(|error| error.message)?;
     }
     world.check()?;
+    no_trespass(&all_faults)?;
     outcome.faults = all_faults.iter().map(|faults| faults.drawn()).collect();
     outcome.commits = world.store.commits();
     outcome.rows = world.source.rows().values().map(|rows| rows.len()).sum();

@@ -1,6 +1,6 @@
 //! The interface `store` of `wasi:config`.
 
-use super::{Settings, settings};
+use super::settings::{Settings, settings};
 use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
 use crate::capabilities::shared::Shared;
 use crate::error::Result;

@@ -42,11 +42,18 @@ pub(super) fn read(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Res
     Ok(Folder { path, mode, size })
 }
 
-/// A folder to write in is made if it is missing; one to read has to be there.
+/// A folder that is missing is not made: where its name is misspelt, a new stream would begin
+/// in it, and nobody would know.
 pub(super) fn prepare(files: &Folder, setup: &Setup<'_>) -> Result<()> {
-    match files.mode {
-        Mode::ReadOnly => Ok(()),
-        Mode::ReadWrite => std::fs::create_dir_all(&files.path).map_err(|error| unusable(files, setup, &error)),
+    match std::fs::metadata(&files.path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(unusable(files, setup, &"it is no folder")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(unusable(
+            files,
+            setup,
+            &format_args!("it does not exist; if the name is right, make it: mkdir -m 700 {}", files.path.display()),
+        )),
+        Err(error) => Err(unusable(files, setup, &error)),
     }
 }
 

@@ -92,7 +92,9 @@ impl Network {
         let network = Self { address, bits };
         let first = network.first();
         if first != address {
-            return Err(format!("{text:?} is an address within a network; write {first}/{bits} for the network, or {address} for the address"));
+            return Err(format!(
+                "{text:?} is an address within a network; write {first}/{bits} for the network, or {address} for the address"
+            ));
         }
         Ok(network)
     }

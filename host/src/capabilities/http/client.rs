@@ -119,7 +119,12 @@ impl Client {
     }
 
     /// Sends a request, which has to be answered before `deadline`, to the last byte.
-    pub fn send(&self, request: Request<Written>, asked: Asked, deadline: Instant) -> impl Future<Output = Result<Response<Answer>>> + Send + use<> {
+    pub fn send(
+        &self,
+        request: Request<Written>,
+        asked: Asked,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Response<Answer>>> + Send + use<> {
         let (sender, answered) = oneshot::channel();
         tokio::spawn(Arc::clone(&self.inner).run(request, asked, deadline, sender));
         async move { answered.await.unwrap_or_else(|_| Err(ended())) }
@@ -149,7 +154,13 @@ fn ended() -> Refusal {
 }
 
 impl Inner {
-    async fn run(self: Arc<Self>, request: Request<Written>, asked: Asked, deadline: Instant, mut to: oneshot::Sender<Result<Response<Answer>>>) {
+    async fn run(
+        self: Arc<Self>,
+        request: Request<Written>,
+        asked: Asked,
+        deadline: Instant,
+        mut to: oneshot::Sender<Result<Response<Answer>>>,
+    ) {
         let mut closing = self.closing.subscribe();
         let late = || Refusal::new(Code::ResponseTimeout, "a request was not answered within the time of the call; see limits.call");
         let begun = tokio::select! {
@@ -195,9 +206,10 @@ impl Inner {
     /// The plugin writes its body, also where the request is refused, and is told by the answer.
     fn keep(&self, request: Request<Written>, deadline: Instant) -> Result<Request<Written>> {
         let bytes = if request.body().is_end_stream() { 0 } else { REQUEST_BYTES };
-        let share = self.budget.take(bytes).map_err(|exceeded| {
-            Refusal::new(Code::ConnectionLimit, format!("too many requests at one time: {exceeded}"))
-        })?;
+        let share = self
+            .budget
+            .take(bytes)
+            .map_err(|exceeded| Refusal::new(Code::ConnectionLimit, format!("too many requests at one time: {exceeded}")))?;
         let keeper = Keeper { closing: self.closing.subscribe(), until: deadline };
         Ok(request.map(|body| Outgoing::kept(body, &self.closed, share, keeper).boxed_unsync()))
     }
@@ -250,7 +262,10 @@ impl Inner {
         let text = if elsewhere.is_empty() {
             format!("{server} is not granted; if the plugin is to ask it, add to grants.http: origins: [\"{server}/\"]")
         } else {
-            format!("a path of {server} is not granted, only {}; if the plugin is to use others, grant a shorter path", elsewhere.join(", "))
+            format!(
+                "a path of {server} is not granted, only {}; if the plugin is to use others, grant a shorter path",
+                elsewhere.join(", ")
+            )
         };
         Refusal::misconfigured(Code::Denied, text)
     }
@@ -296,7 +311,14 @@ impl Inner {
         })
     }
 
-    async fn attempt(&self, key: &Key, mut parts: Parts, mut body: Outgoing, waits: Waits, deadline: Instant) -> Result<(Response<Incoming>, Lease)> {
+    async fn attempt(
+        &self,
+        key: &Key,
+        mut parts: Parts,
+        mut body: Outgoing,
+        waits: Waits,
+        deadline: Instant,
+    ) -> Result<(Response<Incoming>, Lease)> {
         let server = &key.server;
         let path = parts.uri.path_and_query().cloned();
         // HTTP/2 has no such header.

@@ -14,7 +14,18 @@ use crate::yaml::{Field, Problem, Sources, Step, Value};
 type Result<T> = std::result::Result<T, Problem>;
 
 const KEYS: [&str; 13] = [
-    "origins", "addresses", "ca", "certificate", "key", "headers", "basic", "bearer", "oauth2", "aws", "connect", "first_byte",
+    "origins",
+    "addresses",
+    "ca",
+    "certificate",
+    "key",
+    "headers",
+    "basic",
+    "bearer",
+    "oauth2",
+    "aws",
+    "connect",
+    "first_byte",
     "between_bytes",
 ];
 const ORIGINS: &str = "write a list of the servers that it may ask, such as origins: [\"https://search.example:9200/index/\"]";
@@ -84,8 +95,15 @@ pub enum Credentials {
     /// `AWS_ACCESS_KEY_ID` and so on, of this process.
     Environment,
     /// A section of a file such as `~/.aws/credentials`.
-    Profile { name: String, file: PathBuf },
-    Keys { id: Secret, secret: Secret, token: Option<Secret> },
+    Profile {
+        name: String,
+        file: PathBuf,
+    },
+    Keys {
+        id: Secret,
+        secret: Secret,
+        token: Option<Secret>,
+    },
     /// Of the instance's role, from the metadata service.
     Instance,
 }
@@ -124,7 +142,9 @@ fn no_two_alike(field: &Field<'_>, grants: &Resources<Grant>) -> Result<()> {
     for (name, grant) in grants {
         for origin in &grant.origins {
             if let Some((_, other)) = seen.iter().find(|(known, other)| *known == origin && *other != name) {
-                return Err(field.problem(format!("`{other}` and `{name}` grant {origin} both; name it in one of them, or with different paths")));
+                return Err(
+                    field.problem(format!("`{other}` and `{name}` grant {origin} both; name it in one of them, or with different paths"))
+                );
             }
             seen.push((origin, name));
         }
@@ -161,7 +181,9 @@ fn grant(field: &Field<'_>, sources: &Sources<'_>) -> Result<Grant> {
     let headers = field.get("headers").map(|field| fixed(&field, sources)).transpose()?.unwrap_or_default();
     let authentication = authentication(field, sources)?;
     if authentication.is_some() && headers.iter().any(|(name, _)| *name == http::header::AUTHORIZATION) {
-        return Err(field.problem("sets the header authorization in two ways; write it under headers, or one of basic, bearer, oauth2 and aws"));
+        return Err(
+            field.problem("sets the header authorization in two ways; write it under headers, or one of basic, bearer, oauth2 and aws")
+        );
     }
     let addresses = addresses.transpose()?.unwrap_or_default();
     Ok(Grant { origins, addresses, ca: file("ca")?, certificate, headers, authentication, waits })
@@ -276,9 +298,9 @@ fn credentials(field: &Field<'_>, sources: &Sources<'_>) -> Result<Credentials> 
         field.map(&["profile", "file"])?;
         let file = match field.get("file") {
             Some(_) => sources.folder.join(text("file")?),
-            None => (sources.env)("HOME").map(|home| PathBuf::from(home).join(".aws/credentials")).ok_or_else(|| {
-                field.problem("names no file, and the environment has no HOME; write file: FILE")
-            })?,
+            None => (sources.env)("HOME")
+                .map(|home| PathBuf::from(home).join(".aws/credentials"))
+                .ok_or_else(|| field.problem("names no file, and the environment has no HOME; write file: FILE"))?,
         };
         return Ok(Credentials::Profile { name: text("profile")?, file });
     }

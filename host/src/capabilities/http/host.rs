@@ -35,7 +35,8 @@ impl Host {
         let last = text.rsplit('.').next().unwrap_or(text);
         if is_number(last) {
             // `2130706433`, `0177.0.0.1` and `0x7f.1` are loopback for some programs only.
-            let address: Ipv4Addr = text.parse().map_err(|_| "is a number that programs read differently; write an address as 192.0.2.1")?;
+            let address: Ipv4Addr =
+                text.parse().map_err(|_| "is a number that programs read differently; write an address as 192.0.2.1")?;
             return Ok(Self::Address(IpAddr::V4(address)));
         }
         if text.len() > NAME_BYTES_MAX || text.split('.').any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX) {
@@ -87,9 +88,38 @@ mod tests {
     #[test]
     fn tricks_are_refused() {
         for text in [
-            "", ".", "..", "a..b", ".a", "a..", "2130706433", "017700000001", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "127.1", "127.0.0.01",
-            "1.2.3.4.5", "a.1", "a.0x", "[::1", "::1", "[fe80::1%eth0]", "[127.0.0.1]", "user@host", "ho st", "host\\", "host%00", "host%2e",
-            "bücher.example", "ⓛocalhost", "127。0。0。1", "host:80", "a/b", "a#b", "a?b",
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a..",
+            "2130706433",
+            "017700000001",
+            "0x7f000001",
+            "0x7f.0.0.1",
+            "0177.0.0.1",
+            "127.1",
+            "127.0.0.01",
+            "1.2.3.4.5",
+            "a.1",
+            "a.0x",
+            "[::1",
+            "::1",
+            "[fe80::1%eth0]",
+            "[127.0.0.1]",
+            "user@host",
+            "ho st",
+            "host\\",
+            "host%00",
+            "host%2e",
+            "bücher.example",
+            "ⓛocalhost",
+            "127。0。0。1",
+            "host:80",
+            "a/b",
+            "a#b",
+            "a?b",
         ] {
             assert!(Host::parse(text).is_err(), "{text:?}");
         }

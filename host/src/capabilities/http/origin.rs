@@ -113,8 +113,22 @@ mod tests {
             assert_eq!(Origin::parse(text).map(|origin| origin.to_string()).as_deref(), Ok(expected), "{text}");
         }
         for text in [
-            "search.example", "/index/", "https:///index/", "https://", "ftp://a", "https://user:pw@a", "https://a:", "https://a:0", "https://a:+1",
-            "https://a:65536", "https://a/../b", "https://a\\b", "https://a?x", "https://a/#x", "https://2130706433/", "https://*.example",
+            "search.example",
+            "/index/",
+            "https:///index/",
+            "https://",
+            "ftp://a",
+            "https://user:pw@a",
+            "https://a:",
+            "https://a:0",
+            "https://a:+1",
+            "https://a:65536",
+            "https://a/../b",
+            "https://a\\b",
+            "https://a?x",
+            "https://a/#x",
+            "https://2130706433/",
+            "https://*.example",
         ] {
             assert!(Origin::parse(text).is_err(), "{text}");
         }

@@ -124,7 +124,9 @@ fn certificate(server: &Server, reason: &CertificateError) -> String {
             format!("the certificate of {server} is for another name; grant it by the name in its certificate")
         }
         CertificateError::UnknownIssuer => {
-            format!("the certificate of {server} is by nobody that is trusted; name the file of its authority under ca, if it is to be trusted")
+            format!(
+                "the certificate of {server} is by nobody that is trusted; name the file of its authority under ca, if it is to be trusted"
+            )
         }
         // As an end entity that is an authority: what `openssl req -x509` makes.
         other => format!("the certificate of {server} will not do: {other}; let its authority make another one"),

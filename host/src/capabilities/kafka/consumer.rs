@@ -11,9 +11,11 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
+use super::brokers::Brokers;
+use super::client::{PARTITION, Place, blocking, release};
 use super::failure::{Failure, LOST_REMEDY, Outcome, client_failure};
+use super::reports::Reports;
 use super::topic::{REQUEST_TIMEOUT, check_topic_name};
-use super::{Brokers, PARTITION, Place, Reports, blocking, release};
 
 /// One call of `next` stops collecting here.
 const NEXT_BYTES_MAX: usize = 1 << 20;

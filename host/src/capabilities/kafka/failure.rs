@@ -2,7 +2,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::{Brokers, Reports};
+use super::brokers::Brokers;
+use super::reports::Reports;
 
 /// What to do when the stream does not hold what comes next.
 pub(super) const LOST_REMEDY: &str = "replicate once with --bootstrap to load the target anew";
@@ -22,17 +23,6 @@ pub enum Failure {
 }
 
 pub(super) type Outcome<T> = std::result::Result<T, Failure>;
-
-/// librdkafka's error repeats the value, which may be a password.
-pub(super) fn property_error(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, name, value) => {
-            let reason = if value.is_empty() { reason.clone() } else { reason.replace(value.as_str(), "…") };
-            format!("the property `{name}` of the kafka grant is not accepted: {reason}")
-        }
-        other => format!("the kafka grant is not accepted: {other}"),
-    }
-}
 
 /// Whose fault an error of librdkafka is. What cannot be told is passing: the
 /// retry shows it again.

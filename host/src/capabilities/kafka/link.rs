@@ -6,7 +6,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmtime::component::Resource;
 
-use super::{self as backend, Brokers, Consumer, Place, Producer, Properties};
+use super::brokers::Brokers;
+use super::client::Place;
+use super::consumer::{self, Consumer};
+use super::failure as backend;
+use super::grant::{self, Properties};
+use super::producer::Producer;
+use super::topic;
 use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
 use crate::capabilities::grants::{Resources, granted};
 use crate::capabilities::role::Role;
@@ -28,8 +34,8 @@ mod generated {
         ",
         imports: { default: async | trappable },
         with: {
-            "pgshovel:plugin/kafka.consumer": crate::capabilities::kafka::Consumer,
-            "pgshovel:plugin/kafka.producer": crate::capabilities::kafka::Producer,
+            "pgshovel:plugin/kafka.consumer": crate::capabilities::kafka::consumer::Consumer,
+            "pgshovel:plugin/kafka.producer": crate::capabilities::kafka::producer::Producer,
         },
     });
 }
@@ -59,7 +65,7 @@ impl Capability for Kafka {
     type State = Clients;
 
     fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
-        super::grant::read(field, sources)
+        grant::read(field, sources)
     }
 
     fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
@@ -116,7 +122,7 @@ impl Host for View<'_, Kafka> {
         let reached = self.brokers(grant.as_deref()).and_then(|brokers| Ok((brokers, self.place()?)));
         Ok(match reached {
             Ok((brokers, place)) => {
-                backend::ensure_topic(&brokers, &topic, replicas, &settings, place).await.map_err(|failure| self.failed(failure))
+                topic::ensure_topic(&brokers, &topic, replicas, &settings, place).await.map_err(|failure| self.failed(failure))
             }
             Err(failure) => Err(failure),
         })
@@ -176,7 +182,7 @@ impl HostConsumer for View<'_, Kafka> {
     async fn next(&mut self, consumer: Resource<Consumer>, max_messages: u32, max_wait_ms: u32) -> Outcome<Vec<Entry>> {
         let consumer = self.shared.table.get_mut(&consumer)?;
         let entries = consumer.next(max_messages, Duration::from_millis(max_wait_ms.into())).await.map_err(|failure| self.failed(failure));
-        let entry = |backend::Entry { offset, message }| Entry { offset, message };
+        let entry = |consumer::Entry { offset, message }| Entry { offset, message };
         Ok(entries.map(|entries| entries.into_iter().map(entry).collect()))
     }
 

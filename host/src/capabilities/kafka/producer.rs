@@ -13,9 +13,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::brokers::Brokers;
+use super::client::{PARTITION, Place};
 use super::failure::{Failure, Outcome, client_failure, no_thread};
+use super::reports::{Reports, locked};
 use super::topic::check_topic_name;
-use super::{Brokers, PARTITION, Place, Reports, locked};
 
 /// What a producer holds back before `push` waits; a larger message goes alone.
 const PRODUCER_BYTES_MAX: usize = 32 << 20;

@@ -8,8 +8,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::brokers::Brokers;
+use super::client::{Place, blocking, release};
 use super::failure::{Failure, Outcome, client_failure, failure, no_thread};
-use super::{Brokers, Place, Reports, blocking, release};
+use super::reports::Reports;
 
 /// How long a broker may take to answer a question about a topic.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,8 +14,9 @@ use crate::capabilities::types::convert::{from_relation, from_rows};
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::loader::{Guest, GuestIndices};
+use crate::plugins::context::Context;
+use crate::plugins::engine::Engine;
 use crate::plugins::session::Session;
-use crate::plugins::{Context, Engine};
 use crate::ports;
 
 /// An open loader.

@@ -10,8 +10,9 @@ use crate::capabilities::role::Role;
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::reader::{Entry, Guest, GuestIndices};
+use crate::plugins::context::Context;
+use crate::plugins::engine::Engine;
 use crate::plugins::session::Session;
-use crate::plugins::{Context, Engine};
 use crate::ports;
 
 /// See `reader.wit`.

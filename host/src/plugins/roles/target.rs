@@ -14,8 +14,9 @@ use crate::capabilities::types::convert::{to_mutations, to_relation, to_rows};
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::target::{Guarantee, Guest, GuestIndices, Source};
+use crate::plugins::context::Context;
+use crate::plugins::engine::Engine;
 use crate::plugins::session::Session;
-use crate::plugins::{Context, Engine};
 use crate::ports;
 
 /// An open target.

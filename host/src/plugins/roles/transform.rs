@@ -12,8 +12,9 @@ use crate::capabilities::types::convert::{from_mutations, to_mutations};
 use crate::config::Section;
 use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::transform::{Guest, GuestIndices};
+use crate::plugins::context::Context;
+use crate::plugins::engine::Engine;
 use crate::plugins::session::Session;
-use crate::plugins::{Context, Engine};
 use crate::ports;
 
 /// An open transform.

@@ -13,8 +13,9 @@ use crate::capabilities::types;
 use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
+use crate::plugins::context::Context;
+use crate::plugins::engine::Engine;
 use crate::plugins::session::Session;
-use crate::plugins::{Context, Engine};
 use crate::ports::{self, Messages};
 
 /// An open writer. It works on a push in a task of its own, so that whoever pushes

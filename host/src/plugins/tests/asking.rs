@@ -94,7 +94,10 @@ async fn an_ordinary_client_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_requests_at_one_time() {
     let (port, _requests) = serve(|_| OK.to_owned());
-    let section = asker(&json!({ "push": "many", "url": format!("http://127.0.0.1:{port}/") }), &format!("{{ origins: [\"http://127.0.0.1:{port}\"] }}"));
+    let section = asker(
+        &json!({ "push": "many", "url": format!("http://127.0.0.1:{port}/") }),
+        &format!("{{ origins: [\"http://127.0.0.1:{port}\"] }}"),
+    );
     push(&section, Messages::from_iter(["a"])).await.unwrap();
 }
 
@@ -115,10 +118,15 @@ async fn what_is_refused_has_a_name() {
     ends(&ask("follow", &format!("http://127.0.0.1:{port}/away")), port, Next::Configure, followed).await;
     let tricked = expect!["stream: asker.wasm: failed: ErrorCode::HttpRequestUriInvalid"];
     ends(&ask("get", "http://2130706433/"), port, Next::Stop, tricked).await;
-    let smuggled = expect!["stream: asker.wasm: HeaderError::InvalidSyntax, HeaderError::InvalidSyntax, HeaderError::InvalidSyntax, HeaderError::InvalidSyntax, HeaderError::Forbidden, HeaderError::Forbidden, HeaderError::Forbidden"];
+    let smuggled = expect![
+        "stream: asker.wasm: HeaderError::InvalidSyntax, HeaderError::InvalidSyntax, HeaderError::InvalidSyntax, HeaderError::InvalidSyntax, HeaderError::Forbidden, HeaderError::Forbidden, HeaderError::Forbidden"
+    ];
     ends(&ask("smuggle", "http://a/"), port, Next::Stop, smuggled).await;
     // By name, `localhost` is not the address that is granted by number.
-    let by_name = asker(&json!({ "push": "get", "url": format!("http://localhost:{port}/") }), &format!("{{ origins: [\"http://localhost:{port}\"] }}"));
+    let by_name = asker(
+        &json!({ "push": "get", "url": format!("http://localhost:{port}/") }),
+        &format!("{{ origins: [\"http://localhost:{port}\"] }}"),
+    );
     let prohibited = expect!["stream: asker.wasm: failed: ErrorCode::DestinationIpProhibited"];
     ends(&by_name, port, Next::Configure, prohibited).await;
 }
@@ -159,5 +167,9 @@ async fn a_plugin_without_the_grant_is_refused() {
     let error = writer::open(engine(), &section("stream", "asker.wasm", &built()), &context()).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     let message = error.message.replace(&built().display().to_string(), "plugins");
-    assert!(message.contains("wasi:http/") && message.contains("add to it: grants: { http: { origins: [\"https://search.example:9200/index/\"] } }"), "{message}");
+    assert!(
+        message.contains("wasi:http/")
+            && message.contains("add to it: grants: { http: { origins: [\"https://search.example:9200/index/\"] } }"),
+        "{message}"
+    );
 }

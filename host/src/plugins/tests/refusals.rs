@@ -163,5 +163,5 @@ async fn folders_that_cannot_be_opened() {
     section.grants.files = Some(files::Folder { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly, size: None });
     let error = check(engine(), &section, Role::Writer).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
-    expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: No such file or directory (os error 2); name a folder that this user may read"].assert_eq(&error.message);
+    expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: it does not exist; if the name is right, make it: mkdir -m 700 /nowhere/at/all; name a folder that this user may read"].assert_eq(&error.message);
 }

@@ -234,6 +234,7 @@ async fn a_plugin_sees_nothing_of_the_world() {
 #[tokio::test]
 async fn a_granted_folder_is_all_there_is() {
     let folder = Folder::new("files");
+    std::fs::create_dir_all(folder.0.join("new/stream")).unwrap();
     let granted = |mode, order: &str| {
         let mut section = probe("stream", &json!({ "push": order }));
         section.grants.files = Some(files::Folder { path: folder.0.join("new/stream"), mode, size: None });

@@ -1,5 +1,5 @@
 //! What must hold of any row of a batch's COPY: for the tests, and for the fuzz
-//! target `event` (`proto/fuzz`).
+//! target `event` (`tests/fuzz`).
 
 use std::sync::Arc;
 

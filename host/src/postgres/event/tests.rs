@@ -5,6 +5,9 @@ use super::relation::Described;
 use super::value::Encoding;
 use super::*;
 
+#[path = "../../../../tests/fuzz/corpus.rs"]
+mod files;
+
 fn described(name: &str, type_name: &str, oid: u32) -> Described {
     Described { name: name.to_owned(), type_name: type_name.to_owned(), oid, encoding: Encoding::Json }
 }
@@ -58,11 +61,7 @@ fn old_row() -> Row {
 }
 
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/fuzz/corpus/event");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(files.len() >= 2, "the corpus of the fuzz target `event` is gone");
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files::corpus(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz"), "event")
 }
 
 #[test]

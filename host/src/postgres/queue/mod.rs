@@ -30,7 +30,8 @@ use crate::names;
 use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
-use crate::postgres::{node, pool, quote};
+use crate::postgres::node::{self, Identity};
+use crate::postgres::{pool, quote};
 use keeper::Keeper;
 use lane::Lane;
 use reader::{Chunk, Reader};
@@ -48,8 +49,6 @@ pub struct Settings {
     pub cluster: String,
     pub set: String,
     pub consumer: String,
-    /// The least that this relay's epoch may be.
-    pub epoch_min: u64,
     /// How often to rotate the queue's tables; never if zero.
     pub rotation_period: Duration,
     /// What the queue's tables may take on disk before it is reported, in bytes.
@@ -142,18 +141,15 @@ impl<T> Drop for Abort<T> {
 }
 
 impl Queue {
-    /// Connects, and takes the consumer, if `leads` says so: whoever had it ends no batch any
-    /// more. A queue or consumer that does not exist is `Configure`, and so is a queue that
-    /// others may rotate and this relay may not keep them from it.
-    pub async fn open(settings: Settings, leads: impl Future<Output = bool>) -> Result<Self> {
+    /// Connects, and takes the consumer, if `leads` says so, under an epoch of at least
+    /// `epoch_min`: whoever had it ends no batch any more. A queue or consumer that does not exist
+    /// is `Configure`, and so is a queue that others may rotate and this relay may not keep them
+    /// from it.
+    pub async fn open(settings: Settings, epoch_min: u64, leads: impl Future<Output = bool>) -> Result<Self> {
         let settings = Arc::new(settings);
-        let control = Session::connect(&settings.dsn, &settings.application("")).await?;
-        pool::refuse_transaction_mode(&control, &settings.dsn).await?;
-        let control = Arc::new(prepared(control).await?);
-        let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
-        let queue_id = find(&control, &settings).await?;
-        check_rotation(&control, &settings).await?;
-        let epoch = take(&control, &settings, leads).await?;
+        let (control, identity, queue_id) = connect(&settings).await?;
+        let control = Arc::new(control);
+        let epoch = take(&control, &settings, epoch_min, leads).await?;
         let statements = Statements::prepare(&control, &settings.cluster).await?;
         let signals = Arc::new(Signals::default());
         let keeper = Keeper::start(Arc::clone(&settings), Arc::clone(&signals));
@@ -174,11 +170,9 @@ impl Queue {
         })
     }
 
-    /// Greater than those of the relays before, whoever says who leads.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        // It began at the time, or above.
-        self.epoch.unsigned_abs()
+    /// Fails as `open` would, as far as can be told without taking the consumer.
+    pub async fn check(settings: Settings) -> Result<()> {
+        connect(&settings).await.map(drop)
     }
 
     /// Begins to read `batch` in a task of the lane.
@@ -277,6 +271,11 @@ impl Queue {
 }
 
 impl ports::Queue for Queue {
+    fn epoch(&self) -> u64 {
+        // It began at the time, or above.
+        self.epoch.unsigned_abs()
+    }
+
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self.open_batch().await {
             Err(error) => Err(self.diagnose(error).await),
@@ -343,6 +342,17 @@ fn pgq_id(batch: u64) -> Result<i64> {
     i64::try_from(batch).map_err(|_| Error::bug(format!("{batch} is no batch id of PgQ")))
 }
 
+/// A session for control, with the database's identity and the queue's id.
+async fn connect(settings: &Settings) -> Result<(Session, Identity, i32)> {
+    let control = Session::connect(&settings.dsn, &settings.application("")).await?;
+    pool::refuse_transaction_mode(&control, &settings.dsn).await?;
+    let control = prepared(control).await?;
+    let identity = timeout(ANSWER_TIMEOUT, node::identify(&control, &settings.cluster)).await.map_err(|_| unanswered())??;
+    let queue_id = find(&control, settings).await?;
+    check_rotation(&control, settings).await?;
+    Ok((control, identity, queue_id))
+}
+
 /// A session with the settings that every session of a relay has.
 async fn session(settings: &Settings, role: &str) -> Result<Session> {
     prepared(Session::connect(&settings.dsn, &settings.application(role)).await?).await
@@ -369,9 +379,9 @@ fn unanswered() -> Error {
 /// the queue is. Who leads no more may not know, and may not even run; so its session
 /// is ended too, with the locks that it may hold. `leads` is asked when it is known who has
 /// the consumer, so that nobody takes it from who leads since.
-async fn take(control: &Client, settings: &Settings, leads: impl Future<Output = bool>) -> Result<i64> {
-    let Settings { cluster, set, consumer, epoch_min, .. } = settings;
-    let epoch_min = i64::try_from(*epoch_min).map_err(|_| Error::bug(format!("{epoch_min} is no epoch")))?;
+async fn take(control: &Client, settings: &Settings, epoch_min: u64, leads: impl Future<Output = bool>) -> Result<i64> {
+    let Settings { cluster, set, consumer, .. } = settings;
+    let epoch_min = i64::try_from(epoch_min).map_err(|_| Error::bug(format!("{epoch_min} is no epoch")))?;
     let refused = |error| explain_refusal(error, cluster);
     let holder = timeout(ANSWER_TIMEOUT, control.query_opt(&sql::holder(cluster), &[set, consumer])).await.map_err(|_| unanswered())?;
     let holder = holder.map_err(refused)?;

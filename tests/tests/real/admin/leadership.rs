@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use pgshovel::error::{Error, Next};
-use pgshovel::registry::lease::Role;
-use pgshovel::registry::watch::Change;
+use pgshovel::ports::registry::{Change, Condition, Lease as _, Report, Role, Session as _, Watch as _};
 
 use super::*;
 
@@ -47,6 +46,24 @@ async fn a_leader_learns_that_it_leads_no_more() {
     assert_eq!(lease.judge(refused()).await.next, Next::Retry);
     lease.lost().await;
     assert!(!lease.is_held());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_shows_how_it_is() {
+    let (world, _source) = setting().await;
+    let (one, two) = (connect(&world).await, connect(&world).await);
+    assert_eq!(two.leader("s", Role::Worker).await.unwrap(), None);
+    let lease = one.acquire("s", Role::Worker, || {}).await.unwrap();
+    assert_eq!(two.leader("s", Role::Worker).await.unwrap().unwrap().report, None);
+    for report in
+        [Report { state: Condition::Working, since: 7, tick: None }, Report { state: Condition::Blocked, since: 9, tick: Some(1 << 40) }]
+    {
+        lease.report(&report).await.unwrap();
+        assert_eq!(two.leader("s", Role::Worker).await.unwrap().unwrap().report, Some(report));
+    }
+    assert_eq!(two.leader("s", Role::Relay).await.unwrap(), None);
+    lease.release().await.unwrap();
+    assert_eq!(two.leader("s", Role::Worker).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,4 +9,5 @@ mod input;
 mod itself;
 pub mod proxy;
 pub mod setup;
+mod standby;
 pub mod writers;

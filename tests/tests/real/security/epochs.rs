@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use pgshovel::config;
-use pgshovel::postgres::queue::Settings;
+use pgshovel::ports::Queue as _;
+use pgshovel::postgres::queue::Queue;
 use tests::harness::{Program, Running, World, eventually};
 use tests::servers::ZooKeeper;
 
@@ -270,7 +271,7 @@ async fn an_epoch_is_above_those_before_whatever_the_database_has_of_them() {
         assert!(epoch > last && epoch > ahead, "{change}: {last} {ahead} {epoch}");
         last = epoch;
     }
-    let epoch = open(Settings { epoch_min: last + 1000, ..settings(&database) }).await.unwrap().epoch();
+    let epoch = Queue::open(settings(&database), last + 1000, std::future::ready(true)).await.unwrap().epoch();
     assert_eq!(epoch, last + 1000);
 }
 

@@ -88,7 +88,9 @@ impl Authenticator {
                         let most = crate::printable::size(BUFFERED_BYTES_MAX as u64);
                         return Err(Refusal::new(
                             Code::RequestBodySize,
-                            format!("a request to {server} has a body of more than {most}, or trailers, and is not signed; send it in parts"),
+                            format!(
+                                "a request to {server} has a body of more than {most}, or trailers, and is not signed; send it in parts"
+                            ),
                         ));
                     }
                 }
@@ -112,7 +114,9 @@ impl Authenticator {
 /// Reads the body, so that it can be sent again.
 async fn hold(body: Written, dialler: &Dialler) -> Result<Signed> {
     Ok(match buffer(body, BUFFERED_BYTES_MAX, &dialler.budget).await? {
-        Buffered::Whole(bytes, share) => Signed { body: super::body::full(bytes.clone()), whole: Some(bytes), share: Some(share), token: None },
+        Buffered::Whole(bytes, share) => {
+            Signed { body: super::body::full(bytes.clone()), whole: Some(bytes), share: Some(share), token: None }
+        }
         Buffered::Longer(body, share) => Signed { body, whole: None, share: Some(share), token: None },
     })
 }

@@ -74,7 +74,9 @@ impl Tokens {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json")
             .body(Bytes::from(body))
-            .map_err(|_| Refusal::misconfigured(Code::Configuration, format!("no token can be asked for at {server}: see oauth2.token_url")))?;
+            .map_err(|_| {
+                Refusal::misconfigured(Code::Configuration, format!("no token can be asked for at {server}: see oauth2.token_url"))
+            })?;
         let (status, answer) = fetch(dialler, server, request, until).await?;
         if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::REQUEST_TIMEOUT {
             let text = format!("{server} gives no token: it answers {status}; see oauth2.client_id, client_secret and scope");

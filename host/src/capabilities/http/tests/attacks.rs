@@ -69,7 +69,9 @@ async fn what_is_not_granted_is_not_dialled() {
     let refusal = refused(&plugin, &format!("http://127.0.0.1:{port}/"), Code::Denied).await;
     assert_eq!(
         refusal.text,
-        format!("http://127.0.0.1:{port} is not granted; if the plugin is to ask it, add to grants.http: origins: [\"http://127.0.0.1:{port}/\"]")
+        format!(
+            "http://127.0.0.1:{port} is not granted; if the plugin is to ask it, add to grants.http: origins: [\"http://127.0.0.1:{port}/\"]"
+        )
     );
     assert!(refusal.misconfigured);
     for url in [
@@ -332,7 +334,8 @@ async fn ten_thousand_requests_at_one_time() {
     let plugin = Plugin::of(port);
     let url = format!("http://127.0.0.1:{port}/");
     let deadline = Instant::now() + Duration::from_secs(60);
-    let mut answers: Vec<_> = (0..10_000).map(|_| Some(Box::pin(plugin.client.send(request("GET", &url, ""), Asked::default(), deadline)))).collect();
+    let mut answers: Vec<_> =
+        (0..10_000).map(|_| Some(Box::pin(plugin.client.send(request("GET", &url, ""), Asked::default(), deadline)))).collect();
     for answer in &mut answers {
         let answer = answer.take().unwrap().await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().as_ref(), b"ok");
@@ -369,7 +372,8 @@ async fn an_answer_behind_the_end_of_the_call() {
     })
     .await;
     let plugin = Plugin::of(port);
-    let mut sent = Box::pin(plugin.client.send(request("GET", &format!("http://127.0.0.1:{port}/"), ""), Asked::default(), Instant::now() + SOON));
+    let mut sent =
+        Box::pin(plugin.client.send(request("GET", &format!("http://127.0.0.1:{port}/"), ""), Asked::default(), Instant::now() + SOON));
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut sent).await.is_err());
     plugin.client.close();
     assert_eq!(sent.await.unwrap_err().code, Code::ConnectionTerminated);
@@ -387,7 +391,10 @@ impl Body for Half {
     type Data = Bytes;
     type Error = Refusal;
 
-    fn poll_frame(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Frame<Bytes>, Refusal>>> {
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Refusal>>> {
         if !std::mem::replace(&mut self.sent, true) {
             return std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"half of it")))));
         }

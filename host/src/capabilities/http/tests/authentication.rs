@@ -32,7 +32,9 @@ fn echo(text: &str) -> String {
 
 /// What the server gets as `authorization`, where the plugin tries one of its own.
 async fn authorized(way: serde_json::Value) -> String {
-    let port = asking(|head, _| echo(&format!("{}|{}", header(head, "authorization").unwrap_or_default(), head.matches("authorization").count()))).await;
+    let port =
+        asking(|head, _| echo(&format!("{}|{}", header(head, "authorization").unwrap_or_default(), head.matches("authorization").count())))
+            .await;
     let mut value = json!({ "origins": [format!("http://127.0.0.1:{port}/")] });
     value.as_object_mut().unwrap().extend(way.as_object().unwrap().clone());
     let plugin = Plugin::new(value, &Names::new(&[]));

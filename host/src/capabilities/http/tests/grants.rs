@@ -44,19 +44,37 @@ fn grants_are_read() {
 #[test]
 fn mistakes_are_named() {
     wrong(json!({}), &format!(": the key `origins` is missing; {ORIGINS}"));
-    wrong(json!(null), ": has no value; write a map with the keys `origins`, `addresses`, `ca`, `certificate`, `key`, `headers`, `basic`, `bearer`, `oauth2`, `aws`, `connect`, `first_byte`, `between_bytes`");
+    wrong(
+        json!(null),
+        ": has no value; write a map with the keys `origins`, `addresses`, `ca`, `certificate`, `key`, `headers`, `basic`, `bearer`, `oauth2`, `aws`, `connect`, `first_byte`, `between_bytes`",
+    );
     wrong(json!({ "origins": [] }), &format!("origins: names nothing; {ORIGINS}"));
     wrong(json!({ "origins": "https://a.example" }), &format!("origins: is a text; {ORIGINS}"));
     wrong(json!({ "origins": ["/index/"] }), &format!("origins[0]: has no scheme; {ORIGIN}"));
     wrong(json!({ "origins": ["https:///index/"] }), &format!("origins[0]: has a host that is empty; {ORIGIN}"));
-    wrong(json!({ "origins": ["https://a", "https://u:p@b"] }), &format!("origins[1]: has a user in front of the host; only the host's own authentication is sent; {ORIGIN}"));
+    wrong(
+        json!({ "origins": ["https://a", "https://u:p@b"] }),
+        &format!("origins[1]: has a user in front of the host; only the host's own authentication is sent; {ORIGIN}"),
+    );
     wrong(json!({ "orgins": ["https://a"] }), "orgins: unknown key; did you mean `origins`?");
     wrong(json!({ "origins": ["https://a"], "adresses": ["10.0.0.0/8"] }), "adresses: unknown key; did you mean `addresses`?");
-    wrong(json!({ "search": { "origins": ["https://a"], "kerberos": {} } }), "search.kerberos: unknown key; the keys here are `origins`, `addresses`, `ca`, `certificate`, `key`, `headers`, `basic`, `bearer`, `oauth2`, `aws`, `connect`, `first_byte`, `between_bytes`");
-    wrong(json!({ "origins": ["https://a"], "addresses": ["a"] }), "addresses[0]: \"a\" is no address; write an address or a network by number, such as 10.1.2.3 or 10.0.0.0/8");
+    wrong(
+        json!({ "search": { "origins": ["https://a"], "kerberos": {} } }),
+        "search.kerberos: unknown key; the keys here are `origins`, `addresses`, `ca`, `certificate`, `key`, `headers`, `basic`, `bearer`, `oauth2`, `aws`, `connect`, `first_byte`, `between_bytes`",
+    );
+    wrong(
+        json!({ "origins": ["https://a"], "addresses": ["a"] }),
+        "addresses[0]: \"a\" is no address; write an address or a network by number, such as 10.1.2.3 or 10.0.0.0/8",
+    );
     wrong(json!({ "origins": ["https://a"], "certificate": "c" }), ": has a certificate and no key; write key: FILE too");
-    wrong(json!({ "origins": ["https://a"], "headers": { "Host": "b" } }), "headers.Host: is a header that belongs to the connection; remove it");
-    wrong(json!({ "origins": ["https://a"], "headers": { "x": "a\nb" } }), "headers.x: has a character that no header may have, such as the end of a line; remove it");
+    wrong(
+        json!({ "origins": ["https://a"], "headers": { "Host": "b" } }),
+        "headers.Host: is a header that belongs to the connection; remove it",
+    );
+    wrong(
+        json!({ "origins": ["https://a"], "headers": { "x": "a\nb" } }),
+        "headers.x: has a character that no header may have, such as the end of a line; remove it",
+    );
     wrong(
         json!({ "origins": ["https://a"], "bearer": "a", "basic": { "user": "a", "password": "b" } }),
         ": has two ways of authentication, `basic` and `bearer`; keep one of them",

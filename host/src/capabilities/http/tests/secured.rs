@@ -219,7 +219,8 @@ fn files_that_cannot_be_read() {
         ("ca", "/dev/null", "it is no file"),
         ("ca", "/proc/self/status", "it holds no certificate in PEM form"),
     ] {
-        let Resources::One(grant) = grant(json!({ "origins": ["https://a.example"], key: value })).map_err(|problem| problem.message).unwrap()
+        let Resources::One(grant) =
+            grant(json!({ "origins": ["https://a.example"], key: value })).map_err(|problem| problem.message).unwrap()
         else {
             panic!()
         };
