@@ -56,9 +56,13 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A section of the asker, with a grant as an operator writes it.
 fn asker(orders: &serde_json::Value, grant: &str) -> Section {
+    by("asker.wasm", orders, grant)
+}
+
+fn by(component: &str, orders: &serde_json::Value, grant: &str) -> Section {
     let folder = Folder::new(&format!("asker-{:x}", rand::random::<u64>()));
     let file = folder.0.join("app.yaml");
-    let yaml = format!("stream:\n  path: asker.wasm\n  configuration: {orders}\n  grants:\n    http: {grant}\n  limits: {{ call: 2s }}\n");
+    let yaml = format!("stream:\n  path: {component}\n  configuration: {orders}\n  grants:\n    http: {grant}\n  limits: {{ call: 2s }}\n");
     std::fs::write(&file, yaml).unwrap();
     crate::config::relay(&file).unwrap().stream
 }
@@ -89,6 +93,29 @@ async fn an_ordinary_client_works() {
     assert!(head.starts_with("POST /changes?refresh=false HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("authorization: Basic YW5uOmh1bnRlcjI=") && head.contains(&format!("host: 127.0.0.1:{port}")), "{head}");
     assert!(body.contains("the end") && body.len() >= 300_007, "{}", body.len());
+}
+
+/// `niquests`, in `tests/fixtures/asker-python`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_client_of_python_works() {
+    let (port, requests) = serve(|request| match request.starts_with("POST /late") {
+        true => "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nlate".to_owned(),
+        false => OK.to_owned(),
+    });
+    let grant = format!("{{ origins: [\"http://127.0.0.1:{port}\"], bearer: hunter2 }}");
+    let section = |url: &str| {
+        let section = by("asker-python.wasm", &json!({ "url": url }), &grant);
+        Section { limits: Limits { call: Duration::from_secs(60), ..section.limits }, ..section }
+    };
+    let url = format!("http://127.0.0.1:{port}/changes");
+    push(&section(&url), Messages::from_iter([vec![b'm'; 300_000], b"the end".to_vec()])).await.unwrap();
+    let request = requests.recv().unwrap();
+    assert!(request.starts_with("POST /changes HTTP/1.1\r\n") && request.contains("authorization: Bearer hunter2\r\n"), "{request:.500}");
+    assert!(request.contains("the end") && request.len() > 300_007, "{}", request.len());
+    let late = expect!["stream: asker-python.wasm: 503: late"];
+    ends(&section(&format!("http://127.0.0.1:{port}/late")), port, Next::Stop, late).await;
+    let denied = expect!["stream: asker-python.wasm: failed: MaxRetryError"];
+    ends(&section("http://search.example/"), port, Next::Configure, denied).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ async fn an_answer_comes_back() {
         let (status, _, body) = plugin.get(&format!("http://127.0.0.1:{port}/a?b")).await.unwrap();
         assert_eq!((status, body.as_ref()), (StatusCode::OK, b"ok".as_slice()));
     }
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn one_connection_serves_one_request_after_the_other() {
         plugin.get(&format!("http://127.0.0.1:{port}/")).await.unwrap();
     }
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// A server may close what was kept, at any time; nothing was sent, so nothing is lost.
@@ -47,7 +47,7 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
         plugin.get(&format!("http://127.0.0.1:{port}/")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 async fn refused(plugin: &Plugin, url: &str, expected: Code) -> Refusal {
@@ -65,7 +65,7 @@ async fn what_is_not_granted_is_not_dialled() {
         async {}
     })
     .await;
-    let plugin = Plugin::new(json!({ "origins": ["https://search.example/index/"] }), &Names::new(&[&["127.0.0.1"]]));
+    let plugin = Plugin::new(json!({ "origins": ["https://search.example/index/"] }), &Names::of(&[&["127.0.0.1"]]));
     let refusal = refused(&plugin, &format!("http://127.0.0.1:{port}/"), Code::Denied).await;
     assert_eq!(
         refusal.text,
@@ -108,7 +108,7 @@ async fn what_is_not_granted_is_not_dialled() {
     let told = plugin.told.lock().unwrap().clone();
     assert!(told.len() >= 8 && told.iter().all(|text| text.ends_with("(section `target` of app.yaml)")), "{told:#?}");
     assert!(!told.iter().any(|text| text.contains("pw") || text.contains("other/") || text.contains("index2")), "{told:#?}");
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// What a grant's path bounds is `path.rs`; that a request keeps to it, here.
@@ -125,7 +125,7 @@ async fn the_path_of_a_request_is_sent_as_it_was_checked() {
         }
     })
     .await;
-    let plugin = Plugin::new(json!({ "origins": [format!("http://127.0.0.1:{port}/index")] }), &Names::new(&[]));
+    let plugin = Plugin::new(json!({ "origins": [format!("http://127.0.0.1:{port}/index")] }), &Names::of(&[]));
     plugin.get(&format!("http://127.0.0.1:{port}/index/a%20b?x=../..")).await.unwrap();
     let head = requests.recv().await.unwrap();
     assert!(head.starts_with("GET /index/a%20b?x=../.. HTTP/1.1\r\n") && head.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{head}");
@@ -139,7 +139,7 @@ async fn redirects_are_answers() {
     let (status, headers, _) = plugin.get(&format!("http://127.0.0.1:{port}/")).await.unwrap();
     assert_eq!(status, StatusCode::FOUND);
     refused(&plugin, headers["location"].to_str().unwrap(), Code::Denied).await;
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn headers_of_the_connection_are_refused() {
     for name in ["a b", "a\r\nb", "a:b", ""] {
         assert!(name.parse::<http::HeaderName>().is_err());
     }
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -206,8 +206,8 @@ async fn endless_headers() {
     let port = flooding("HTTP/1.1 200 OK\r\nx: ", "0123456789", Duration::ZERO).await;
     let other = Plugin::of(port);
     refused(&other, &format!("http://127.0.0.1:{port}/"), Code::ResponseHeaderSize).await;
-    plugin.is_unharmed().await;
-    other.is_unharmed().await;
+    plugin.unharmed().await;
+    other.unharmed().await;
 }
 
 #[tokio::test]
@@ -229,7 +229,7 @@ async fn an_endless_body_waits_for_its_reader_and_ends_with_its_time() {
     };
     assert_eq!(refusal.code, Code::ResponseTimeout, "{refusal}");
     assert!(read > 1 << 20, "{read}");
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -242,8 +242,8 @@ async fn a_byte_at_a_time() {
     let port = flooding("HTTP/1.1 200 OK\r\nx: ", "0", Duration::from_millis(100)).await;
     let other = Plugin::of(port);
     refused(&other, &format!("http://127.0.0.1:{port}/"), Code::ResponseTimeout).await;
-    plugin.is_unharmed().await;
-    other.is_unharmed().await;
+    plugin.unharmed().await;
+    other.unharmed().await;
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn silence() {
     let port = flooding("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0", "", Duration::from_secs(3600)).await;
     let url = format!("http://127.0.0.1:{port}/");
     let origins = json!([format!("http://127.0.0.1:{port}/")]);
-    let plugin = Plugin::new(json!({ "origins": origins, "between_bytes": "100ms" }), &Names::new(&[]));
+    let plugin = Plugin::new(json!({ "origins": origins, "between_bytes": "100ms" }), &Names::of(&[]));
     let refusal = refused(&plugin, &url, Code::ConnectionReadTimeout).await;
     assert_eq!(refusal.text, format!("http://127.0.0.1:{port} sent nothing for 100ms in the middle of its answer"));
     let port = serve(|stream| async move {
@@ -259,10 +259,10 @@ async fn silence() {
         drop(stream);
     })
     .await;
-    let other = Plugin::new(json!({ "origins": [format!("http://127.0.0.1:{port}/")], "first_byte": "100ms" }), &Names::new(&[]));
+    let other = Plugin::new(json!({ "origins": [format!("http://127.0.0.1:{port}/")], "first_byte": "100ms" }), &Names::of(&[]));
     refused(&other, &format!("http://127.0.0.1:{port}/"), Code::ResponseTimeout).await;
-    plugin.is_unharmed().await;
-    other.is_unharmed().await;
+    plugin.unharmed().await;
+    other.unharmed().await;
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn answers_that_are_none() {
         let plugin = Plugin::of(port);
         let refusal = plugin.get(&format!("http://127.0.0.1:{port}/")).await.unwrap_err();
         assert_eq!(refusal.code, expected, "{answer:?}: {refusal}");
-        plugin.is_unharmed().await;
+        plugin.unharmed().await;
     }
 }
 
@@ -305,7 +305,7 @@ async fn an_answer_that_nobody_asked_for_is_not_taken() {
         let answer = plugin.get(&format!("http://127.0.0.1:{port}/")).await;
         assert!(answer.is_err() || answer.unwrap().2.as_ref() == b"ok");
     }
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn nobody_listens() {
     drop(listener);
     let plugin = Plugin::of(port);
     refused(&plugin, &format!("http://127.0.0.1:{port}/"), Code::ConnectionRefused).await;
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,7 +342,7 @@ async fn ten_thousand_requests_at_one_time() {
     }
     // The server notices the end of a connection a little later than another one begins.
     assert!(most.load(Ordering::SeqCst) <= 12, "{} connections at one time", most.load(Ordering::SeqCst));
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// Each has a body that the plugin is still writing, which the host holds a part of.
@@ -360,7 +360,7 @@ async fn ten_thousand_bodies_at_one_time() {
         refused += usize::from(answer.await.is_err_and(|refusal| refusal.code == Code::ConnectionLimit));
     }
     assert!(refused > 9000 && plugin.budget.bytes() <= plugin.budget.bytes_max(), "{refused}");
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -378,7 +378,7 @@ async fn an_answer_behind_the_end_of_the_call() {
     plugin.client.close();
     assert_eq!(sent.await.unwrap_err().code, Code::ConnectionTerminated);
     assert_eq!(plugin.get(&format!("http://127.0.0.1:{port}/")).await.unwrap_err().code, Code::ConnectionTerminated);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// A body of which the second half never comes, or comes to its end where the plugin is gone.
@@ -437,7 +437,7 @@ async fn half_of_a_request_is_not_taken_for_a_whole_one() {
         assert!(sent.await.unwrap().is_err());
         let received = requests.recv().await.unwrap();
         assert!(!received.contains("0\r\n\r\n"), "{received:?}");
-        plugin.is_unharmed().await;
+        plugin.unharmed().await;
     }
     drop(plugin);
 }
@@ -449,7 +449,7 @@ async fn a_body_that_is_not_read_to_its_end_is_let_go_of() {
     for _ in 0..30 {
         drop(plugin.send(request("GET", &format!("http://127.0.0.1:{port}/"), ""), SOON).await.unwrap());
     }
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// Written in pieces, without a length: hyper would drop that of a GET, and the plugin is
@@ -481,7 +481,7 @@ async fn bodies_without_a_length() {
         let (_, _, answer) = plugin.ask(request, SOON).await.unwrap();
         assert_eq!(answer.as_ref(), expected.as_bytes(), "{method}");
     }
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]

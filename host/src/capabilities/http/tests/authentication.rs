@@ -37,11 +37,11 @@ async fn authorized(way: serde_json::Value) -> String {
             .await;
     let mut value = json!({ "origins": [format!("http://127.0.0.1:{port}/")] });
     value.as_object_mut().unwrap().extend(way.as_object().unwrap().clone());
-    let plugin = Plugin::new(value, &Names::new(&[]));
+    let plugin = Plugin::new(value, &Names::of(&[]));
     let mut request = request("GET", &format!("http://127.0.0.1:{port}/"), "");
     request.headers_mut().insert("authorization", "Basic of-the-plugin".parse().unwrap());
     let (_, _, body) = plugin.ask(request, SOON).await.unwrap();
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
     String::from_utf8(body.to_vec()).unwrap()
 }
 
@@ -77,14 +77,14 @@ async fn a_token_that_is_refused_is_asked_for_once_more() {
     let oauth2 = json!({
         "token_url": format!("http://127.0.0.1:{port}/token?tenant=1"), "client_id": "app", "client_secret": "${env:SECRET}", "scope": "read write",
     });
-    let plugin = Plugin::new(json!({ "origins": [&origin], "oauth2": oauth2 }), &Names::new(&[]));
+    let plugin = Plugin::new(json!({ "origins": [&origin], "oauth2": oauth2 }), &Names::of(&[]));
     for _ in 0..3 {
         let (status, _, body) = plugin.ask(request("POST", &origin, "a body"), SOON).await.unwrap();
         assert_eq!((status, body.as_ref()), (StatusCode::OK, b"2 a body".as_slice()));
     }
     // The token was kept.
     assert_eq!(given.load(Ordering::SeqCst), 2);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -98,11 +98,11 @@ async fn an_identity_provider_that_gives_no_token() {
         let port = asking(move |_, _| answer.to_owned()).await;
         let origin = format!("http://127.0.0.1:{port}/");
         let oauth2 = json!({ "token_url": &origin, "client_id": "app", "client_secret": "${env:SECRET}" });
-        let plugin = Plugin::new(json!({ "origins": [&origin], "oauth2": oauth2 }), &Names::new(&[]));
+        let plugin = Plugin::new(json!({ "origins": [&origin], "oauth2": oauth2 }), &Names::of(&[]));
         let refusal = plugin.get(&origin).await.unwrap_err();
         assert!(refusal.text.contains(expected) && refusal.misconfigured == misconfigured, "{refusal}");
         assert!(!refusal.text.contains("hunter2") && !plugin.told.lock().unwrap().concat().contains("hunter2"));
-        plugin.is_unharmed().await;
+        plugin.unharmed().await;
     }
 }
 
@@ -144,7 +144,7 @@ async fn signatures_of_aws() {
         let value = json!({
             "origins": [format!("http://127.0.0.1:{port}/")], "aws": { "service": service, "region": "eu-central-1", "credentials": keys },
         });
-        let plugin = Plugin::new(value, &Names::new(&[]));
+        let plugin = Plugin::new(value, &Names::of(&[]));
         for (method, path, body) in [("GET", "/", ""), ("PUT", "/bucket/key-1.json", "a body"), ("POST", "/_bulk?a=b&c=d", "more of it")] {
             let mut asked = request(method, &format!("http://127.0.0.1:{port}{path}"), body);
             asked.headers_mut().insert("x-amz-security-token", "of-the-plugin".parse().unwrap());
@@ -152,7 +152,7 @@ async fn signatures_of_aws() {
             let (_, _, answer) = plugin.ask(asked, SOON).await.unwrap();
             assert_eq!(answer.as_ref(), b"true", "{service} {method} {path}");
         }
-        plugin.is_unharmed().await;
+        plugin.unharmed().await;
     }
 }
 
@@ -161,7 +161,7 @@ async fn signatures_of_aws() {
 async fn a_body_that_is_too_large_to_be_signed() {
     let keys = json!({ "access_key_id": "A", "secret_access_key": "B" });
     let value = json!({ "origins": ["http://127.0.0.1:9/"], "aws": { "service": "es", "region": "r", "credentials": keys } });
-    let plugin = Plugin::new(value, &Names::new(&[]));
+    let plugin = Plugin::new(value, &Names::of(&[]));
     let large: &'static str = Box::leak("0".repeat(17 << 20).into_boxed_str());
     let refusal = plugin.ask(request("POST", "http://127.0.0.1:9/", large), SOON).await.unwrap_err();
     assert_eq!(refusal.code, Code::RequestBodySize, "{refusal}");
@@ -170,5 +170,5 @@ async fn a_body_that_is_too_large_to_be_signed() {
     let refusal = plugin.ask(request("POST", "http://127.0.0.1:9/", large), SOON).await.unwrap_err();
     assert!(refusal.code == Code::RequestBodySize && refusal.text.contains("raise limits.memory"), "{refusal}");
     drop(held);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }

@@ -35,7 +35,7 @@ use crate::yaml::{Field, Problem, Sources, Value};
 struct Names(Mutex<VecDeque<Vec<IpAddr>>>);
 
 impl Names {
-    fn new(answers: &[&[&str]]) -> Arc<dyn Resolve> {
+    fn of(answers: &[&[&str]]) -> Arc<dyn Resolve> {
         let addresses = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
         Arc::new(Self(Mutex::new(answers.iter().map(addresses).collect())))
     }
@@ -81,7 +81,7 @@ impl Plugin {
 
     /// Granted one server on loopback by number.
     fn of(port: u16) -> Self {
-        Self::new(json!({ "origins": [format!("http://127.0.0.1:{port}/")] }), &Names::new(&[]))
+        Self::new(json!({ "origins": [format!("http://127.0.0.1:{port}/")] }), &Names::of(&[]))
     }
 
     async fn send(&self, request: Request<Written>, within: Duration) -> Result<http::Response<Answer>, Refusal> {
@@ -99,7 +99,7 @@ impl Plugin {
     }
 
     /// Nothing is held any more, soon.
-    async fn is_unharmed(self) {
+    async fn unharmed(self) {
         drop(self.client);
         let freed = async {
             while self.budget.bytes() > 0 {

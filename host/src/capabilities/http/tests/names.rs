@@ -7,9 +7,9 @@ async fn led(answers: &[&[&str]], addresses: &[&str]) -> Refusal {
     if !addresses.is_empty() {
         grant["addresses"] = json!(addresses);
     }
-    let plugin = Plugin::new(grant, &Names::new(answers));
+    let plugin = Plugin::new(grant, &Names::of(answers));
     let refusal = plugin.get("http://search.example/").await.unwrap_err();
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
     refusal
 }
 
@@ -57,9 +57,9 @@ async fn an_address_that_is_granted_by_number() {
     let port = answering(OK).await;
     let grant = json!({ "origins": [format!("http://search.example:{port}/")], "addresses": ["127.0.0.1/32"] });
     // What may not be dialled is passed over.
-    let plugin = Plugin::new(grant, &Names::new(&[&["10.0.0.1", "::1", "127.0.0.1"]]));
+    let plugin = Plugin::new(grant, &Names::of(&[&["10.0.0.1", "::1", "127.0.0.1"]]));
     plugin.get(&format!("http://search.example:{port}/")).await.unwrap();
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// The second answer would lead inside: nobody asks a second time for one connection, and a
@@ -72,13 +72,13 @@ async fn a_name_that_changes_between_check_and_dial() {
     })
     .await;
     let grant = json!({ "origins": [format!("http://search.example:{port}/")], "addresses": ["127.0.0.1"] });
-    let plugin = Plugin::new(grant, &Names::new(&[&["127.0.0.1"], &["127.0.0.2"]]));
+    let plugin = Plugin::new(grant, &Names::of(&[&["127.0.0.1"], &["127.0.0.2"]]));
     let url = format!("http://search.example:{port}/");
     plugin.get(&url).await.unwrap();
     let refusal = plugin.get(&url).await.unwrap_err();
     assert_eq!(refusal.code, Code::Prohibited, "{refusal}");
     assert!(plugin.client.was_misconfigured() && !plugin.client.was_misconfigured());
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 /// Says nothing.
@@ -96,5 +96,5 @@ async fn a_name_that_nobody_answers_for() {
     let resolver: Arc<dyn Resolve> = Arc::new(Mute);
     let plugin = Plugin::new(json!({ "origins": ["http://search.example/"], "connect": "100ms" }), &resolver);
     assert_eq!(plugin.get("http://search.example/").await.unwrap_err().code, Code::DnsTimeout);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }

@@ -82,7 +82,7 @@ async fn secured(configuration: ServerConfig) -> u16 {
 
 fn trusting(ca: &str, port: u16, name: &str) -> Plugin {
     let origin = format!("https://{name}:{port}/");
-    Plugin::new(json!({ "origins": [origin], "addresses": ["127.0.0.1"], "ca": ca }), &Names::new(&[&["127.0.0.1"]]))
+    Plugin::new(json!({ "origins": [origin], "addresses": ["127.0.0.1"], "ca": ca }), &Names::of(&[&["127.0.0.1"]]))
 }
 
 #[tokio::test]
@@ -108,14 +108,14 @@ async fn certificates_that_will_not_do() {
                 assert_eq!((refusal.code, refusal.misconfigured), (Code::TlsCertificate, true), "{refusal}");
             }
         }
-        plugin.is_unharmed().await;
+        plugin.unharmed().await;
     }
     // The system's authorities do not know ours.
     let port = secured(authority.server("a.example", |_| {})).await;
     let origin = format!("https://a.example:{port}/");
-    let plugin = Plugin::new(json!({ "origins": [&origin], "addresses": ["127.0.0.1"] }), &Names::new(&[&["127.0.0.1"]]));
+    let plugin = Plugin::new(json!({ "origins": [&origin], "addresses": ["127.0.0.1"] }), &Names::of(&[&["127.0.0.1"]]));
     assert_eq!(plugin.get(&origin).await.unwrap_err().code, Code::TlsCertificate);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_server_that_wants_a_certificate() {
     let plugin = trusting(&authority.ca(), port, "a.example");
     let refusal = plugin.get(&url).await.unwrap_err();
     assert_eq!(refusal.code, Code::TlsAlert, "{refusal}");
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 
     let own = KeyPair::generate().unwrap();
     let shown = CertificateParams::new(Vec::new()).unwrap().signed_by(&own, &authority.issuer).unwrap();
@@ -146,9 +146,9 @@ async fn a_server_that_wants_a_certificate() {
     mode(0o644);
     assert!(super::super::tls::configuration(granted).unwrap_err().message.contains("can be read by others"));
     mode(0o600);
-    let plugin = Plugin::new(value, &Names::new(&[&["127.0.0.1"]]));
+    let plugin = Plugin::new(value, &Names::of(&[&["127.0.0.1"]]));
     plugin.get(&url).await.unwrap();
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[tokio::test]
@@ -165,10 +165,10 @@ async fn handshakes_that_do_not_end() {
     .await;
     for (port, expected) in [(silent, Code::ConnectionTimeout), (talking, Code::TlsProtocol)] {
         let origin = format!("https://127.0.0.1:{port}/");
-        let plugin = Plugin::new(json!({ "origins": [&origin], "connect": "200ms" }), &Names::new(&[]));
+        let plugin = Plugin::new(json!({ "origins": [&origin], "connect": "200ms" }), &Names::of(&[]));
         let refusal = plugin.get(&origin).await.unwrap_err();
         assert_eq!(refusal.code, expected, "{refusal}");
-        plugin.is_unharmed().await;
+        plugin.unharmed().await;
     }
 }
 
@@ -209,7 +209,7 @@ async fn http2_by_alpn() {
     });
     futures_util::future::join_all(asked).await;
     assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
-    plugin.is_unharmed().await;
+    plugin.unharmed().await;
 }
 
 #[test]
