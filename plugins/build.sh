@@ -15,10 +15,13 @@ target=${CARGO_TARGET_DIR:-$workspace/target}
 mkdir -p "$target/plugins" "$target/wasm"
 target=$(cd "$target" && pwd)
 
-declare -A examples=([history]=examples/python-target [redact]=examples/c-transform [asker-python]=tests/fixtures/asker-python)
+declare -A examples=(
+    [history]=examples/python-target [redact]=examples/c-transform
+    [asker-python]=tests/fixtures/asker-python [asker-javascript]=tests/fixtures/asker-javascript
+)
 names=("$@")
 # The probe and the askers are for the tests of the plugin host.
-[ $# -gt 0 ] || names=(file kafka postgresql history redact probe asker asker-python)
+[ $# -gt 0 ] || names=(file kafka postgresql history redact probe asker asker-python asker-javascript)
 
 # shellcheck source=plugins/toolchain.sh
 . "$here/toolchain.sh"

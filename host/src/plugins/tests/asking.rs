@@ -95,16 +95,16 @@ async fn an_ordinary_client_works() {
     assert!(body.contains("the end") && body.len() >= 300_007, "{}", body.len());
 }
 
-/// `niquests`, in `tests/fixtures/asker-python`.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_client_of_python_works() {
+/// Posts by the client of another language, and is told of what is not so. `denied` is what
+/// it makes of a request that is not granted.
+async fn an_ordinary_client_of_another_language_works(component: &str, denied: Expect) {
     let (port, requests) = serve(|request| match request.starts_with("POST /late") {
         true => "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nlate".to_owned(),
         false => OK.to_owned(),
     });
     let grant = format!("{{ origins: [\"http://127.0.0.1:{port}\"], bearer: hunter2 }}");
     let section = |url: &str| {
-        let section = by("asker-python.wasm", &json!({ "url": url }), &grant);
+        let section = by(component, &json!({ "url": url }), &grant);
         Section { limits: Limits { call: Duration::from_secs(60), ..section.limits }, ..section }
     };
     let url = format!("http://127.0.0.1:{port}/changes");
@@ -112,10 +112,23 @@ async fn an_ordinary_client_of_python_works() {
     let request = requests.recv().unwrap();
     assert!(request.starts_with("POST /changes HTTP/1.1\r\n") && request.contains("authorization: Bearer hunter2\r\n"), "{request:.500}");
     assert!(request.contains("the end") && request.len() > 300_007, "{}", request.len());
-    let late = expect!["stream: asker-python.wasm: 503: late"];
-    ends(&section(&format!("http://127.0.0.1:{port}/late")), port, Next::Stop, late).await;
-    let denied = expect!["stream: asker-python.wasm: failed: MaxRetryError"];
+    let error = push(&section(&format!("http://127.0.0.1:{port}/late")), Messages::from_iter(["a"])).await.unwrap_err();
+    assert!(error.next == Next::Stop && error.message.ends_with("503: late"), "{error}");
     ends(&section("http://search.example/"), port, Next::Configure, denied).await;
+}
+
+/// `niquests`, in `tests/fixtures/asker-python`.
+#[tokio::test(flavor = "multi_thread")]
+async fn python() {
+    let denied = expect!["stream: asker-python.wasm: failed: MaxRetryError"];
+    an_ordinary_client_of_another_language_works("asker-python.wasm", denied).await;
+}
+
+/// `fetch`, in `tests/fixtures/asker-javascript`.
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript() {
+    let denied = expect!["stream: asker-javascript.wasm: failed: TypeError"];
+    an_ordinary_client_of_another_language_works("asker-javascript.wasm", denied).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod authentication;
+mod bodies;
 mod grants;
 mod names;
 mod secured;
@@ -152,3 +153,19 @@ async fn answering(answer: &'static str) -> u16 {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Writes `first`, and `rest` again and again.
+async fn flooding(first: &'static str, rest: &'static str, pause: Duration) -> u16 {
+    serve(move |mut stream| async move {
+        read_head(&mut stream).await;
+        _ = stream.write_all(first.as_bytes()).await;
+        while stream.write_all(rest.as_bytes()).await.is_ok() {
+            // The shortest sleep is a millisecond.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
