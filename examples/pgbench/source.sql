@@ -19,7 +19,9 @@ GRANT CREATE ON SCHEMA public TO bench;
 CREATE ROLE shovel LOGIN;
 GRANT CREATE ON DATABASE source TO shovel;
 GRANT bench TO shovel;
-GRANT pgq_admin, pg_read_all_stats TO shovel WITH ADMIN OPTION;
+GRANT pgq_admin TO shovel;
+-- It grants these to the relay.
+GRANT pgq_reader, pg_read_all_stats TO shovel WITH ADMIN OPTION;
 
 -- What captures runs as this role, in every database of the server that the cluster
 -- `default` captures.

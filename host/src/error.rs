@@ -31,35 +31,75 @@ pub enum Next {
 pub struct Error {
     pub next: Next,
     pub message: String,
+    /// What a plugin rejects, if that is the error: for whoever decides about the rows. The
+    /// message tells of the first ones.
+    pub rejections: Vec<Rejection>,
+}
+
+/// One of the things that were passed to a plugin, which it accepts never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Among those that were passed in the call.
+    pub index: u32,
+    pub what: Rejected,
+    /// Why, as the plugin says, without control characters.
+    pub reason: String,
+}
+
+/// What is rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// A message of the stream.
+    Message,
+    /// A row of a bootstrap. Schema and table are as the plugin was told.
+    Row { schema: String, table: String },
+    /// A change, by PgQ's event.
+    Event { id: u64, schema: String, table: String },
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, what, reason } = self;
+        match what {
+            Rejected::Message => write!(f, "message {index}: {reason}"),
+            Rejected::Row { schema, table } => write!(f, "row {index} of {schema}.{table}: {reason}"),
+            Rejected::Event { id, schema, table } => write!(f, "event {id} of {schema}.{table}: {reason}"),
+        }
+    }
 }
 
 impl Error {
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { next: Next::Usage, message: message.into() }
+        Self::of(Next::Usage, message)
     }
 
     pub fn configure(message: impl Into<String>) -> Self {
-        Self { next: Next::Configure, message: message.into() }
+        Self::of(Next::Configure, message)
     }
 
     pub fn retry(message: impl Into<String>) -> Self {
-        Self { next: Next::Retry, message: message.into() }
+        Self::of(Next::Retry, message)
     }
 
     pub fn blocked(message: impl Into<String>) -> Self {
-        Self { next: Next::Blocked, message: message.into() }
+        Self::of(Next::Blocked, message)
     }
 
     pub fn trap(message: impl Into<String>) -> Self {
-        Self { next: Next::Trap, message: message.into() }
+        Self::of(Next::Trap, message)
     }
 
     pub fn stop(message: impl Into<String>) -> Self {
-        Self { next: Next::Stop, message: message.into() }
+        Self::of(Next::Stop, message)
     }
 
     pub fn bug(message: impl Into<String>) -> Self {
-        Self { next: Next::Bug, message: message.into() }
+        Self::of(Next::Bug, message)
+    }
+
+    /// An error of this kind.
+    pub fn of(next: Next, message: impl Into<String>) -> Self {
+        Self { next, message: message.into(), rejections: Vec::new() }
     }
 
     /// The same error, with what was being done in front of it.

@@ -19,7 +19,7 @@ use crate::names;
 use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
-use crate::postgres::{connect, node, own, pool, secret};
+use crate::postgres::{connect, node, own, pool, secret, trust};
 use crate::registry::{self, StoredSet, set};
 use changer::Changer;
 use several::Database;
@@ -154,10 +154,10 @@ impl Changer<'_> {
             };
         }
         let before = self.current(name, version).await?;
-        let site = self.site(name, &before.configuration.database.dsn, None).await.map_err(|error| Error {
-            next: error.next,
-            message: format!("{error}; if the database is gone for good, run `set drop {name} --force`"),
-        })?;
+        let site = self
+            .site(name, &before.configuration.database.dsn, None)
+            .await
+            .map_err(|error| Error::of(error.next, format!("{error}; if the database is gone for good, run `set drop {name} --force`")))?;
         Ok(Ready { name: name.to_owned(), before: Some(before), after: None, place: Place::One(site) })
     }
 
@@ -277,6 +277,12 @@ fn check_size(configuration: &ReplicationSetConfiguration) -> Result<()> {
 pub async fn grant(dsn: &str, statements: &[String]) -> Result<()> {
     let session = attempt::connect(dsn).await?;
     attempt::grant(&session, &statements.join(";\n")).await
+}
+
+/// See [`trust::advice`].
+pub async fn advice_on_pgq(dsn: &str) -> Result<Option<String>> {
+    let session = attempt::connect(dsn).await?;
+    session.answered(trust::advice(&session)).await
 }
 
 /// The databases of all sets, each once, whatever their connection strings say.

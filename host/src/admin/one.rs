@@ -80,7 +80,7 @@ impl Changer<'_> {
             Err(error) => match self.give_up(session, change).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(error),
-                Err(other) => Err(Error { next: other.next, message: format!("{error}; and it could not be given up: {other}") }),
+                Err(other) => Err(Error::of(other.next, format!("{error}; and it could not be given up: {other}"))),
             },
         }
     }

@@ -251,5 +251,5 @@ fn set_or_any(name: &str) -> &str {
 
 fn hint(error: Error, set: &str) -> Error {
     let set = set_or_any(set);
-    Error { next: error.next, message: format!("{error}; if the database is gone for good, run `set drop {set} --force`") }
+    Error::of(error.next, format!("{error}; if the database is gone for good, run `set drop {set} --force`"))
 }

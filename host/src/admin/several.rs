@@ -113,7 +113,7 @@ impl Changer<'_> {
             let error = refused.unwrap_or_else(taken_for_dead);
             return match undone {
                 Ok(()) => Err(error),
-                Err(other) => Err(Error { next: other.next, message: format!("{error}; {other}") }),
+                Err(other) => Err(Error::of(other.next, format!("{error}; {other}"))),
             };
         }
     }

@@ -53,6 +53,8 @@ What is not captured, and what has a limit:
     `set update` with the same configuration.
   - TRUNCATE of a partition alone fails in a REPEATABLE READ transaction, and where
     row-level security hides rows from the role of the set: its rows could not be told.
+    And where the partition is another role's, and expressions of its indexes or
+    statistics call functions of the database: they could run as the role of the set.
   - Unlogged, temporary and foreign tables, and views.
   - Databases whose encoding is SQL_ASCII or MULE_INTERNAL.
   - A row is written to the queue as JSON, an update as two; PostgreSQL takes
@@ -179,7 +181,7 @@ pub enum InspectFormat {
 /// The roles that a set's processes connect as.
 #[derive(Args, Debug)]
 pub struct Roles {
-    /// Grant this role what a relay needs, and no more; it must exist. To grant pgq_admin
+    /// Grant this role what a relay needs, and no more; it must exist. To grant pgq_reader
     /// takes a superuser, or its admin option.
     #[arg(long, env = "PGSHOVEL_RELAY_ROLE", value_name = "ROLE")]
     relay_role: Option<String>,
@@ -219,6 +221,11 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let ready = changer.create(name, wanted).await?;
             carry_out(&changer, ready, source.dry_run, &format!("created the set {name:?}, version {version}")).await?;
             give(common, source, roles, &granted).await?;
+            if !source.dry_run
+                && let Some(advice) = admin::advice_on_pgq(&granted.database.dsn).await?
+            {
+                println!("{}", shown(&advice));
+            }
             if roles.is_empty() && !source.dry_run {
                 println!("The processes need these rights, and no more; --relay-role and --loader-role grant them:");
                 print_statements(&roles.statements(&common.cluster, &granted));

@@ -24,7 +24,7 @@ pub fn explain(error: &tokio_postgres::Error) -> Error {
             _ => "",
         };
         let text = format!("{} (SQLSTATE {code}){remedy}", refusal.message());
-        return Error { next: next(code), message: text };
+        return Error::of(next(code), text);
     }
     // Without an answer of the server: the connection broke, or was never made.
     let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
@@ -35,6 +35,13 @@ pub fn explain(error: &tokio_postgres::Error) -> Error {
         return Error::retry("the server takes no writes: it is a replica that is not promoted, or default_transaction_read_only is on");
     }
     Error::retry(cause)
+}
+
+/// Whether the statement that this SQLSTATE refused may succeed later, with nobody mending
+/// anything. The one list of them, for plugins too.
+#[must_use]
+pub fn is_passing(code: &str) -> bool {
+    next(code) == Next::Retry
 }
 
 /// See PostgreSQL's appendix A, "PostgreSQL Error Codes".

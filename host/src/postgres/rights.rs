@@ -5,19 +5,23 @@
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 
 use super::quote;
+use super::trigger::shared::OF_RELAYS;
 use crate::names;
 
-/// What a relay does: it reads the set's queue, ticks, rotates and finishes it, which PgQ
-/// allows its role pgq_admin, and looks at how old the oldest snapshot of other sessions is.
+/// What a relay does: it reads the set's queue and ends its batches, which PgQ allows its role
+/// pgq_reader, ticks and rotates it by functions of the cluster's own (`queue.sql`), and looks at how
+/// old the oldest snapshot of other sessions is.
 #[must_use]
 pub fn relay(cluster: &str, role: &str) -> Vec<String> {
     let (schema, role) = (quote(&names::schema(cluster)), quote(role));
+    let functions: Vec<String> = OF_RELAYS.iter().map(|function| format!("{schema}.{function}")).collect();
     vec![
-        format!("GRANT pgq_admin, pg_read_all_stats TO {role}"),
+        format!("GRANT pgq_reader, pg_read_all_stats TO {role}"),
         format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
         format!("GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"),
         // Its epoch is there.
         format!("GRANT INSERT, UPDATE ON {schema}.relays TO {role}"),
+        format!("GRANT EXECUTE ON FUNCTION {} TO {role}", functions.join(", ")),
     ]
 }
 

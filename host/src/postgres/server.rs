@@ -85,7 +85,7 @@ fn joined(mut errors: Vec<(&Server, Error)>) -> Error {
         [(_, error)] => error.message.clone(),
         _ => errors.iter().map(|(server, error)| format!("{server}: {error}")).collect::<Vec<_>>().join("; "),
     };
-    Error { next, message }
+    Error::of(next, message)
 }
 
 /// The first of a server's addresses that takes the connection.

@@ -58,6 +58,36 @@ SELECT EXISTS (SELECT FROM places p WHERE p.nspname = $1), EXISTS (SELECT FROM p
               WHERE o.wrong IS NOT NULL OR o.owner NOT IN (SELECT oid FROM trusted)
               ORDER BY o.what LIKE 'the schema %' DESC, o.what LIMIT $6)";
 
+/// How many functions of PgQ run as its owner and look names up wherever the session says, if a role
+/// could put something there that is neither a superuser nor that owner; and the owner.
+const PGQ_IS_OPEN: &str = "\
+SELECT count(*), pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(p.proowner))
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+ WHERE n.nspname = 'pgq' AND p.prosecdef AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) c WHERE c LIKE 'search_path=%')
+   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE NOT r.rolsuper AND r.oid <> p.proowner AND r.rolname !~ '^pg_'
+                AND (pg_catalog.has_database_privilege(r.oid, d.oid, 'TEMPORARY, CREATE')
+                     OR EXISTS (SELECT FROM pg_catalog.pg_namespace s WHERE s.nspname !~ '^pg_' AND pg_catalog.has_schema_privilege(r.oid, s.oid, 'CREATE'))))
+ GROUP BY p.proowner ORDER BY 1 DESC LIMIT 1";
+
+/// What closes it: the same for each function, so that names in it are PostgreSQL's or qualified.
+const CLOSE_PGQ: &str = "\
+DO $$ DECLARE f regprocedure; BEGIN
+  FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'pgq'::regnamespace AND p.prosecdef LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', f);
+  END LOOP;
+END $$;";
+
+/// What to say where PgQ itself lets roles of the database become its owner.
+pub async fn advice(client: &Client) -> Result<Option<String>> {
+    let row = client.query_opt(PGQ_IS_OPEN, &[]).await.map_err(|error| explain(&error).context("cannot look at PgQ's functions"))?;
+    Ok(row.map(|row| {
+        let (count, owner): (i64, String) = (row.get(0), row.get(1));
+        format!(
+            "WARNING: {count} functions of PgQ run as {owner} and find names by the search_path of whoever calls them: a role that may create a temporary table, an operator or a function in this database can run code as {owner}. A superuser closes that in the database, and again after each upgrade of PgQ, by\n{CLOSE_PGQ}"
+        )
+    }))
+}
+
 /// Which schemas were there when their owners were looked at. One that was not is not used
 /// later either: it would be somebody's who made it, or gave it that name, since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

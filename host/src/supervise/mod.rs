@@ -4,6 +4,7 @@
 //! What an attempt does is the [`Work`]'s. Who leads is the registry's to say.
 
 mod report;
+mod work;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -17,9 +18,10 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
 use crate::observe::{State, Status};
 use crate::patience::Patience;
-use crate::ports::registry::{Change, Lease, Registry, Role, Session, StoredSet, Watch};
+use crate::ports::registry::{Change, Lease, Registry, Session, StoredSet, Watch};
 use crate::stop::{self, Stop};
 use report::Shown;
+pub use work::{Assignment, Rules, Work};
 
 /// How long a store may take to forget a batch, which is not worth waiting for: the end of the
 /// session, or the next attempt, brings it about as well.
@@ -39,54 +41,6 @@ pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long after a set was moved its new database may have nothing of it: whoever moved it
 /// may have died in between, and another command or relay ends the change.
 pub const MOVE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Whose work it is.
-#[derive(Clone, Debug)]
-pub struct Assignment {
-    pub cluster: String,
-    pub set: String,
-    /// How long what is under way may take to end once the set was dropped or moved.
-    pub grace: Duration,
-}
-
-/// How the supervisor treats a role.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    pub role: Role,
-    /// The work ends when the set is dropped, and goes on in another database when the set is
-    /// moved there. Otherwise the set has to exist at first, and may be dropped later.
-    pub follows_set: bool,
-    /// An attempt that failed keeps its leadership for the next one. Otherwise it gives it back,
-    /// so that the next one has a higher epoch.
-    pub keeps_leading: bool,
-}
-
-/// What a role does while it leads.
-pub trait Work: Send {
-    const RULES: Rules;
-
-    /// What one attempt has open.
-    type Open: Send;
-
-    fn status(&self) -> &Status;
-
-    /// How much became durable so far: attempts between which it does not grow are failures in a row.
-    fn durable(&self) -> u64;
-
-    /// Whether this process could lead: opens what its configuration names, and takes nothing
-    /// from the process that leads. What may pass is `Retry`.
-    fn check(&mut self, set: Option<&StoredSet>) -> impl Future<Output = Result<()>> + Send;
-
-    /// What there is to do beside that while another process leads.
-    fn stand_by(&mut self, set: Option<&StoredSet>) -> impl Future<Output = Infallible> + Send;
-
-    /// Opens all that an attempt needs, and takes it from whoever led before. `set` is as it is
-    /// now. Dropping the future gives up.
-    fn open(&mut self, set: Option<&StoredSet>, lease: &impl Lease) -> impl Future<Output = Result<Self::Open>> + Send;
-
-    /// Works until `stop` is requested, or an error. Dropping the future ends it where it is.
-    fn run(&mut self, open: Self::Open, stop: &mut Stop) -> impl Future<Output = Result<()>> + Send;
-}
 
 /// Works until `stop` is requested, or until an error that waiting does not mend; work that
 /// follows its set also until the set is dropped. Servers that are away are waited for.

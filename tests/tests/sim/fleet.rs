@@ -17,6 +17,9 @@ use super::{SETTLE, no_trespass, seeds};
 const RELAYS: u64 = 3;
 const WORKERS: u64 = 2;
 
+/// Leadership is lost in the middle of a call.
+const SLOW_RATES: Rates = Rates { slow: 80, ..RATES };
+
 /// Ends sessions of leaders, now and then by making the registry anew, until it is dropped.
 async fn expire(registry: Arc<Registry>, mut random: StdRng) {
     loop {
@@ -45,13 +48,13 @@ async fn crowded(seed: u64) -> Result<Fleet, String> {
     let (mut relays, mut workers, mut all_faults) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=RELAYS {
         let seed = seed ^ (number << 32);
-        let faults = Arc::new(Faults::new(seed, RATES));
+        let faults = Arc::new(Faults::new(seed, SLOW_RATES));
         all_faults.push(Arc::clone(&faults));
         relays.push(tokio::spawn(world.relay_with(faults, seed, &relay_stop).run()));
     }
     for number in 1..=WORKERS {
         let seed = seed ^ (number << 40);
-        let faults = Arc::new(Faults::new(seed, RATES));
+        let faults = Arc::new(Faults::new(seed, SLOW_RATES));
         all_faults.push(Arc::clone(&faults));
         let memory = world.memory(&store, faults);
         workers.push(tokio::spawn(Worker { memory, stop: worker_stop.clone(), seed, bootstrap: false, part: None }.run()));

@@ -7,10 +7,12 @@
 
 mod epochs;
 mod fleet;
+mod judged;
 mod publisher;
 mod relay;
 mod replication;
 mod standby;
+mod versions;
 mod worker;
 
 use std::env;

@@ -106,9 +106,11 @@ async fn check_cleanup(admin: &Admin, topic: &str, doing: &str) -> Outcome<()> {
     let described = loop {
         let described = admin.0.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
         match described.ok().and_then(|described| described.into_iter().next()) {
-            Some(Ok(described)) => break described,
-            // A topic that was just made is not known at once.
-            Some(Err(Code::UnknownTopicOrPartition)) if asked.elapsed() < REQUEST_TIMEOUT => tokio::time::sleep(REQUEST_PAUSE).await,
+            Some(Ok(described)) if !described.entries.is_empty() => break described,
+            // A topic that was just made is not known at once, or is described without any of its settings.
+            Some(Ok(_) | Err(Code::UnknownTopicOrPartition)) if asked.elapsed() < REQUEST_TIMEOUT => {
+                tokio::time::sleep(REQUEST_PAUSE).await;
+            }
             _ => return Ok(()),
         }
     };

@@ -9,13 +9,13 @@ use futures_util::TryStreamExt;
 use proto::row::Row;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 
-use super::{Source, Table, copy, enter};
+use super::source::{Source, Table, enter};
+use super::{copy, held};
 use crate::budget::{Budget, Handle};
 use crate::error::{Error, Result};
+use crate::postgres::connect;
 use crate::postgres::lent::Session;
-use crate::postgres::{connect, quote};
 
 /// A block ends when it holds this much, as the server sends it, or one row.
 const BLOCK_BYTES_MAX: usize = 256 * 1024;
@@ -81,38 +81,6 @@ impl Drop for Cursor {
     }
 }
 
-/// Keeps the table as it is from here on. One that was rewritten (ALTER TABLE, TRUNCATE)
-/// since the snapshot was taken would show no rows to it, without a word: `Retry`, for
-/// another snapshot.
-async fn hold(client: &Client, table: &Table, lock_timeout: Duration) -> Result<()> {
-    let relation = &table.relation;
-    let name = format!("{}.{}", quote(&relation.schema), quote(&relation.table));
-    // A query would run the code of a view that its owner put into the table's place meanwhile;
-    // LOCK TABLE does not, and needs the right to read all columns.
-    let lock = format!("SET lock_timeout = {}; LOCK TABLE {name} IN ACCESS SHARE MODE", lock_timeout.as_millis());
-    client.batch_execute(&lock).await.map_err(|error| altered(&error))?;
-    let same = client.query_one("SELECT pg_catalog.to_regclass($1)::oid IS NOT DISTINCT FROM $2", &[&name, &table.oid]).await;
-    if !same.map_err(|error| altered(&error))?.get::<_, bool>(0) {
-        return Err(Error::retry("another table has its name since the snapshot was taken; another one is taken"));
-    }
-    // The catalog's row is as of the snapshot, what the function says as of now.
-    let rewritten = "SELECT EXISTS (SELECT FROM pg_catalog.pg_partition_tree($1::text::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
-         WHERE p.isleaf AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)) OR EXISTS (SELECT FROM pg_catalog.pg_class c \
-         WHERE c.oid = $1::text::regclass AND c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid))";
-    let row = client.query_one(rewritten, &[&name]).await.map_err(|error| altered(&error))?;
-    if row.get(0) { Err(Error::retry("it was rewritten or truncated since the snapshot was taken; another one is taken")) } else { Ok(()) }
-}
-
-/// A table or column that is gone was altered after the snapshot's catalog was read:
-/// the next snapshot tells whether the set still fits.
-fn altered(error: &tokio_postgres::Error) -> Error {
-    let explained = connect::explain(error);
-    match error.as_db_error().map(|refusal| refusal.code().code()) {
-        Some("42P01" | "42703") => Error::retry(explained.message),
-        _ => explained,
-    }
-}
-
 async fn read(source: &Source, table: &Table, lock_timeout: Duration, budget: &Budget, blocks: &mpsc::Sender<Result<Block>>) -> Result<()> {
     let mut session = Session::connect(&source.dsn, &source.application, budget).await?;
     // Dropped before the end of the table, it ends what the server sends.
@@ -132,21 +100,24 @@ async fn rows(
     let explain = |error: tokio_postgres::Error| connect::explain(&error);
     let client = session.client();
     enter(&client, Some(&source.snapshot)).await?;
-    hold(&client, table, lock_timeout).await?;
+    let held = held::hold(&client, table, lock_timeout).await?;
     let types: Vec<u32> = table.relation.columns.iter().map(|column| column.type_oid).collect();
-    let mut lines = std::pin::pin!(client.copy_out(&*table.sql).await.map_err(|error| altered(&error))?);
     let (mut block, mut bytes) = (Vec::new(), 0);
-    // The server sends one message per row: see "COPY Operations" on PostgreSQL's page "Message Flow".
-    while let Some(line) = lines.try_next().await.map_err(explain)? {
-        block.push(copy::row(&line, &types).map_err(Error::stop)?);
-        bytes += line.len();
-        if bytes >= BLOCK_BYTES_MAX {
-            if blocks.send(Ok(Block::Rows(std::mem::take(&mut block)))).await.is_err() {
-                return Err(Error::stop("nobody reads on"));
+    for statement in &held.statements {
+        let mut lines = std::pin::pin!(client.copy_out(statement.as_str()).await.map_err(|error| held::altered(&error))?);
+        // The server sends one message per row: see "COPY Operations" on PostgreSQL's page "Message Flow".
+        while let Some(line) = lines.try_next().await.map_err(explain)? {
+            block.push(copy::row(&line, &types).map_err(Error::stop)?);
+            bytes += line.len();
+            if bytes >= BLOCK_BYTES_MAX {
+                if blocks.send(Ok(Block::Rows(std::mem::take(&mut block)))).await.is_err() {
+                    return Err(Error::stop("nobody reads on"));
+                }
+                bytes = 0;
             }
-            bytes = 0;
         }
     }
+    held.check(&client).await?;
     if !block.is_empty() {
         let _ = blocks.send(Ok(Block::Rows(block))).await;
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use super::{Settings, answer, session, sql};
+use super::session::{Settings, answer, session};
+use super::sql;
 use crate::error::{Error, Next, Result};
 use crate::observe::backlog::{Backlog, Bounds, Consumer};
 use crate::observe::fault::{self, Fault};

@@ -9,18 +9,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join;
+use futures_util::future::try_join3;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::partitions::{self, Late};
+use super::session::{Abort, Settings, Signals, answer, session};
 use super::tick::{self, Due, Pause, Reading};
-use super::{Abort, Settings, Signals, answer, backlog, session, sql};
+use super::{backlog, sql};
 use crate::backoff::Backoff;
 use crate::error::{Error, Next, Result};
 use crate::postgres::connect::Session;
-use crate::postgres::trigger::{Event, shared, trigger_name, watch_partition};
+use crate::postgres::trigger::{Event, trigger_name, watch_partition};
 
 /// How long the consumer may read one batch before the queue is looked at again.
 const READ_MAX: Duration = Duration::from_millis(500);
@@ -108,29 +109,29 @@ struct Watch<'a> {
 struct Statements {
     reading: Statement,
     any_event: Statement,
-    lock: Statement,
-    tick: Statement,
+    /// If the role may.
+    tick: Option<Statement>,
 }
 
 impl Statements {
-    async fn prepare(session: &Session, queue: &str) -> Result<Self> {
+    async fn prepare(session: &Session, cluster: &str, queue: &str, may_own: bool) -> Result<Self> {
         let events = answer(session.query_opt(sql::EVENTS, &[&queue])).await?.ok_or_else(|| gone(queue))?;
         let reading = answer(session.prepare(sql::READING)).await?;
         let any_event = answer(session.prepare(&sql::any_event(events.get(0)))).await?;
-        let lock = answer(session.prepare(sql::TICK_LOCK)).await?;
-        let tick = answer(session.prepare(sql::TICK)).await?;
-        Ok(Self { reading, any_event, lock, tick })
+        let tick = if may_own { Some(answer(session.prepare(&sql::tick(cluster))).await?) } else { None };
+        Ok(Self { reading, any_event, tick })
     }
 }
 
 impl<'a> Watch<'a> {
     async fn open(settings: &'a Settings) -> Result<Self> {
         let session = session(settings, "ticker").await?;
-        let may_own: bool = answer(session.query_one(sql::MAY_OWN, &[])).await?.get(0);
+        let may = answer(session.query_one(&sql::may_own(&settings.cluster), &[])).await?;
+        let (may_own, has_more): (bool, bool) = (may.get(1), may.get(2));
         let sees: bool = answer(session.query_one(sql::SEES_SNAPSHOTS, &[])).await?.get(0);
         answer(session.batch_execute(sql::PLANS)).await?;
         let queue = settings.queue();
-        let statements = Statements::prepare(&session, &queue).await?;
+        let statements = Statements::prepare(&session, &settings.cluster, &queue, may_own).await?;
         let rotates = may_own && sees && !settings.rotation_period.is_zero();
         let watch = Self {
             settings,
@@ -149,21 +150,24 @@ impl<'a> Watch<'a> {
             rows: HashMap::new(),
             rotated: None,
         };
-        watch.announce(sees).await?;
+        watch.announce(sees, has_more).await?;
         if may_own {
-            answer(watch.session.query(sql::DRAW_FIRST, &[&watch.queue])).await?;
+            answer(watch.session.query(&sql::draw_first(&settings.cluster), &[&settings.set])).await?;
         }
         Ok(watch)
     }
 
-    async fn announce(&self, sees: bool) -> Result<()> {
+    async fn announce(&self, sees: bool, has_more: bool) -> Result<()> {
         let set = &self.settings.set;
         if self.may_own {
             tracing::info!(%set, "this relay makes the queue's ticks");
         } else {
             let daemon: bool = answer(self.session.query_one(sql::DAEMON, &[])).await?.get(0);
             let ticks = if daemon { "pgqd makes its ticks" } else { "it gets no ticks" };
-            tracing::warn!(%set, "the queue's tables are not rotated, and grow, and {ticks}, since the relay's role may do neither: GRANT pgq_admin TO it");
+            tracing::warn!(%set, "the queue's tables are not rotated, and grow, and {ticks}, since the relay's role may do neither: run `set update` with --relay-role");
+        }
+        if has_more {
+            tracing::warn!(%set, "the relay's role is a member of pgq_admin, which it needs no more, and which lets it become PgQ's owner: run `set update` with --relay-role, then REVOKE pgq_admin FROM it");
         }
         if self.may_own && !sees && !self.settings.rotation_period.is_zero() {
             tracing::warn!(%set, "the queue's tables are not rotated, and grow: the relay cannot see the snapshots of other sessions; GRANT pg_monitor TO its role");
@@ -242,29 +246,23 @@ impl<'a> Watch<'a> {
                 self.queue
             )));
         }
-        // Each statement of a READ COMMITTED transaction has a snapshot of its
-        // own, so the tick's is taken after the lock.
+        let Some(statement) = &self.statements.tick else { return Ok(false) };
         let begin = self.session.batch_execute(sql::BEGIN_TICK);
-        let of_queue: [&(dyn ToSql + Sync); 1] = [&self.queue];
-        let ((), locked) = answer(try_join(begin, self.session.query_opt(&self.statements.lock, &of_queue))).await?;
-        if locked.is_none() {
-            answer(self.session.batch_execute("ROLLBACK")).await?;
-            return Ok(false);
-        }
-        let after: [&(dyn ToSql + Sync); 2] = [&self.queue, &last];
-        let tick = self.session.query_opt(&self.statements.tick, &after);
-        let (tick, ()) = answer(try_join(tick, self.session.batch_execute("COMMIT"))).await?;
-        if tick.is_some() {
+        let after: [&(dyn ToSql + Sync); 2] = [&self.settings.set, &last];
+        let tick = self.session.query_one(statement, &after);
+        let ((), tick, ()) = answer(try_join3(begin, tick, self.session.batch_execute("COMMIT"))).await?;
+        let ticked = tick.get(0);
+        if ticked {
             self.ticked = Some(Instant::now());
         }
-        Ok(tick.is_some())
+        Ok(ticked)
     }
 
-    /// See [`sql::THIN`].
+    /// See [`sql::thin`].
     async fn thin(&mut self) -> Result<()> {
         let (at, last) = self.thinned;
         if self.may_own && at.is_none_or(|at| at.elapsed() >= THIN) {
-            let row = answer(self.session.query_one(sql::THIN, &[&self.queue, &last])).await?;
+            let row = answer(self.session.query_one(&sql::thin(&self.settings.cluster), &[&self.settings.set, &last])).await?;
             self.thinned = (Some(Instant::now()), row.get::<_, Option<i64>>(0).unwrap_or(last));
         }
         Ok(())
@@ -277,10 +275,10 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         let transaction = answer(self.session.transaction()).await?;
-        let owned = answer(transaction.execute(sql::OWN, &[&self.queue])).await?;
+        let owned = answer(transaction.query_one(&sql::own(&self.settings.cluster), &[&self.settings.set])).await?;
         let rotation = answer(transaction.query_one(sql::ROTATION, &[&self.queue])).await?;
         answer(transaction.commit()).await?;
-        if owned > 0 {
+        if owned.get(0) {
             tracing::info!(set = %self.settings.set, "the queue's ticks and rotations are made the relay's alone");
         }
         if self.rotates { self.rotate(rotation.get(0), rotation.get(1)).await } else { Ok(()) }
@@ -319,21 +317,21 @@ impl<'a> Watch<'a> {
     }
 
     /// Waits for no lock, since ticks wait meanwhile. Whether the partition holds rows from
-    /// before it was one.
-    async fn watch_partition(&mut self, late: &Late) -> Result<bool> {
+    /// before it was one, if that can be told.
+    async fn watch_partition(&mut self, late: &Late) -> Result<Option<bool>> {
         let Settings { cluster, set, .. } = self.settings;
         let transaction = answer(self.session.transaction()).await?;
         answer(transaction.batch_execute(&format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE NOWAIT", late.table))).await?;
         let triggers = [Event::Partition, Event::Emptied].map(|event| trigger_name(cluster, set, event));
         answer(transaction.batch_execute(&watch_partition(cluster, set, &late.whole, &late.table, &late.function))).await?;
         answer(transaction.execute(&partitions::remember(cluster), &[set, &late.table, &triggers.as_slice()])).await?;
-        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(late), &[&late.whole])).await?.get(0);
+        let holds_rows = answer(transaction.query_one(&partitions::holds_rows(cluster), &[set, &late.table])).await?.get(0);
         answer(transaction.commit()).await?;
         Ok(holds_rows)
     }
 
     /// Empties the oldest of the queue's tables, and lets triggers write to it from now on,
-    /// when that is due. All in one transaction: the view that triggers write through is
+    /// when that is due. The view that triggers write through is
     /// replaced, for which PostgreSQL waits until every transaction is over that has
     /// written to the table before. Ends what somebody else began by PgQ's own functions.
     /// `age` is that of the last rotation, in seconds.
@@ -364,21 +362,9 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether triggers write to another table from now on.
-    async fn switch(&mut self, begun_elsewhere: bool) -> Result<bool> {
+    async fn switch(&self, begun_elsewhere: bool) -> Result<bool> {
         let Settings { cluster, set, .. } = self.settings;
-        let transaction = answer(self.session.transaction()).await?;
-        if !begun_elsewhere {
-            answer(transaction.execute(sql::ROTATION_DUE, &[&self.queue])).await?;
-            answer(transaction.query_one(sql::ROTATE, &[&self.queue])).await?;
-        }
-        let row = answer(transaction.query_one(&format!("SELECT {}($1)", shared::switch(cluster)), &[set])).await?;
-        let switched: bool = row.get(0);
-        if switched || begun_elsewhere {
-            answer(transaction.execute(sql::ROTATED, &[&self.queue])).await?;
-        }
-        answer(transaction.execute(sql::OWN, &[&self.queue])).await?;
-        answer(transaction.commit()).await?;
-        Ok(switched)
+        Ok(answer(self.session.query_one(&sql::rotate(cluster), &[set, &begun_elsewhere])).await?.get(0))
     }
 }
 
@@ -386,7 +372,7 @@ fn gone(queue: &str) -> Error {
     Error::configure(format!("queue {queue:?} or its consumer is gone"))
 }
 
-/// `first`: before the first tick that was made after [`sql::DRAW_FIRST`]. The first id may
+/// `first`: before the first tick that was made after [`sql::draw_first`]. The first id may
 /// be an event's until then, and older than the last tick, or not.
 fn reading(row: &Row, first: bool) -> Result<Reading> {
     let (last_tick, consumer_tick): (i64, Option<i64>) = (row.get(1), row.get(5));

@@ -9,6 +9,7 @@ mod keeper;
 mod lane;
 mod partitions;
 mod reader;
+mod session;
 mod sql;
 mod tick;
 
@@ -19,15 +20,13 @@ use proto::batch::{Batch, Id};
 use proto::interfaces::common::{Snapshot, Source, Tick};
 use proto::row::Mutation;
 use proto::{snapshot, timestamp};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::error::{Error, Next, Result};
 use crate::names;
-use crate::observe::Status;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
 use crate::postgres::node::{self, Identity};
@@ -35,37 +34,11 @@ use crate::postgres::{pool, quote};
 use keeper::Keeper;
 use lane::Lane;
 use reader::{Chunk, Reader};
-
-/// How long the server may take to answer one of the short statements.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub use session::Settings;
+use session::{ANSWER_TIMEOUT, Abort, Signals, answer, prepared, unanswered};
 
 /// Chunks of decoded events that wait to be published.
 const CHUNKS_MAX: usize = 2;
-
-/// Which queue, and who reads it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub dsn: String,
-    pub cluster: String,
-    pub set: String,
-    pub consumer: String,
-    /// How often to rotate the queue's tables; never if zero.
-    pub rotation_period: Duration,
-    /// What the queue's tables may take on disk before it is reported, in bytes.
-    pub queue_bytes_max: Option<u64>,
-    /// Told of the queue and its ticker.
-    pub status: Status,
-}
-
-impl Settings {
-    fn queue(&self) -> String {
-        names::queue(&self.cluster, &self.set)
-    }
-
-    fn application(&self, role: &str) -> String {
-        format!("{} {} {role}", sql::APPLICATION, self.set).trim_end().to_owned()
-    }
-}
 
 /// See the module. One per consumer and database, on all machines.
 #[derive(Debug)]
@@ -88,15 +61,6 @@ pub struct Queue {
     delivered: Option<(u64, Snapshot)>,
     signals: Arc<Signals>,
     _keeper: Keeper,
-}
-
-/// What the queue and its keeper tell each other.
-#[derive(Debug, Default)]
-struct Signals {
-    /// The consumer has a new batch.
-    ticked: Notify,
-    /// The consumer has finished a batch.
-    finished: Notify,
 }
 
 /// What is asked once per batch, or while there is none.
@@ -128,16 +92,6 @@ enum Reading {
         chunks: mpsc::Receiver<Chunk>,
         task: Abort<Box<Reader>>,
     },
-}
-
-/// A task that ends with its handle.
-#[derive(Debug)]
-struct Abort<T>(JoinHandle<T>);
-
-impl<T> Drop for Abort<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Queue {
@@ -353,28 +307,6 @@ async fn connect(settings: &Settings) -> Result<(Session, Identity, i32)> {
     Ok((control, identity, queue_id))
 }
 
-/// A session with the settings that every session of a relay has.
-async fn session(settings: &Settings, role: &str) -> Result<Session> {
-    prepared(Session::connect(&settings.dsn, &settings.application(role)).await?).await
-}
-
-async fn prepared(session: Session) -> Result<Session> {
-    answer(session.query(sql::SETTINGS, &[])).await?;
-    Ok(session)
-}
-
-/// Waits for a statement's answer, within [`ANSWER_TIMEOUT`].
-async fn answer<T>(statement: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
-    match timeout(ANSWER_TIMEOUT, statement).await {
-        Ok(answer) => answer.map_err(|error| connect::explain(&error)),
-        Err(_) => Err(unanswered()),
-    }
-}
-
-fn unanswered() -> Error {
-    Error::retry(format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))
-}
-
 /// The second fence: a batch is ended only under the epoch that was given last, here, where
 /// the queue is. Who leads no more may not know, and may not even run; so its session
 /// is ended too, with the locks that it may hold. `leads` is asked when it is known who has
@@ -427,15 +359,21 @@ fn explain_refusal(error: tokio_postgres::Error, cluster: &str) -> Error {
     }
 }
 
-/// PgQ's own maintenance, which anybody may run, loses events.
+/// PgQ's own maintenance, which anybody may run, loses events. And what relays call has to be there.
 async fn check_rotation(control: &Client, settings: &Settings) -> Result<()> {
-    let may_own: bool = answer(control.query_one(sql::MAY_OWN, &[])).await?.get(0);
+    let may = answer(control.query_one(&sql::may_own(&settings.cluster), &[])).await?;
+    let (there, may_own): (bool, bool) = (may.get(0), may.get(1));
+    if !there {
+        return Err(Error::configure(
+            "what the cluster keeps in this database is older than this program: run `cluster upgrade --force`, then `set update` with --relay-role",
+        ));
+    }
     let queue = settings.queue();
     if may_own || answer(control.query_one(sql::LEFT_ALONE, &[&queue])).await?.get(0) {
         return Ok(());
     }
     Err(Error::configure(format!(
-        "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: GRANT pgq_admin TO it, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
+        "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: run `set update` with --relay-role, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
     )))
 }
 

@@ -35,20 +35,11 @@ pub fn late(cluster: &str) -> String {
     )
 }
 
-/// Whether the partition holds rows from before it was one of the captured table $1: of older
-/// transactions than the last one that attached it, or of this one before it did.
+/// Whether the partition $2 of the set $1 holds rows from before it was one; NULL if that cannot be
+/// told. The session has its lock.
 #[must_use]
-pub fn holds_rows(late: &Late) -> String {
-    let table = &late.table;
-    format!(
-        "WITH attached AS (
-  SELECT i.xmin, i.cmin::text::bigint AS command FROM pg_catalog.pg_partition_ancestors({name}) a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.relid
-   WHERE a.relid NOT IN (SELECT u.relid FROM pg_catalog.pg_partition_ancestors(pg_catalog.to_regclass($1)) u)
-   ORDER BY pg_catalog.age(i.xmin), command DESC LIMIT 1)
-SELECT EXISTS (SELECT FROM ONLY {table} r, attached a
-                WHERE pg_catalog.age(r.xmin) > pg_catalog.age(a.xmin) OR r.xmin = a.xmin AND r.cmin::text::bigint < a.command)",
-        name = literal(table),
-    )
+pub fn holds_rows(cluster: &str) -> String {
+    format!("SELECT {}.holds_rows($1, pg_catalog.to_regclass($2))", quote(&names::schema(cluster)))
 }
 
 /// Records the triggers $3 of the partition $2 of the set $1.
@@ -95,13 +86,13 @@ pub fn sizes(cluster: &str) -> String {
     )
 }
 
-pub fn say_attached(set: &str, late: &Late, holds_rows: bool) {
+pub fn say_attached(set: &str, late: &Late, holds_rows: Option<bool>) {
     let Late { table, whole, rows, .. } = late;
-    if !holds_rows {
+    if holds_rows == Some(false) {
         tracing::info!(%set, table, whole, "a partition that was attached is captured");
     } else {
         let rows = about(*rows);
-        tracing::warn!(%set, table, whole, rows, "a partition was attached, and is captured; the rows that it held before are rows of the whole table now, and no target has them: bootstrap the targets if they are to");
+        tracing::warn!(%set, table, whole, rows, "a partition was attached, and is captured; rows that it held before are rows of the whole table now, and no target has them: bootstrap the targets if they are to");
     }
 }
 

@@ -10,7 +10,8 @@ use proto::batch::Batch;
 use proto::row::Mutation;
 use tokio::sync::mpsc;
 
-use super::{Settings, answer, session, sql};
+use super::session::{Settings, answer, session};
+use super::sql;
 use crate::error::{Error, Result};
 use crate::postgres::connect::{self, Session};
 use crate::postgres::event::relation::{Described, Descriptor};

@@ -4,7 +4,8 @@ use proto::interfaces::common::Snapshot;
 use proto::snapshot::{print, visible};
 
 use crate::names;
-use crate::postgres::{event, quote};
+use crate::postgres::trigger::shared::OF_RELAYS;
+use crate::postgres::{event, literal, quote};
 
 /// What the sessions of relays are called: the set follows, which PostgreSQL may cut off.
 pub const APPLICATION: &str = "pgshovel relay";
@@ -174,44 +175,28 @@ SELECT pg_catalog.txid_current_snapshot()::text, t.tick_id, t.tick_snapshot::tex
        LATERAL (SELECT tick_id, tick_snapshot, tick_event_seq, tick_time, xmin::text::bigint AS ticker FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
  WHERE q.queue_name = $1";
 
-/// Draws the first event id of the queue $1, unless it is drawn: PgQ reads 1 from
-/// its sequence before that and after it, so nobody would notice the first event.
-pub const DRAW_FIRST: &str = "
-SELECT pg_catalog.nextval(q.queue_event_seq::regclass) FROM pgq.queue q
- WHERE q.queue_name = $1 AND pg_catalog.pg_sequence_last_value(q.queue_event_seq::regclass) IS NULL";
-
-/// The ticker's lock is held to the end of its transaction, and none but those can take it who
-/// may change the queue: $1 queue. No row: somebody else holds it. What refers to the
-/// queue, as new ticks do, need not wait.
-pub const TICK_LOCK: &str = "SELECT FROM pgq.queue WHERE queue_name = $1 FOR NO KEY UPDATE SKIP LOCKED";
+/// See `trigger/queue.sql`. $1 set.
+#[must_use]
+pub fn draw_first(cluster: &str) -> String {
+    format!("SELECT {}.draw_first($1)", quote(&names::schema(cluster)))
+}
 
 /// Begins the transaction of a tick. The disk is not waited for: what [`NEXT`] writes is
 /// behind it in the log, and nobody outside hears of a tick before that is durable.
 pub const BEGIN_TICK: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 
-/// $1 queue, for which [`OWN`] was done, $2 its last tick, if it still is. The sequence is
-/// read before the tick's snapshot is taken and its transaction gets an id. (PgQ does not
-/// set a sequence back.)
-pub const TICK: &str = "
-SELECT pgq.ticker(q.queue_name, t.tick_id + 1, pg_catalog.clock_timestamp(), pgq.seq_getval(q.queue_event_seq))
-  FROM pgq.queue q,
-       LATERAL (SELECT tick_id FROM pgq.tick WHERE tick_queue = q.queue_id ORDER BY tick_id DESC LIMIT 1) t
- WHERE q.queue_name = $1 AND t.tick_id = $2";
+/// $1 set, for which [`own`] was done, $2 the last tick of its queue, if it still is. The first
+/// statement of its transaction.
+#[must_use]
+pub fn tick(cluster: &str) -> String {
+    format!("SELECT {}.tick($1, $2)", quote(&names::schema(cluster)))
+}
 
-/// Of the ticks of the queue $1 that all its consumers have passed, and that are older
-/// than a minute, removes those that another one follows within the same second: PgQ keeps
-/// them for two rotations. The ticks up to $2 are not looked at; the last that was is returned.
-pub const THIN: &str = "
-WITH old AS (
-    SELECT t.tick_queue, t.tick_id, date_trunc('second', t.tick_time) AS second,
-           lead(date_trunc('second', t.tick_time)) OVER (ORDER BY t.tick_id) AS next
-      FROM pgq.tick t JOIN pgq.queue q ON q.queue_id = t.tick_queue
-     WHERE q.queue_name = $1 AND t.tick_id > $2 AND t.tick_time < pg_catalog.clock_timestamp() - interval '1 minute'
-       AND t.tick_id < (SELECT min(s.sub_last_tick) FROM pgq.subscription s WHERE s.sub_queue = q.queue_id)
-), thinned AS (
-    DELETE FROM pgq.tick t USING old o WHERE t.tick_queue = o.tick_queue AND t.tick_id = o.tick_id AND o.second = o.next
-)
-SELECT max(tick_id) FROM old";
+/// $1 set, $2 the tick up to which it was done.
+#[must_use]
+pub fn thin(cluster: &str) -> String {
+    format!("SELECT {}.thin($1, $2)", quote(&names::schema(cluster)))
+}
 
 /// The table that the tables of the queue $1 inherit from.
 pub const EVENTS: &str = "SELECT queue_data_pfx FROM pgq.queue WHERE queue_name = $1";
@@ -271,28 +256,27 @@ pub const DAEMON: &str = "
 SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
                 WHERE datname = pg_catalog.current_database() AND application_name = 'pgqd')";
 
-/// Makes the ticks and rotations of the queue $1 the relays' alone, whoever else
-/// calls PgQ's functions, its daemon too. `pgq.ticker()` passes over a queue with an
-/// external ticker, and `pgq.ticker(text)` refuses it. The rotation that
-/// `pgq.maint_operations` would begin is due in a century; one that somebody began is
-/// ended by `pgq.maint_rotate_tables_step2`, for all queues whose second step is NULL:
-/// here a number stands for that, see [`ROTATION`]. `pgq.insert_event` refuses: nobody but
-/// the triggers writes events.
-/// Changes what differs only.
-pub const OWN: &str = "
-UPDATE pgq.queue
-   SET queue_external_ticker = true, queue_disable_insert = true, queue_rotation_period = '100 years',
-       queue_switch_step2 = coalesce(queue_switch_step2, 9223372036854775807)
- WHERE queue_name = $1
-   AND (NOT queue_external_ticker OR NOT queue_disable_insert OR queue_switch_step2 IS NULL
-        OR queue_rotation_period IS DISTINCT FROM '100 years'::interval)";
+/// Makes the ticks and rotations of the set $1 the relays' alone.
+#[must_use]
+pub fn own(cluster: &str) -> String {
+    format!("SELECT {}.own($1)", quote(&names::schema(cluster)))
+}
 
-/// Whether the role may do [`OWN`], [`TICK`] and [`ROTATE`]: pgq_admin may.
-pub const MAY_OWN: &str = "
-SELECT pg_catalog.has_table_privilege('pgq.queue', 'UPDATE')
-   AND pg_catalog.has_table_privilege('pgq.tick', 'INSERT, DELETE')
-   AND pg_catalog.has_function_privilege('pgq.ticker(text, bigint, timestamptz, bigint)', 'EXECUTE')
-   AND pg_catalog.has_function_privilege('pgq.maint_rotate_tables_step1(text)', 'EXECUTE')";
+/// Whether the functions that relays call are there; whether the role may call them; and whether it
+/// has more rights than it needs, without being a superuser or who made the set.
+#[must_use]
+pub fn may_own(cluster: &str) -> String {
+    let names = OF_RELAYS.iter().filter_map(|signature| signature.split_once('(')).map(|(name, _)| literal(name));
+    format!(
+        "SELECT count(*) = {count}, count(*) FILTER (WHERE pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) = {count},
+       EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = current_user AND NOT r.rolsuper AND r.oid NOT IN (SELECT o.nspowner FROM pg_catalog.pg_namespace o WHERE o.nspname = {schema})
+                AND pg_catalog.to_regrole('pgq_admin') IS NOT NULL AND pg_catalog.pg_has_role(r.oid, pg_catalog.to_regrole('pgq_admin')::oid, 'MEMBER'))
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = {schema} AND p.proname IN ({names})",
+        count = OF_RELAYS.len(),
+        schema = literal(&names::schema(cluster)),
+        names = names.collect::<Vec<_>>().join(", ")
+    )
+}
 
 /// Whether PgQ's own maintenance, if anybody runs it, leaves the tables of the queue $1 alone.
 pub const LEFT_ALONE: &str = "SELECT coalesce(queue_rotation_period > '1 year', true) FROM pgq.queue WHERE queue_name = $1";
@@ -301,25 +285,17 @@ pub const LEFT_ALONE: &str = "SELECT coalesce(queue_rotation_period > '1 year', 
 pub const SEES_SNAPSHOTS: &str = "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
 
 /// The queue's rotation: whether somebody began one by PgQ's own functions, and how many
-/// seconds ago the last one was. $1 queue, for which [`OWN`] was done.
+/// seconds ago the last one was. $1 queue, for which [`own`] was done.
 pub const ROTATION: &str = "
 SELECT queue_switch_step2 = 9223372036854775807,
        CASE WHEN pg_catalog.isfinite(queue_switch_time) THEN extract(epoch FROM pg_catalog.clock_timestamp() - queue_switch_time)::float8 ELSE 'Infinity' END
   FROM pgq.queue WHERE queue_name = $1";
 
-/// Makes a rotation of the queue $1 due, for [`ROTATE`] in the same transaction.
-pub const ROTATION_DUE: &str = "UPDATE pgq.queue SET queue_rotation_period = '0' WHERE queue_name = $1";
-
-/// PgQ's first step: empties the oldest of the queue's tables, and makes it the current
-/// one, unless a consumer has not read it all. [`ROTATED`] and [`OWN`] have to follow in the
-/// same transaction.
-pub const ROTATE: &str = "SELECT pgq.maint_rotate_tables_step1($1)";
-
-/// PgQ's second step, for the queue $1. It says that no transaction with a later id
-/// writes to the table before: the view that triggers write through is replaced in this one.
-pub const ROTATED: &str = "
-UPDATE pgq.queue SET queue_switch_step2 = pg_catalog.txid_current()
- WHERE queue_name = $1 AND coalesce(queue_switch_step2, 9223372036854775807) = 9223372036854775807";
+/// $1 set, $2 whether somebody began a rotation by PgQ's own functions.
+#[must_use]
+pub fn rotate(cluster: &str) -> String {
+    format!("SELECT {}.rotate($1, $2)", quote(&names::schema(cluster)))
+}
 
 #[cfg(test)]
 mod tests {

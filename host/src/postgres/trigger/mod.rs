@@ -19,6 +19,7 @@
 //! moves from table to table (`queue::keeper`): no transaction, whatever its snapshot,
 //! writes to a table that is no longer read.
 
+mod capture;
 mod columns;
 mod row;
 mod settings;
@@ -29,116 +30,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{literal, quote};
 use crate::names::{self, IDENTIFIER_BYTES_MAX};
+use capture::COMMENT;
+pub use capture::{Capture, Context, Event};
 pub use columns::{Column, Columns};
 use settings::Setting;
 
 /// How many event tables a queue has, when PgQ makes it.
 pub const EVENT_TABLES: i32 = 3;
-
-/// What the comments of sets' functions begin with; the set follows.
-const COMMENT: &str = "pgshovel: captures changes for the set ";
-
-/// What a function captures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Event {
-    Insert,
-    Update,
-    Delete,
-    Truncate,
-    /// A table is about to be truncated.
-    Begin,
-    /// A partition is about to be truncated.
-    Partition,
-    /// A partition was truncated.
-    Emptied,
-}
-
-impl Event {
-    const fn letter(self) -> char {
-        match self {
-            Self::Insert => 'i',
-            Self::Update => 'u',
-            Self::Delete => 'd',
-            Self::Truncate => 't',
-            Self::Begin => 'b',
-            Self::Partition => 'p',
-            Self::Emptied => 'q',
-        }
-    }
-}
-
-/// A table to capture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capture {
-    /// `pg_class.oid`
-    pub table_oid: u32,
-    /// `pg_class.reltype`
-    pub row_type_oid: u32,
-    pub schema: String,
-    pub table: String,
-    /// The table in `ev_extra1`: as PostgreSQL's `quote_ident` writes it.
-    pub key: String,
-    pub columns: Columns,
-    /// It is itself a partition of another table.
-    pub is_partition: bool,
-    /// Of a partitioned table: the keys of the tables that hold its rows.
-    pub partitions: Option<Vec<String>>,
-}
-
-impl Capture {
-    const fn is_partitioned(&self) -> bool {
-        self.partitions.is_some()
-    }
-
-    /// The events that have a function.
-    #[must_use]
-    pub const fn events(&self) -> &'static [Event] {
-        const ALL: &[Event] =
-            &[Event::Insert, Event::Update, Event::Delete, Event::Truncate, Event::Begin, Event::Partition, Event::Emptied];
-        let (plain, _) = ALL.split_at(5);
-        if self.is_partitioned() { ALL } else { plain }
-    }
-
-    /// The tables that have the trigger for `event`, by their keys.
-    #[must_use]
-    pub fn tables(&self, event: Event) -> Vec<&str> {
-        match event {
-            Event::Partition | Event::Emptied => self.partitions.iter().flatten().map(String::as_str).collect(),
-            _ => vec![&self.key],
-        }
-    }
-}
-
-/// Whose triggers they are, and where their events go.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    pub cluster: &'a str,
-    pub set: &'a str,
-    /// `ev_extra3`.
-    pub version: &'a str,
-    /// `pg_class.oid` of the set's view; `None` while there is none yet, to show the SQL.
-    pub view: Option<u32>,
-}
-
-impl Context<'_> {
-    fn schema(&self) -> String {
-        quote(&names::capture_schema(self.cluster))
-    }
-
-    /// The role that the functions run as.
-    fn role(&self) -> String {
-        quote(&names::capture_role(self.cluster))
-    }
-
-    /// The view that events are inserted into.
-    fn events(&self) -> String {
-        format!("{}.{}", self.schema(), quote(self.set))
-    }
-
-    fn view_oid(&self) -> String {
-        self.view.map_or_else(|| "VIEW_OID".to_owned(), |oid| oid.to_string())
-    }
-}
 
 /// The name of the trigger of a set for `event`, the same on every table.
 #[must_use]

@@ -1,7 +1,7 @@
 //! The functions for INSERT, UPDATE and DELETE: conditions of row triggers.
 
+use super::capture::{Capture, Context, Event};
 use super::settings::Setting;
-use super::{Capture, Context, Event};
 use crate::postgres::event::FORMAT;
 use crate::postgres::literal;
 

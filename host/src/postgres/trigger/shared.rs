@@ -1,12 +1,14 @@
-//! What the capturing functions of all sets share: a schema of its own, see `shared.sql`.
+//! What the capturing functions of all sets share: a schema of its own, see `shared.sql`. And what
+//! relays may do with a set's queue: `queue.sql`.
 
 use crate::names;
 use crate::postgres::catalog::JSON_IS_EXACT;
 use crate::postgres::event::FORMAT;
 use crate::postgres::{literal, quote};
 
+use super::capture::COMMENT;
+use super::columns;
 use super::settings::Setting;
-use super::{COMMENT, columns};
 
 /// What tells one definition of a function from another.
 const DEFINITION: &str = "pg_catalog.concat_ws(E'\\n', p.proname, p.proowner, p.prolang, p.prosecdef, p.provolatile, p.proargtypes, p.proconfig, \
@@ -24,8 +26,7 @@ pub fn create(cluster: &str) -> String {
         ("@schema@", quote(&schema)),
         ("@role@", quote(&names::capture_role(cluster))),
         ("@role_name@", literal(&quote(&names::capture_role(cluster)))),
-        ("@switch@", literal(&format!("{}(text)", switch(cluster)))),
-        ("@forget@", literal(&format!("{}(text, text)", forget(cluster)))),
+        ("@schema_quoted@", literal(&quote(&schema))),
         ("@queue_prefix@", literal(&names::queue(cluster, ""))),
         ("@settings@", Setting::clauses(Setting::ALL)),
         ("@format@", literal(FORMAT)),
@@ -34,7 +35,7 @@ pub fn create(cluster: &str) -> String {
     ];
     // In one pass: the name of a cluster may look like a place.
     let mut text = String::new();
-    let mut rest = include_str!("shared.sql");
+    let mut rest = concat!(include_str!("queue.sql"), include_str!("shared.sql"));
     while let Some((at, place, value)) = places.iter().filter_map(|(place, value)| Some((rest.find(place)?, place, value))).min() {
         let (before, after) = rest.split_at(at);
         text.push_str(before);
@@ -89,6 +90,17 @@ pub fn capturing(cluster: &str) -> String {
 pub fn forget(cluster: &str) -> String {
     format!("{}.forget", quote(&names::schema(cluster)))
 }
+
+/// What a relay may call, with the types of the parameters.
+pub const OF_RELAYS: [&str; 7] = [
+    "own(text)",
+    "draw_first(text)",
+    "tick(text, bigint)",
+    "thin(text, bigint)",
+    "rotate(text, boolean)",
+    "forget(text, text)",
+    "holds_rows(text, oid)",
+];
 
 /// Records the set's triggers as they are, as what they have to be.
 #[must_use]

@@ -164,16 +164,43 @@ BEGIN
 END
 $function$;
 
+-- Makes a view of the rows of a partition, for this transaction alone, from a query in which "%s"
+-- stands for the partition: a view is of the table itself, whatever has its name by then, and says which that is. NULL where
+-- a query of the table could run code of its owner's as this role: the planner evaluates
+-- constant calls in the expressions of indexes and statistics. The table has to be locked.
+CREATE OR REPLACE FUNCTION @capture@.rows_of(leaf oid, query text, OUT rows text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
+DECLARE
+  name constant text := format('%I.%I', @capture_name@, leaf || ':rows');
+BEGIN
+  IF EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner WHERE c.oid = leaf AND NOT o.rolsuper AND o.rolname <> current_user)
+    AND EXISTS (
+      SELECT FROM pg_depend d WHERE d.refobjid >= 16384
+        AND (d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) OR d.refclassid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type t WHERE t.oid = d.refobjid AND t.typtype <> 'e'))
+        AND (d.classid = 'pg_class'::regclass AND d.objid IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = leaf AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+          OR d.classid = 'pg_statistic_ext'::regclass AND d.objid IN (SELECT s.oid FROM pg_statistic_ext s WHERE s.stxrelid = leaf AND s.stxexprs IS NOT NULL)))
+  THEN RETURN; END IF;
+  EXECUTE 'CREATE VIEW ' || name || ' AS ' || format(query, leaf::regclass);
+  -- Its schema may have been renamed meanwhile.
+  IF ARRAY(SELECT DISTINCT d.refobjid FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid
+           WHERE d.classid = 'pg_rewrite'::regclass AND w.ev_class = name::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class) <> ARRAY[leaf] THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('another table was given the name of the partition %s meanwhile; try again', leaf::regclass);
+  END IF;
+  rows := name;
+END
+$function$;
+
 -- Captures the rows of a partition that is about to be truncated, unless its whole table is.
 -- TRUNCATE takes away rows that the snapshot of an older transaction does not see, and no query
 -- in there could find them. It reads a table, so it runs as whoever made the set.
 CREATE OR REPLACE FUNCTION @capture@.truncated_partition(in_set text, key text, version text, configured oid, leaf oid, captured int2[], "identity" int2[]) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER @settings@ SET row_security = off AS $function$
+LANGUAGE plpgsql SECURITY DEFINER @settings@ SET row_security = off SET constraint_exclusion = off AS $function$
 DECLARE
   events constant text := format('%I.%I', @capture_name@, in_set);
   deleted bigint;
   selected text;
   format text;
+  rows text;
 BEGIN
   IF to_regclass(events) IS NULL
     OR EXISTS (SELECT FROM @schema@.truncating t WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.key = truncated_partition.key)
@@ -186,10 +213,16 @@ BEGIN
       HINT = format('It may hold rows that the transaction does not see. Use READ COMMITTED, or DELETE, or truncate the whole of %s.', key);
   END IF;
   SELECT d.selected, d.format INTO selected, format FROM @capture@.describe(leaf, configured, captured, "identity", NULL) d;
-  EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, row_to_json(x.*)::text, $2, $3 FROM (SELECT '
-    || selected || ' FROM ONLY ' || leaf::regclass || ' AS r) AS x'
+  rows := @capture@.rows_of(leaf, 'SELECT row_to_json(x.*)::text AS image FROM (SELECT ' || replace(selected, '%', '%%') || ' FROM ONLY %s AS r) AS x');
+  IF rows IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+      MESSAGE = format('pgshovel cannot capture TRUNCATE of the partition %s: an expression of its indexes or statistics calls a function, which reading its rows could run as the role %I', leaf::regclass, current_user),
+      HINT = format('Use DELETE, or truncate the whole of %s, or let the owner of the table run `pgshovel cluster upgrade`.', key);
+  END IF;
+  EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, x.image, $2, $3 FROM ' || rows || ' AS x'
     USING key, version, format;
   GET DIAGNOSTICS deleted = ROW_COUNT;
+  EXECUTE 'DROP VIEW ' || rows;
   UPDATE @schema@.truncating t SET events = t.events + deleted WHERE t.transaction = pg_current_xact_id() AND t."set" = in_set AND t.whole = truncated_partition.key;
   INSERT INTO @schema@.truncating (transaction, "set", key, whole, events)
   VALUES (pg_current_xact_id(), in_set, leaf::regclass::text, key, @capture@.captured_here(in_set, key));
@@ -266,6 +299,32 @@ BEGIN
 END
 $function$;
 
+-- Whether a partition that was attached holds rows from before that: of older transactions than
+-- the last one that attached it, or of this one before it did. NULL where that cannot be told. The
+-- caller has to hold its lock, so that nobody makes an index for it meanwhile.
+CREATE OR REPLACE FUNCTION @schema@.holds_rows(in_set text, leaf oid) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET constraint_exclusion = off AS $function$
+DECLARE
+  rows text;
+  holds boolean;
+  whole oid;
+BEGIN
+  SELECT w.relation INTO whole FROM @schema@.captured w WHERE w."set" = in_set AND w.function LIKE '%:t' AND @capture@.is_below(leaf, w.relation) LIMIT 1;
+  IF NOT FOUND OR NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.relation = leaf AND l.granted AND l.mode = 'ShareRowExclusiveLock')
+    OR NOT has_table_privilege(leaf, 'SELECT') THEN RETURN NULL; END IF;
+  rows := @capture@.rows_of(leaf, 'SELECT r.xmin AS made, r.cmin AS command FROM ONLY %s AS r');
+  IF rows IS NULL THEN RETURN NULL; END IF;
+  EXECUTE 'WITH attached AS (
+      SELECT i.xmin, i.cmin::text::bigint AS command FROM pg_partition_ancestors($1) a JOIN pg_inherits i ON i.inhrelid = a.relid
+      WHERE a.relid NOT IN (SELECT u.relid FROM pg_partition_ancestors($2) u)
+      ORDER BY age(i.xmin), command DESC LIMIT 1)
+    SELECT EXISTS (SELECT FROM ' || rows || ' r, attached a WHERE age(r.made) > age(a.xmin) OR r.made = a.xmin AND r.command::text::bigint < a.command)'
+    INTO holds USING leaf, whole;
+  EXECUTE 'DROP VIEW ' || rows;
+  RETURN holds;
+END
+$function$;
+
 -- Forgets a partition that is none any more.
 CREATE OR REPLACE FUNCTION @schema@.forget(in_set text, partition text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -305,13 +364,14 @@ CREATE TABLE IF NOT EXISTS @schema@.captured (
 ALTER TABLE @schema@.captured ADD COLUMN IF NOT EXISTS made text;
 COMMENT ON TABLE @schema@.captured IS 'The triggers of sets as they have to be: what `set create` and `set update` made.';
 
+DROP FUNCTION IF EXISTS @schema@.columns(oid);
 DO $block$
 DECLARE
   function regprocedure;
 BEGIN
   FOR function IN SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
     WHERE p.pronamespace = pg_catalog.to_regnamespace(@capture_quoted@) AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL
-       OR p.oid IN (pg_catalog.to_regprocedure(@switch@), pg_catalog.to_regprocedure(@forget@)) LOOP
+       OR p.pronamespace = pg_catalog.to_regnamespace(@schema_quoted@) LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
     EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO CURRENT_USER', function);
   END LOOP;
@@ -320,14 +380,16 @@ BEGIN
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', function, @role_name@);
   END LOOP;
   IF pg_catalog.to_regrole('pgq_admin') IS NOT NULL THEN
-    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s, %s TO pgq_admin', @switch@, @forget@);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %s TO pgq_admin', @schema_quoted@);
   END IF;
 END
 $block$;
 
+-- It would run any query as whoever made the set.
+REVOKE ALL ON FUNCTION @capture@.rows_of(oid, text) FROM @role@;
+
 -- What earlier versions had instead.
 DROP VIEW IF EXISTS @schema@.capturing;
-DROP FUNCTION IF EXISTS @schema@.columns(oid);
 DROP FUNCTION IF EXISTS @capture@.columns(oid), @capture@.describe(oid, oid, int2[], int2[]), @capture@.altered(text, text, text, text, oid, oid, int2[], int2[], record, record);
 
 -- Whoever makes a partition clones the triggers, for which PostgreSQL asks for this right.

@@ -5,7 +5,7 @@
 //! a trigger before it leaves word. TRUNCATE of a partition takes away some rows of its
 //! whole table: each is a delete, unless word was left that the whole table is truncated.
 
-use super::{Capture, Context};
+use super::capture::{Capture, Context};
 use crate::names;
 use crate::postgres::{literal, quote};
 

@@ -19,7 +19,7 @@ async fn nobody_is_a_superuser_and_everything_works() {
         .execute(&format!(
             "CREATE ROLE app_{cluster}; CREATE ROLE admin_{cluster} LOGIN; CREATE ROLE relay_{cluster} LOGIN; CREATE ROLE loader_{cluster} LOGIN;
              CREATE ROLE \"pgshovel:{cluster}\" NOLOGIN; GRANT \"pgshovel:{cluster}\" TO admin_{cluster}; ALTER DEFAULT PRIVILEGES IN SCHEMA pgq GRANT USAGE ON SEQUENCES TO \"pgshovel:{cluster}\";
-             GRANT CREATE ON DATABASE {name} TO admin_{cluster}; GRANT app_{cluster} TO admin_{cluster}; GRANT pgq_admin, pg_read_all_stats TO admin_{cluster} WITH ADMIN OPTION;
+             GRANT CREATE ON DATABASE {name} TO admin_{cluster}; GRANT app_{cluster} TO admin_{cluster}; GRANT pgq_admin TO admin_{cluster}; GRANT pgq_reader, pg_read_all_stats TO admin_{cluster} WITH ADMIN OPTION;
              CREATE SCHEMA app AUTHORIZATION app_{cluster}; SET ROLE app_{cluster}; SET search_path = app; {TABLES}; INSERT INTO accounts SELECT i, 'n' || i, 'hidden' FROM generate_series(1, 500) i;
              CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (100); RESET ROLE",
             name = source.name()
@@ -44,7 +44,18 @@ async fn nobody_is_a_superuser_and_everything_works() {
     world.pgshovel(["cluster", "initialize"]).succeeds().await;
     let (relay_role, loader_role) = (format!("relay_{cluster}"), format!("loader_{cluster}"));
     let told = world.pgshovel(["set", "create", SET, "set.pgshovel"]).succeeds().await;
-    assert!(told.contains("GRANT pgq_admin") && told.contains("GRANT SELECT ON \"app\".\"accounts\" TO \"loader_role\""), "{told}");
+    assert!(
+        told.contains("GRANT pgq_reader, pg_read_all_stats TO") && told.contains("GRANT SELECT ON \"app\".\"accounts\" TO \"loader_role\""),
+        "{told}"
+    );
+    // PgQ itself lets roles of the database become its owner, as it comes: that is said, with what closes it.
+    let (_, remedy) = told.split_once("find names by the search_path").unwrap();
+    let (remedy, _) = remedy.split_once("END $$;").unwrap();
+    let (_, remedy) = remedy.split_once("DO $$").unwrap();
+    source.execute(&format!("DO $$ {remedy} END $$;")).await;
+    world.pgshovel(["set", "drop", SET]).succeeds().await;
+    let told = world.pgshovel(["set", "create", SET, "set.pgshovel"]).succeeds().await;
+    assert!(!told.contains("WARNING"), "{told}");
     let roles = ["--relay-role", &relay_role, "--loader-role", &loader_role];
     world.pgshovel([&["set", "update", SET, "set.pgshovel"][..], &roles].concat()).succeeds().await;
 
@@ -88,6 +99,22 @@ async fn nobody_is_a_superuser_and_everything_works() {
 
     // What is not needed is not allowed.
     for (role, sql) in [
+        ("relay", "SET ROLE pgq_admin"),
+        ("relay", "UPDATE pgq.queue SET queue_data_pfx = 'app.accounts'"),
+        ("relay", "UPDATE pgq.subscription SET sub_last_tick = 1"),
+        ("relay", "DELETE FROM pgq.tick"),
+        ("relay", "INSERT INTO pgq.tick SELECT * FROM pgq.tick"),
+        ("relay", "SELECT pgq.ticker('pgshovel:@:app')"),
+        ("relay", "SELECT pgq.ticker('pgshovel:@:app', 1000000, now(), 1)"),
+        ("relay", "SELECT pgq.set_queue_config('pgshovel:@:app', 'rotation_period', '1 s')"),
+        ("relay", "SELECT pgq.maint_rotate_tables_step1('pgshovel:@:app')"),
+        ("relay", "SELECT pgq.insert_event('pgshovel:@:app', 'I', '{}')"),
+        ("relay", "SELECT pgq.drop_queue('pgshovel:@:app', true)"),
+        ("relay", "SELECT nextval((SELECT queue_event_seq FROM pgq.queue WHERE queue_name = 'pgshovel:@:app'))"),
+        ("relay", "SELECT pgshovel_@.switch('app')"),
+        ("relay", "SELECT \"pgshovel:@\".rows_of('app.part_1'::regclass, 'SELECT 1')"),
+        ("relay", "CREATE OR REPLACE FUNCTION pgshovel_@.own(in_set text) RETURNS boolean LANGUAGE sql AS 'SELECT true'"),
+        ("loader", "SELECT pgshovel_@.own('app')"),
         ("relay", "SELECT FROM app.accounts"),
         ("relay", "INSERT INTO app.notes VALUES (9)"),
         ("relay", "UPDATE pgshovel_@.sets SET version = 'x'"),
@@ -96,7 +123,7 @@ async fn nobody_is_a_superuser_and_everything_works() {
         ("relay", "CREATE TABLE public.mine (id int)"),
         ("relay", "COPY (SELECT 1) TO PROGRAM 'true'"),
         ("relay", "SELECT pg_read_file('PG_VERSION')"),
-        ("loader", "SELECT FROM pgq.event_1"),
+        ("loader", "SELECT FROM pgq.event_template"),
         ("loader", "SELECT FROM pgshovel_@.relations"),
         ("loader", "INSERT INTO app.notes VALUES (9)"),
         ("loader", "SELECT pgq.ticker('pgshovel:@:app')"),
@@ -106,6 +133,28 @@ async fn nobody_is_a_superuser_and_everything_works() {
         let error = client.batch_execute(&sql.replace('@', &cluster)).await.expect_err(sql);
         assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{role}: {sql}: {error:?}");
     }
+    // Of its own set's queue it may do what a relay does, and of no other: names are no SQL.
+    source.execute("SELECT pgq.create_queue('other'); UPDATE pgq.queue SET queue_ticker_paused = true WHERE queue_name = 'other'").await;
+    let before = "SELECT string_agg(md5(t::text), ',' ORDER BY tick_queue, tick_id) || (SELECT md5(string_agg(q::text, ',' ORDER BY queue_id)) FROM pgq.queue q) FROM pgq.tick t";
+    let kept = source.value(before).await;
+    let client = pgshovel::postgres::connect::connect(&of("relay"), "test").await.unwrap();
+    for name in ["../other", "' OR true --", "%", "', 1); UPDATE pgq.queue SET queue_ntables = 9; --", "app_", "APP", ""] {
+        for sql in ["own($1)", "draw_first($1)", "tick($1, 1)", "thin($1, 0)", "forget($1, 'app.part_1')"] {
+            client.query(&format!("SELECT pgshovel_{cluster}.{sql}"), &[&name]).await.unwrap();
+        }
+        // There is no such queue to rotate.
+        assert!(client.query(&format!("SELECT pgshovel_{cluster}.rotate($1, true)"), &[&name]).await.is_err());
+        assert!(client.query(&format!("SELECT pgshovel_{cluster}.rotate($1, false)"), &[&name]).await.is_err());
+    }
+    // A partition is looked into by who has locked it, and that takes a right on it.
+    for table in ["app.part_1", "app.accounts", "pg_catalog.pg_authid"] {
+        let sql = format!(
+            "SELECT pgshovel_{cluster}.holds_rows('app', (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname || '.' || relname = $1))"
+        );
+        assert_eq!(client.query_one(&sql, &[&table]).await.unwrap().get::<_, Option<bool>>(0), None, "{table}");
+    }
+    assert_eq!(source.value(before).await, kept);
+    drop(client);
     world.pgshovel(["set", "drop", SET]).succeeds().await;
     source.execute(&format!("DROP OWNED BY app_{cluster}, admin_{cluster}, relay_{cluster}, loader_{cluster} CASCADE; DROP ROLE app_{cluster}, admin_{cluster}, relay_{cluster}, loader_{cluster}")).await;
     target.execute(&format!("DROP OWNED BY sink_{cluster} CASCADE; DROP ROLE sink_{cluster}")).await;

@@ -48,3 +48,44 @@ async fn of_a_key_only_a_digest_is_named() {
     assert_eq!(worker.terminate().await.code, Some(0));
     assert_eq!(relay.terminate().await.code, Some(0));
 }
+
+/// A function of the target may raise an error with any code, and any words. Before, only those
+/// with codes of PL/pgSQL's own were kept out of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trigger_of_the_target_says_is_not_repeated() {
+    let world = World::start().await;
+    let (source, target) = (world.source("values").await, world.target("values").await);
+    for database in [&source, &target] {
+        database.execute("CREATE TABLE people (id int PRIMARY KEY, email text)").await;
+    }
+    let set = format!("database {{ dsn: \"{}\" }}\ntables {{ name: \"people\" primary_keys: \"id\" }}\n", source.dsn());
+    world.write("set.pgshovel", &set);
+    world.write("relay.yaml", "stream: { path: file.wasm, grants: { files: { path: ./stream, mode: read-write } } }\n");
+    world.write("replicate.yaml", &configuration(&target.uri(), ""));
+    std::fs::create_dir(world.folder().join("stream")).unwrap();
+    world.pgshovel(["cluster", "initialize"]).succeeds().await;
+    world.pgshovel(["set", "create", "people", "set.pgshovel"]).succeeds().await;
+    let relay = world.pgshovel(["relay", "relay.yaml", "people"]).start().await;
+    source.execute("INSERT INTO people VALUES (1, 'alice@example.org')").await;
+    for code in ["ZZ999", "23505", "42501", "55P03", "40001", "XX000", "22000", "58030"] {
+        target
+            .execute(&format!(
+                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = NEW.email, DETAIL = NEW.email, HINT = NEW.email; END $$;
+                 CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION refuse(); ALTER TABLE people ENABLE ALWAYS TRIGGER refuse"
+            ))
+            .await;
+        let arguments = ["replicate", "replicate.yaml", "people", "--listen", "127.0.0.1:0"];
+        let mut worker = world.pgshovel(arguments).allow("a function of the database raised an error").start().await;
+        let said = worker.logs(&format!("(SQLSTATE {code})")).await;
+        let ready = worker.get("/readyz").await.1;
+        for text in [&said, &ready, &worker.log()] {
+            assert!(!text.contains("alice"), "{code}: {text}");
+        }
+        let _ = worker.terminate().await;
+    }
+    target.execute("DROP TRIGGER refuse ON people").await;
+    let worker = world.pgshovel(["replicate", "replicate.yaml", "people"]).start().await;
+    target.equals(&source, "public.people").await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+}
