@@ -18,7 +18,7 @@ const CLIENTS: [(&str, &[&str]); 14] = [
     ("hyper", &["host/src/capabilities/http"]),
     ("hyper_util", &["host/src/capabilities/http"]),
     ("tokio_rustls", &["host/src/capabilities/http"]),
-    ("aws_sigv4", &["host/src/capabilities/http/auth"]),
+    ("aws_sigv4", &["host/src/capabilities/http/auth", "host/src/capabilities/http/tests"]),
     ("wasmparser", &["host/src/plugins"]),
     ("rdkafka", &["host/src/capabilities"]),
     ("zookeeper_client", &["host/src/registry"]),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use tokio::sync::Mutex;
 
-use super::secret;
+use super::value::secret;
 use crate::capabilities::http::grant::Bearer;
 use crate::capabilities::http::origin::Server;
 use crate::capabilities::http::refusal::{Code, Refusal, Result};

@@ -4,6 +4,7 @@
 mod aws;
 mod bearer;
 mod oauth2;
+mod value;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ use super::grant::{Authentication, Grant};
 use super::origin::Server;
 use super::refusal::{Code, Refusal, Result};
 use crate::budget::Share;
+use value::secret;
 
 /// A body that has to be known before it is sent, or may have to be sent twice.
 const BUFFERED_BYTES_MAX: usize = 16 << 20;
@@ -119,15 +121,6 @@ async fn hold(body: Written, dialler: &Dialler) -> Result<Signed> {
         }
         Buffered::Longer(body, share) => Signed { body, whole: None, share: Some(share), token: None },
     })
-}
-
-/// The value of a header that nothing prints.
-fn secret(text: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
-        Refusal::misconfigured(Code::Configuration, "what authenticates has a character that no header may have, such as the end of a line")
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 impl fmt::Debug for Authenticator {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::secret;
+use super::value::secret;
 use crate::capabilities::http::connection::Dialler;
 use crate::capabilities::http::fetch::fetch;
 use crate::capabilities::http::grant::OAuth2;
