@@ -93,7 +93,7 @@ async fn components_built_for_0_1() {
     let old =
         component(&["pgshovel:plugin/log@0.1.0", "wasi:io/poll@0.2.9"], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0"]);
     for role in [Role::Writer, Role::Stream] {
-        refused("old", &old, role, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/writer@0.1.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+        refused("built-for-0-1", &old, role, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/writer@0.1.0, pgshovel:plugin/reader@0.1.0, pgshovel:plugin/log@0.1.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
     }
 }
 
