@@ -12,20 +12,20 @@ use pgshovel::ports::registry::{Lease, Role, StoredSet};
 use pgshovel::stop::{self, Stop};
 use pgshovel::supervise::{Rules, Work, supervise};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::replication::{SET, assigned};
 use super::{SETTLE, seeds};
 
-/// Fails as it is told to.
-struct Told {
+/// Fails as it is told to. As a relay does where `FOLLOWS`, or else as a worker.
+struct Told<const FOLLOWS: bool> {
     status: Status,
     errors: mpsc::Receiver<Error>,
     runs: mpsc::Sender<()>,
 }
 
-impl Work for Told {
-    const RULES: Rules = Rules { role: Role::Relay, follows_set: true, keeps_leading: false };
+impl<const FOLLOWS: bool> Work for Told<FOLLOWS> {
+    const RULES: Rules = Rules { role: if FOLLOWS { Role::Relay } else { Role::Worker }, follows_set: FOLLOWS, keeps_leading: !FOLLOWS };
 
     type Open = ();
 
@@ -58,13 +58,13 @@ impl Work for Told {
     }
 }
 
-async fn refused(seed: u64) -> std::result::Result<(), String> {
+async fn refused<const FOLLOWS: bool>(seed: u64) -> std::result::Result<(), String> {
     let registry = Arc::new(Registry::new(SET, seed));
     let faults = Arc::new(Faults::new(seed, Rates::NONE));
     let reach = Reach { registry: Arc::clone(&registry), faults };
     let (_stopper, mut stop) = stop::channel();
     let ((tell, errors), (runs, mut begun)) = (mpsc::channel(1), mpsc::channel(1));
-    let mut work = Told { status: Status::new("relay", SET), errors, runs };
+    let mut work = Told::<FOLLOWS> { status: Status::new("relay", SET), errors, runs };
     let mut process = tokio::spawn(async move { supervise(&reach, &mut work, &assigned(), &mut stop, || 0).await });
     let begins = async |begun: &mut mpsc::Receiver<()>, why: &str| match timeout(SETTLE, begun.recv()).await {
         Ok(Some(())) => Ok(()),
@@ -72,13 +72,16 @@ async fn refused(seed: u64) -> std::result::Result<(), String> {
     };
     begins(&mut begun, "at first").await?;
     for next in [Next::Stop, Next::Configure, Next::Bug, Next::Retry, Next::Blocked] {
-        let error = Error { next, message: "refused by who leads now".to_owned() };
+        let since = Instant::now();
         // It leads no more, and does not know.
         if !matches!(next, Next::Retry | Next::Blocked) {
-            registry.expire(Role::Relay);
+            registry.expire(Told::<FOLLOWS>::RULES.role);
         }
-        tell.send(error).await.map_err(|error| error.to_string())?;
+        tell.send(error(next, "refused by who leads now")).await.map_err(|error| error.to_string())?;
         begins(&mut begun, &format!("{next:?}")).await?;
+        if since.elapsed() < Duration::from_millis(100) {
+            return Err(format!("it does not wait after {next:?}"));
+        }
     }
     // One trap is forgiven, a second one at the same place is not; nor is what nobody explains.
     let last = if seed.is_multiple_of(2) { Next::Trap } else { Next::Stop };
@@ -87,14 +90,19 @@ async fn refused(seed: u64) -> std::result::Result<(), String> {
         begins(&mut begun, "trap").await?;
     }
     sleep(Duration::from_millis(10)).await;
-    tell.send(Error { next: last, message: "its own".to_owned() }).await.map_err(|error| error.to_string())?;
+    tell.send(error(last, "its own")).await.map_err(|error| error.to_string())?;
     match timeout(SETTLE, &mut process).await {
         Ok(Ok(Err(error))) if error.next == last && error.message.contains("its own") => Ok(()),
         ended => Err(format!("{ended:?}")),
     }
 }
 
+fn error(next: Next, text: &str) -> Error {
+    Error { next, ..Error::bug(text) }
+}
+
 #[test]
 fn an_error_is_a_processs_own_only_while_it_leads() {
-    seeds(100, refused);
+    seeds(50, refused::<true>);
+    seeds(50, refused::<false>);
 }
