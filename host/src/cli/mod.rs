@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::{lent, own};
 
 use common::{Common, LogFormat, Sensitive};
@@ -102,7 +102,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::stop(format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| Error::stop(Code::SystemRefused, format!("cannot start the runtime: {error}")))?;
     let common = &arguments.common;
     let result = runtime.block_on(async {
         match &arguments.command {
@@ -123,7 +123,9 @@ fn run(arguments: Arguments) -> Result<()> {
 
 fn log(common: &Common) -> Result<()> {
     let filter = EnvFilter::try_new(format!("{},{},{}", crate::registry::LOG_FILTER, crate::postgres::LOG_FILTER, common.log_level))
-        .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
+        .map_err(|error| {
+            Error::usage(Code::Usage, format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level))
+        })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
         LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -133,18 +133,18 @@ mod tests {
     use super::super::backlog::{Backlog, Consumer};
     use super::super::{Last, Status};
     use super::*;
-    use crate::error::Error;
+    use crate::error::{Code, Error};
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_says_for_what() {
         let status = Status::new("relay", "app");
-        status.wait_for(&Error::retry("zookeeper at \"a:1\":\nconnection refused"));
+        status.wait_for(&Error::retry(Code::RegistryAway, "zookeeper at \"a:1\":\nconnection refused"));
         let json = status.facts().json();
         assert_eq!(
             json,
             "{\"role\":\"relay\",\"set\":\"app\",\"state\":\"waiting\",\"for\":\"zookeeper at \\\"a:1\\\":\\nconnection refused\",\"since_seconds\":0,\"attempts\":1,\"batches\":0}\n"
         );
-        status.wait_for(&Error::retry("x".repeat(5000)));
+        status.wait_for(&Error::retry(Code::RegistryAway, "x".repeat(5000)));
         assert!(status.facts().json().len() < 1200);
     }
 

@@ -222,6 +222,7 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::stop;
 
     #[tokio::test(start_paused = true)]
@@ -232,11 +233,11 @@ mod tests {
         assert!(status.facts().is_ready());
         status.update(|facts| facts.ticker = Some("refused".to_owned()));
         assert!(!status.facts().is_ready());
-        status.wait_for(&Error::retry("away"));
+        status.wait_for(&Error::retry(Code::DatabaseAway, "away"));
         let since = status.facts().since;
         tokio::time::advance(Duration::from_secs(5)).await;
         status.take_over();
-        status.wait_for(&Error::retry("still away"));
+        status.wait_for(&Error::retry(Code::DatabaseAway, "still away"));
         let facts = status.facts();
         assert_eq!((facts.since, facts.attempts), (since, 2));
         assert_eq!(*facts.state(), State::Waiting("still away".to_owned()));

@@ -57,7 +57,7 @@ fn of(facts: &Facts, now_us: i64) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use crate::error::{Code, Error};
     use crate::observe::Last;
 
     #[tokio::test(start_paused = true)]
@@ -67,9 +67,9 @@ mod tests {
         status.enter(State::Leading);
         status.update(|facts| facts.last = Some(Last { tick: 9, ready_us: 1, lag_seconds: 0.0 }));
         assert_eq!(of(&status.facts(), 7_900_000), Report { state: Condition::Working, since: 7, tick: Some(9) });
-        status.wait_for(&Error::retry("away"));
+        status.wait_for(&Error::retry(Code::DatabaseAway, "away"));
         assert_eq!(of(&status.facts(), 7_900_000).state, Condition::Waiting);
-        status.wait_for(&Error::blocked("the row (secret) does not fit"));
+        status.wait_for(&Error::blocked(Code::TargetBlocked, "the row (secret) does not fit"));
         tokio::time::advance(Duration::from_secs(5)).await;
         let report = of(&status.facts(), 12_900_000);
         assert_eq!(report, Report { state: Condition::Blocked, since: 7, tick: Some(9) });

@@ -18,7 +18,7 @@ use tokio_postgres::Client;
 pub use self::cursor::Cursor;
 pub use self::link::Origin;
 use crate::budget::Budget;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::node::{self, Identity};
 use crate::postgres::{connect, own, pool};
 
@@ -104,8 +104,8 @@ impl Snapshot {
     /// cursor ends its connection. A lock that is held for longer than `lock_timeout` is `Retry`.
     pub fn cursor(&self, schema: &str, table: &str, lock_timeout: Duration, budget: &Budget) -> Result<Cursor> {
         let found = self.tables.iter().find(|found| found.relation.schema == schema && found.relation.table == table);
-        let found = found.ok_or_else(|| Error::stop(format!("the table {schema}.{table} is not in the set")))?;
-        let handle = budget.handle().map_err(|exceeded| Error::stop(exceeded.to_string()))?;
+        let found = found.ok_or_else(|| Error::stop(Code::TableAbsent, format!("the table {schema}.{table} is not in the set")))?;
+        let handle = budget.handle().map_err(|exceeded| Error::stop(Code::PluginLimit, exceeded.to_string()))?;
         Ok(Cursor::start(Arc::clone(&self.source), found.clone(), lock_timeout, budget.clone(), handle))
     }
 }
@@ -125,7 +125,9 @@ async fn enter(client: &Client, snapshot: Option<&str>) -> Result<()> {
     );
     client.batch_execute(&sql).await.map_err(|error| match error.as_db_error().map(|refusal| refusal.code().code()) {
         // The exporting transaction is gone, and the snapshot with it.
-        Some("22023" | "42704") if snapshot.is_some() => Error::retry("the exported snapshot of the set's database is gone"),
+        Some("22023" | "42704") if snapshot.is_some() => {
+            Error::retry(Code::SnapshotGone, "the exported snapshot of the set's database is gone")
+        }
         _ => connect::explain(&error).context("cannot open a snapshot of the set's database"),
     })
 }

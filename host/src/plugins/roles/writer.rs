@@ -11,7 +11,7 @@ use super::{by_index, to_batch};
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::Section;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
 use crate::plugins::context::Context;
 use crate::plugins::engine::Engine;
@@ -78,7 +78,7 @@ impl Writer {
             }
             return Ok(plugin);
         }
-        self.plugin.take().ok_or_else(|| Error::trap("a push into the writer did not return; open it again"))
+        self.plugin.take().ok_or_else(|| Error::trap(Code::PluginLate, "a push into the writer did not return; open it again"))
     }
 }
 

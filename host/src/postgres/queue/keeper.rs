@@ -19,7 +19,7 @@ use super::session::{Abort, Settings, Signals, answer, session};
 use super::tick::{self, Due, Pause, Reading};
 use super::{backlog, sql};
 use crate::backoff::Backoff;
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::postgres::connect::Session;
 use crate::postgres::trigger::{Event, trigger_name, watch_partition};
 
@@ -241,10 +241,13 @@ impl<'a> Watch<'a> {
     async fn tick(&mut self, reading: &Reading, last: i64) -> Result<bool> {
         // The tick's own snapshot is later.
         if !proto::snapshot::contains(&reading.snapshot, &reading.tick_snapshot) {
-            return Err(Error::retry(format!(
-                "a tick of queue {:?} would see less than the one before it: another process ticks this queue too, or the database is a copy whose transactions began anew; then drop the set and create it again",
-                self.queue
-            )));
+            return Err(Error::retry(
+                Code::TicksDamaged,
+                format!(
+                    "a tick of queue {:?} would see less than the one before it: another process ticks this queue too, or the database is a copy whose transactions began anew; then drop the set and create it again",
+                    self.queue
+                ),
+            ));
         }
         let Some(statement) = &self.statements.tick else { return Ok(false) };
         let begin = self.session.batch_execute(sql::BEGIN_TICK);
@@ -369,7 +372,7 @@ impl<'a> Watch<'a> {
 }
 
 fn gone(queue: &str) -> Error {
-    Error::configure(format!("queue {queue:?} or its consumer is gone"))
+    Error::configure(Code::QueueAbsent, format!("queue {queue:?} or its consumer is gone"))
 }
 
 /// `first`: before the first tick that was made after [`sql::draw_first`]. The first id may
