@@ -15,7 +15,7 @@ typedef pgshovel_plugin_types_relation_t relation;
 typedef pgshovel_plugin_types_row_t row;
 typedef pgshovel_plugin_types_value_t value;
 
-struct exports_pgshovel_plugin_transform_step_t {
+struct exports_pgshovel_plugin_transform_session_t {
     struct settings settings;
     struct keyed_digest key;
 };
@@ -38,38 +38,38 @@ static void *allocate(size_t size) {
     return memory;
 }
 
-/* False, with an error that stops the host. */
-static bool stop(failure *error, const char *before, string name, const char *after) {
+/* False, with an error that says what is wrong with the configuration. */
+static bool refuse(failure *error, const char *before, string name, const char *after) {
     size_t first = strlen(before), second = strlen(after);
     char *text = allocate(first + name.len + second);
     memcpy(text, before, first);
     if (name.len > 0)
         memcpy(text + first, name.ptr, name.len);
     memcpy(text + first + name.len, after, second);
-    error->tag = PGSHOVEL_PLUGIN_TYPES_ERROR_STOP;
-    error->val.stop = (string){(uint8_t *)text, first + name.len + second};
+    error->tag = PGSHOVEL_PLUGIN_TYPES_ERROR_CONFIGURE;
+    error->val.configure = (string){(uint8_t *)text, first + name.len + second};
     return false;
 }
 
 static string none(void) { return (string){(uint8_t *)"", 0}; }
 
-bool exports_pgshovel_plugin_transform_static_step_open(exports_pgshovel_plugin_transform_context_t *context, string *configuration,
-                                                        exports_pgshovel_plugin_transform_own_step_t *step, failure *error) {
+bool exports_pgshovel_plugin_transform_static_session_open(exports_pgshovel_plugin_transform_context_t *context, string *configuration,
+                                                        exports_pgshovel_plugin_transform_own_session_t *session, failure *error) {
     char problem[PROBLEM_BYTES];
-    struct exports_pgshovel_plugin_transform_step_t *opened = allocate(sizeof *opened);
+    struct exports_pgshovel_plugin_transform_session_t *opened = allocate(sizeof *opened);
     bool parsed = settings_parse(&opened->settings, (const char *)configuration->ptr, configuration->len, problem);
     exports_pgshovel_plugin_transform_context_free(context);
     transform_plugin_string_free(configuration);
     if (!parsed) {
         free(opened);
-        return stop(error, problem, none(), "");
+        return refuse(error, problem, none(), "");
     }
     keyed_digest_prepare(&opened->key, (const uint8_t *)opened->settings.key.bytes, opened->settings.key.length);
-    *step = exports_pgshovel_plugin_transform_step_new(opened);
+    *session = exports_pgshovel_plugin_transform_session_new(opened);
     return true;
 }
 
-void exports_pgshovel_plugin_transform_step_destructor(struct exports_pgshovel_plugin_transform_step_t *step) { free(step); }
+void exports_pgshovel_plugin_transform_session_destructor(struct exports_pgshovel_plugin_transform_session_t *session) { free(session); }
 
 /* Whether `text` begins with `part` and a dot; then it is moved behind them. */
 static bool consume(string *text, string part) {
@@ -102,14 +102,14 @@ static bool plan_rule(struct plan *plan, const struct rule *rule, failure *error
         if (column.len != name.len || memcmp(column.ptr, name.ptr, name.len) != 0)
             continue;
         if (rule->action == ACTION_NULL && is_identity(relation, i))
-            return stop(error, "redact cannot set ", whole, " to null: it identifies the row; use `hash`, or leave it out");
+            return refuse(error, "redact cannot set ", whole, " to null: it identifies the row; use `hash`, or leave it out");
         if (rule->action == ACTION_HASH && !holds_text(relation->columns.ptr[i].type_name))
-            return stop(error, "redact cannot hash ", whole, ": a hash is a text, and its type is none; use `null`");
+            return refuse(error, "redact cannot hash ", whole, ": a hash is a text, and its type is none; use `null`");
         plan->rules[plan->rule_count].column = i;
         plan->rules[plan->rule_count++].action = rule->action;
         return true;
     }
-    return stop(error, "redact: ", whole, " is not among the columns of its table: correct the name, or take it out");
+    return refuse(error, "redact: ", whole, " is not among the columns of its table: correct the name, or take it out");
 }
 
 static bool make_plan(struct plan *plan, const relation *relation, const struct settings *settings, failure *error) {
@@ -173,16 +173,16 @@ static bool plan_all(struct plan *plans, const exports_pgshovel_plugin_transform
     return true;
 }
 
-bool exports_pgshovel_plugin_transform_method_step_transform(exports_pgshovel_plugin_transform_borrow_step_t step,
+bool exports_pgshovel_plugin_transform_method_session_transform(exports_pgshovel_plugin_transform_borrow_session_t session,
                                                              exports_pgshovel_plugin_transform_list_relation_t *relations,
                                                              exports_pgshovel_plugin_transform_list_mutation_t *mutations,
                                                              exports_pgshovel_plugin_transform_output_t *output, failure *error) {
     struct plan *plans = allocate(relations->len * sizeof *plans);
-    bool planned = plan_all(plans, relations, &step->settings, error);
+    bool planned = plan_all(plans, relations, &session->settings, error);
     for (size_t i = 0; planned && i < mutations->len; i++)
         for (size_t j = 0; j < relations->len; j++)
             if (relations->ptr[j].id == mutations->ptr[i].relation)
-                redact_change(&mutations->ptr[i].change, &plans[j], &step->key);
+                redact_change(&mutations->ptr[i].change, &plans[j], &session->key);
     free(plans);
     if (planned) {
         /* What came in goes out: nothing is copied. */

@@ -37,7 +37,7 @@ impl Patience {
         match error.next {
             Next::Retry => {
                 let wait = self.backoff.wait(random);
-                tracing::warn!(%error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
+                tracing::warn!(code = %error.code, %error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
                 Ok(wait)
             }
             Next::Blocked => {
@@ -47,7 +47,7 @@ impl Patience {
             }
             Next::Trap if self.trapped != Some(commits) => {
                 self.trapped = Some(commits);
-                tracing::warn!(%error, "a plugin broke off; it is opened anew and tried once more");
+                tracing::warn!(code = %error.code, %error, "a plugin broke off; it is opened anew and tried once more");
                 Ok(Duration::ZERO)
             }
             Next::Trap => Err(error.context("a plugin broke off twice at the same place")),
@@ -59,7 +59,7 @@ impl Patience {
         match &mut self.blocked {
             Some((said, waited)) if *said == error.message && *waited < SAID_AGAIN_AFTER => *waited += wait,
             blocked => {
-                tracing::error!(%error, "nothing goes on until this is mended; it is looked at again and again");
+                tracing::error!(code = %error.code, %error, "nothing goes on until this is mended; it is looked at again and again");
                 *blocked = Some((error.message.clone(), wait));
             }
         }

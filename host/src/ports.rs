@@ -6,6 +6,8 @@
 pub mod opening;
 pub mod registry;
 
+mod messages;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use proto::batch::Batch;
 use proto::row::{Mutation, Relation, Row};
 
 use crate::error::Result;
+
+pub use messages::{Entries, Entry, Messages, Uncut};
 
 /// The set's PgQ queue, seen by the one consumer that holds it.
 pub trait Queue: Send {
@@ -37,65 +41,6 @@ pub trait Queue: Send {
     fn finish(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Messages, one behind the other in one buffer, as they go into a component.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Messages {
-    bytes: Vec<u8>,
-    lengths: Vec<usize>,
-}
-
-impl Messages {
-    #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), lengths: Vec::new() }
-    }
-
-    pub fn add(&mut self, message: &[u8]) {
-        self.bytes.extend_from_slice(message);
-        self.lengths.push(message.len());
-    }
-
-    /// Adds the message that `append` appends to the buffer.
-    pub fn append<E>(&mut self, append: impl FnOnce(&mut Vec<u8>) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
-        let start = self.bytes.len();
-        let appended = append(&mut self.bytes);
-        match appended {
-            Ok(()) => self.lengths.push(self.bytes.len().saturating_sub(start)),
-            Err(_) => self.bytes.truncate(start),
-        }
-        appended
-    }
-
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    #[must_use]
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.bytes.as_slice();
-        self.lengths.iter().map_while(move |length| {
-            let (message, behind) = rest.split_at_checked(*length)?;
-            rest = behind;
-            Some(message)
-        })
-    }
-}
-
-impl<M: AsRef<[u8]>> FromIterator<M> for Messages {
-    fn from_iter<I: IntoIterator<Item = M>>(messages: I) -> Self {
-        let mut all = Self::default();
-        for message in messages {
-            all.add(message.as_ref());
-        }
-        all
-    }
-}
-
 /// See `writer.wit`. An error of `push` may be that of the push before it, and then
 /// nothing of the later one was pushed.
 pub trait Writer: Send {
@@ -103,17 +48,10 @@ pub trait Writer: Send {
     fn flush(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// One message of a stream and where to resume after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub position: Vec<u8>,
-    pub message: Vec<u8>,
-}
-
-/// See `reader.wit`.
+/// See `stream-reader.wit`.
 pub trait Stream: Send {
     fn seek(&mut self, after: Option<&[u8]>) -> impl Future<Output = Result<()>> + Send;
-    fn next(&mut self, max_messages: u32, max_wait: Duration) -> impl Future<Output = Result<Vec<Entry>>> + Send;
+    fn next(&mut self, max_messages: u32, max_wait: Duration) -> impl Future<Output = Result<Entries>> + Send;
 }
 
 /// Rows of one relation.
@@ -121,7 +59,7 @@ pub trait Stream: Send {
 pub struct Chunk {
     pub relation: Arc<Relation>,
     pub rows: Vec<Row>,
-    /// How many rows the relation has in all, for progress.
+    /// How many rows the relation has in all, for progress: a guess, where there is one.
     pub estimated_rows: Option<u64>,
 }
 
@@ -159,7 +97,8 @@ pub trait Target: Send {
     fn guarantee(&mut self) -> impl Future<Output = Result<Guarantee>> + Send;
     fn load_state(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
     fn set_source(&mut self, source: &Provenance) -> impl Future<Output = Result<()>> + Send;
-    fn load(&mut self, chunk: Chunk) -> impl Future<Output = Result<()>> + Send;
+    /// `version` is that of all rows of the bootstrap: see [`proto::batch::version`].
+    fn load(&mut self, chunk: Chunk, version: u64) -> impl Future<Output = Result<()>> + Send;
     fn begin(&mut self, batch: &Batch) -> impl Future<Output = Result<()>> + Send;
     fn apply(&mut self, mutations: Vec<Mutation>) -> impl Future<Output = Result<()>> + Send;
     fn commit(&mut self, expected: Option<&[u8]>, state: &[u8]) -> impl Future<Output = Result<()>> + Send;

@@ -66,6 +66,7 @@ fn mutations(change: impl Fn(u64) -> Change) -> Vec<Mutation> {
         change: change(id),
         transaction: 1_000_000 + id / 10,
         timestamp_us: 1_795_000_000_000_000,
+        version: 0,
     };
     (1..=MUTATIONS).map(mutation).collect()
 }

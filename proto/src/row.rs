@@ -122,4 +122,7 @@ pub struct Mutation {
     pub transaction: u64,
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub timestamp_us: i64,
+    /// See [`crate::batch::version`]. The reader of a stream gives it; on the way to the
+    /// stream, which does not carry it, it is 0.
+    pub version: u64,
 }

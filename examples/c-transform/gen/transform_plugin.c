@@ -3,15 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `pgshovel:plugin/log@0.1.0`
+// Imported Functions from `pgshovel:plugin/log@0.2.0`
 
-__attribute__((__import_module__("pgshovel:plugin/log@0.1.0"), __import_name__("emit")))
+__attribute__((__import_module__("pgshovel:plugin/log@0.2.0"), __import_name__("emit")))
 extern void __wasm_import_pgshovel_plugin_log_emit(int32_t, uint8_t *, size_t);
 
-// Exported Functions from `pgshovel:plugin/transform@0.1.0`
+// Exported Functions from `pgshovel:plugin/transform@0.2.0`
 
-__attribute__((__weak__, __export_name__("cabi_post_pgshovel:plugin/transform@0.1.0#[static]step.open")))
-void __wasm_export_exports_pgshovel_plugin_transform_static_step_open_post_return(uint8_t * arg0) {
+__attribute__((__weak__, __export_name__("cabi_post_pgshovel:plugin/transform@0.2.0#[static]session.open")))
+void __wasm_export_exports_pgshovel_plugin_transform_static_session_open_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
       break;
@@ -45,14 +45,26 @@ void __wasm_export_exports_pgshovel_plugin_transform_static_step_open_post_retur
           }
           break;
         }
+        case 3: {
+          if ((*((size_t*) (arg0 + (3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (2*sizeof(void*)))));
+          }
+          break;
+        }
+        case 4: {
+          if ((*((size_t*) (arg0 + (3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (2*sizeof(void*)))));
+          }
+          break;
+        }
       }
       break;
     }
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_pgshovel:plugin/transform@0.1.0#[method]step.transform")))
-void __wasm_export_exports_pgshovel_plugin_transform_method_step_transform_post_return(uint8_t * arg0) {
+__attribute__((__weak__, __export_name__("cabi_post_pgshovel:plugin/transform@0.2.0#[method]session.transform")))
+void __wasm_export_exports_pgshovel_plugin_transform_method_session_transform_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
       size_t len3 = *((size_t*) (arg0 + (2*sizeof(void*))));
@@ -101,7 +113,7 @@ void __wasm_export_exports_pgshovel_plugin_transform_method_step_transform_post_
       if (len30 > 0) {
         uint8_t *ptr31 = *((uint8_t **) (arg0 + (3*sizeof(void*))));
         for (size_t i32 = 0; i32 < len30; i32++) {
-          uint8_t *base = ptr31 + i32 * (24+6*sizeof(void*));
+          uint8_t *base = ptr31 + i32 * (32+6*sizeof(void*));
           (void) base;
           switch ((int32_t) (int32_t) *((uint8_t*) (base + (8+1*sizeof(void*))))) {
             case 0: {
@@ -315,6 +327,18 @@ void __wasm_export_exports_pgshovel_plugin_transform_method_step_transform_post_
           }
           break;
         }
+        case 3: {
+          if ((*((size_t*) (arg0 + (3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (2*sizeof(void*)))));
+          }
+          break;
+        }
+        case 4: {
+          if ((*((size_t*) (arg0 + (3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (2*sizeof(void*)))));
+          }
+          break;
+        }
       }
       break;
     }
@@ -477,6 +501,10 @@ void pgshovel_plugin_types_error_free(pgshovel_plugin_types_error_t *ptr) {
       transform_plugin_string_free(&ptr->val.blocked);
       break;
     }
+    case 4: {
+      transform_plugin_string_free(&ptr->val.configure);
+      break;
+    }
   }
 }
 
@@ -529,33 +557,33 @@ void exports_pgshovel_plugin_transform_output_free(exports_pgshovel_plugin_trans
   exports_pgshovel_plugin_transform_list_mutation_free(&ptr->mutations);
 }
 
-__attribute__((__import_module__("[export]pgshovel:plugin/transform@0.1.0"), __import_name__("[resource-drop]step")))
-extern void __wasm_import_exports_pgshovel_plugin_transform_step_drop(int32_t handle);
+__attribute__((__import_module__("[export]pgshovel:plugin/transform@0.2.0"), __import_name__("[resource-drop]session")))
+extern void __wasm_import_exports_pgshovel_plugin_transform_session_drop(int32_t handle);
 
-void exports_pgshovel_plugin_transform_step_drop_own(exports_pgshovel_plugin_transform_own_step_t handle) {
-  __wasm_import_exports_pgshovel_plugin_transform_step_drop(handle.__handle);
+void exports_pgshovel_plugin_transform_session_drop_own(exports_pgshovel_plugin_transform_own_session_t handle) {
+  __wasm_import_exports_pgshovel_plugin_transform_session_drop(handle.__handle);
 }
 
-__attribute__(( __import_module__("[export]pgshovel:plugin/transform@0.1.0"), __import_name__("[resource-new]step")))
-extern int32_t __wasm_import_exports_pgshovel_plugin_transform_step_new(int32_t);
+__attribute__(( __import_module__("[export]pgshovel:plugin/transform@0.2.0"), __import_name__("[resource-new]session")))
+extern int32_t __wasm_import_exports_pgshovel_plugin_transform_session_new(int32_t);
 
-__attribute__((__import_module__("[export]pgshovel:plugin/transform@0.1.0"), __import_name__("[resource-rep]step")))
-extern int32_t __wasm_import_exports_pgshovel_plugin_transform_step_rep(int32_t);
+__attribute__((__import_module__("[export]pgshovel:plugin/transform@0.2.0"), __import_name__("[resource-rep]session")))
+extern int32_t __wasm_import_exports_pgshovel_plugin_transform_session_rep(int32_t);
 
-exports_pgshovel_plugin_transform_own_step_t exports_pgshovel_plugin_transform_step_new(exports_pgshovel_plugin_transform_step_t *rep) {
-  return (exports_pgshovel_plugin_transform_own_step_t) { __wasm_import_exports_pgshovel_plugin_transform_step_new((int32_t) rep) };
+exports_pgshovel_plugin_transform_own_session_t exports_pgshovel_plugin_transform_session_new(exports_pgshovel_plugin_transform_session_t *rep) {
+  return (exports_pgshovel_plugin_transform_own_session_t) { __wasm_import_exports_pgshovel_plugin_transform_session_new((int32_t) rep) };
 }
 
-exports_pgshovel_plugin_transform_step_t* exports_pgshovel_plugin_transform_step_rep(exports_pgshovel_plugin_transform_own_step_t handle) {
-  return (exports_pgshovel_plugin_transform_step_t*) __wasm_import_exports_pgshovel_plugin_transform_step_rep(handle.__handle);
+exports_pgshovel_plugin_transform_session_t* exports_pgshovel_plugin_transform_session_rep(exports_pgshovel_plugin_transform_own_session_t handle) {
+  return (exports_pgshovel_plugin_transform_session_t*) __wasm_import_exports_pgshovel_plugin_transform_session_rep(handle.__handle);
 }
 
-__attribute__((__export_name__("pgshovel:plugin/transform@0.1.0#[dtor]step")))
-void __wasm_export_exports_pgshovel_plugin_transform_step_dtor(exports_pgshovel_plugin_transform_step_t* arg) {
-  exports_pgshovel_plugin_transform_step_destructor(arg);
+__attribute__((__export_name__("pgshovel:plugin/transform@0.2.0#[dtor]session")))
+void __wasm_export_exports_pgshovel_plugin_transform_session_dtor(exports_pgshovel_plugin_transform_session_t* arg) {
+  exports_pgshovel_plugin_transform_session_destructor(arg);
 }
 
-void exports_pgshovel_plugin_transform_result_own_step_error_free(exports_pgshovel_plugin_transform_result_own_step_error_t *ptr) {
+void exports_pgshovel_plugin_transform_result_own_session_error_free(exports_pgshovel_plugin_transform_result_own_session_error_t *ptr) {
   if (!ptr->is_err) {
   } else {
     exports_pgshovel_plugin_transform_error_free(&ptr->val.err);
@@ -601,18 +629,18 @@ void pgshovel_plugin_log_emit(pgshovel_plugin_log_level_t level, transform_plugi
   __wasm_import_pgshovel_plugin_log_emit((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
 }
 
-__attribute__((__export_name__("pgshovel:plugin/transform@0.1.0#[static]step.open")))
-uint8_t * __wasm_export_exports_pgshovel_plugin_transform_static_step_open(uint8_t * arg, size_t arg0, uint8_t * arg1, size_t arg2, uint8_t * arg3, size_t arg4, uint8_t * arg5, size_t arg6) {
+__attribute__((__export_name__("pgshovel:plugin/transform@0.2.0#[static]session.open")))
+uint8_t * __wasm_export_exports_pgshovel_plugin_transform_static_session_open(uint8_t * arg, size_t arg0, uint8_t * arg1, size_t arg2, uint8_t * arg3, size_t arg4, uint8_t * arg5, size_t arg6) {
   exports_pgshovel_plugin_transform_context_t arg7 = (pgshovel_plugin_types_context_t) {
     (transform_plugin_string_t) (transform_plugin_string_t) { (uint8_t*)(arg), (arg0) },
     (transform_plugin_string_t) (transform_plugin_string_t) { (uint8_t*)(arg1), (arg2) },
     (transform_plugin_string_t) (transform_plugin_string_t) { (uint8_t*)(arg3), (arg4) },
   };
   transform_plugin_string_t arg8 = (transform_plugin_string_t) { (uint8_t*)(arg5), (arg6) };
-  exports_pgshovel_plugin_transform_result_own_step_error_t ret;
-  exports_pgshovel_plugin_transform_own_step_t ok;
+  exports_pgshovel_plugin_transform_result_own_session_error_t ret;
+  exports_pgshovel_plugin_transform_own_session_t ok;
   exports_pgshovel_plugin_transform_error_t err;
-  ret.is_err = !exports_pgshovel_plugin_transform_static_step_open(&arg7, &arg8, &ok, &err);
+  ret.is_err = !exports_pgshovel_plugin_transform_static_session_open(&arg7, &arg8, &ok, &err);
   if (ret.is_err) {
     ret.val.err = err;
   }
@@ -651,22 +679,29 @@ uint8_t * __wasm_export_exports_pgshovel_plugin_transform_static_step_open(uint8
         *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload13).ptr;
         break;
       }
+      case 4: {
+        const transform_plugin_string_t *payload14 = &(*payload9).val.configure;
+        *((int8_t*)(ptr + sizeof(void*))) = 4;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload14).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload14).ptr;
+        break;
+      }
     }
   } else {
-    const exports_pgshovel_plugin_transform_own_step_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
+    const exports_pgshovel_plugin_transform_own_session_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
     *((int32_t*)(ptr + sizeof(void*))) = (*payload).__handle;
   }
   return ptr;
 }
 
-__attribute__((__export_name__("pgshovel:plugin/transform@0.1.0#[method]step.transform")))
-uint8_t * __wasm_export_exports_pgshovel_plugin_transform_method_step_transform(uint8_t * arg, uint8_t * arg0, size_t arg1, uint8_t * arg2, size_t arg3) {
+__attribute__((__export_name__("pgshovel:plugin/transform@0.2.0#[method]session.transform")))
+uint8_t * __wasm_export_exports_pgshovel_plugin_transform_method_session_transform(uint8_t * arg, uint8_t * arg0, size_t arg1, uint8_t * arg2, size_t arg3) {
   exports_pgshovel_plugin_transform_list_relation_t arg8 = (exports_pgshovel_plugin_transform_list_relation_t) { (exports_pgshovel_plugin_transform_relation_t*)(arg0), (arg1) };
   exports_pgshovel_plugin_transform_list_mutation_t arg9 = (exports_pgshovel_plugin_transform_list_mutation_t) { (exports_pgshovel_plugin_transform_mutation_t*)(arg2), (arg3) };
   exports_pgshovel_plugin_transform_result_output_error_t ret;
   exports_pgshovel_plugin_transform_output_t ok;
   exports_pgshovel_plugin_transform_error_t err;
-  ret.is_err = !exports_pgshovel_plugin_transform_method_step_transform(((exports_pgshovel_plugin_transform_step_t*) arg), &arg8, &arg9, &ok, &err);
+  ret.is_err = !exports_pgshovel_plugin_transform_method_session_transform(((exports_pgshovel_plugin_transform_session_t*) arg), &arg8, &arg9, &ok, &err);
   if (ret.is_err) {
     ret.val.err = err;
   }
@@ -703,6 +738,13 @@ uint8_t * __wasm_export_exports_pgshovel_plugin_transform_method_step_transform(
         *((int8_t*)(ptr + sizeof(void*))) = 3;
         *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload42).len;
         *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload42).ptr;
+        break;
+      }
+      case 4: {
+        const transform_plugin_string_t *payload43 = &(*payload38).val.configure;
+        *((int8_t*)(ptr + sizeof(void*))) = 4;
+        *((size_t*)(ptr + (3*sizeof(void*)))) = (*payload43).len;
+        *((uint8_t **)(ptr + (2*sizeof(void*)))) = (uint8_t *) (*payload43).ptr;
         break;
       }
     }

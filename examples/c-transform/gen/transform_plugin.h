@@ -108,7 +108,7 @@ typedef struct pgshovel_plugin_types_change_t {
 #define PGSHOVEL_PLUGIN_TYPES_CHANGE_TRUNCATE 3
 
 typedef struct pgshovel_plugin_types_mutation_t {
-  // PgQ's event id: ascending inside a batch.
+  // PgQ's event id: ascending inside a batch, but where the host has joined several.
   uint64_t   id;
   // The `id` of one of the relations passed in the same call.
   uint32_t   relation;
@@ -117,6 +117,23 @@ typedef struct pgshovel_plugin_types_mutation_t {
   uint64_t   transaction;
   // When the change was made, in microseconds since 1970-01-01T00:00:00Z.
   int64_t   timestamp_us;
+  // Grows from change to change. For every row the versions of its changes grow
+  // strictly in the order in which they reach a target, whatever becomes of the
+  // source: a new bootstrap, a set that was dropped and created again, a move to
+  // another database, a failover, a restored backup, a clock that was set back. So
+  // a store without transactions may keep, of two writes of a row, the one with the
+  // higher version. A change that is sent again has the version that it had.
+  // 
+  // It is about a time, in microseconds since 1970, and fits into 63 bits: Cassandra
+  // takes it as `USING TIMESTAMP`, Elasticsearch as an external version, ClickHouse
+  // as the version of a ReplacingMergeTree, DynamoDB in a condition.
+  // 
+  // An update that changes the identity of a row has one version, for the row that
+  // goes and for the one that comes. Two changes of a row have two versions, in one
+  // transaction too.
+  // 
+  // Where it comes from, and why it grows: `proto/src/batch/version.rs`.
+  uint64_t   version;
 } pgshovel_plugin_types_mutation_t;
 
 // A batch of PgQ: all changes between two ticks of the set's queue.
@@ -141,7 +158,9 @@ typedef struct {
   size_t len;
 } pgshovel_plugin_types_list_rejection_t;
 
-// Why a call failed, by what the host does next.
+// Why a call failed, by what the host does next. The text is for the operator. It
+// says what to do, and holds no row's values and no credential. The host puts the
+// names of the section and the plugin in front of it.
 typedef struct pgshovel_plugin_types_error_t {
   uint8_t tag;
   union {
@@ -149,6 +168,7 @@ typedef struct pgshovel_plugin_types_error_t {
     transform_plugin_string_t     stop;
     pgshovel_plugin_types_list_rejection_t     reject;
     transform_plugin_string_t     blocked;
+    transform_plugin_string_t     configure;
   } val;
 } pgshovel_plugin_types_error_t;
 
@@ -158,13 +178,18 @@ typedef struct pgshovel_plugin_types_error_t {
 // Nothing will change by itself: the host stops and shows this text to
 // the operator. It should say what to do.
 #define PGSHOVEL_PLUGIN_TYPES_ERROR_STOP 1
-// These rows are at fault; the host reports them and stops.
+// These rows are at fault; the host reports them and stops. At least one, and
+// each by its index in the list that was passed to this very call.
 #define PGSHOVEL_PLUGIN_TYPES_ERROR_REJECT 2
 // A person has to mend something outside, and a later attempt will find it
 // mended: the host shows this text to the operator, goes no further, and
 // tries again as after `retry` until it succeeds. It should say what to do.
 // Example: a table of the target lacks a column that the rows have.
 #define PGSHOVEL_PLUGIN_TYPES_ERROR_BLOCKED 3
+// The section of the configuration file is wrong: a setting that is unknown or
+// out of bounds, something that it names and that cannot be. The host stops with
+// the exit code for a wrong configuration. The text should name the setting.
+#define PGSHOVEL_PLUGIN_TYPES_ERROR_CONFIGURE 4
 
 // What a plugin is told of where it runs.
 typedef struct pgshovel_plugin_types_context_t {
@@ -197,21 +222,21 @@ typedef struct exports_pgshovel_plugin_transform_output_t {
   exports_pgshovel_plugin_transform_list_mutation_t   mutations;
 } exports_pgshovel_plugin_transform_output_t;
 
-typedef struct exports_pgshovel_plugin_transform_own_step_t {
+typedef struct exports_pgshovel_plugin_transform_own_session_t {
   int32_t __handle;
-} exports_pgshovel_plugin_transform_own_step_t;
+} exports_pgshovel_plugin_transform_own_session_t;
 
-typedef struct exports_pgshovel_plugin_transform_step_t exports_pgshovel_plugin_transform_step_t;
+typedef struct exports_pgshovel_plugin_transform_session_t exports_pgshovel_plugin_transform_session_t;
 
-typedef exports_pgshovel_plugin_transform_step_t* exports_pgshovel_plugin_transform_borrow_step_t;
+typedef exports_pgshovel_plugin_transform_session_t* exports_pgshovel_plugin_transform_borrow_session_t;
 
 typedef struct {
   bool is_err;
   union {
-    exports_pgshovel_plugin_transform_own_step_t ok;
+    exports_pgshovel_plugin_transform_own_session_t ok;
     exports_pgshovel_plugin_transform_error_t err;
   } val;
-} exports_pgshovel_plugin_transform_result_own_step_error_t;
+} exports_pgshovel_plugin_transform_result_own_session_error_t;
 
 typedef struct {
   bool is_err;
@@ -221,13 +246,15 @@ typedef struct {
   } val;
 } exports_pgshovel_plugin_transform_result_output_error_t;
 
-// Imported Functions from `pgshovel:plugin/log@0.1.0`
-// One line, at most 8 KiB (longer is cut). Never a row's values.
+// Imported Functions from `pgshovel:plugin/log@0.2.0`
+// One line, at most 8 KiB with its control characters escaped (longer is cut);
+// at most 1000 lines and 256 KiB a second, for all instances of a section
+// together (what is more is counted, and not shown). Never a row's values.
 extern void pgshovel_plugin_log_emit(pgshovel_plugin_log_level_t level, transform_plugin_string_t *message);
 
-// Exported Functions from `pgshovel:plugin/transform@0.1.0`
-bool exports_pgshovel_plugin_transform_static_step_open(exports_pgshovel_plugin_transform_context_t *context, transform_plugin_string_t *configuration, exports_pgshovel_plugin_transform_own_step_t *ret, exports_pgshovel_plugin_transform_error_t *err);
-bool exports_pgshovel_plugin_transform_method_step_transform(exports_pgshovel_plugin_transform_borrow_step_t self, exports_pgshovel_plugin_transform_list_relation_t *relations, exports_pgshovel_plugin_transform_list_mutation_t *mutations, exports_pgshovel_plugin_transform_output_t *ret, exports_pgshovel_plugin_transform_error_t *err);
+// Exported Functions from `pgshovel:plugin/transform@0.2.0`
+bool exports_pgshovel_plugin_transform_static_session_open(exports_pgshovel_plugin_transform_context_t *context, transform_plugin_string_t *configuration, exports_pgshovel_plugin_transform_own_session_t *ret, exports_pgshovel_plugin_transform_error_t *err);
+bool exports_pgshovel_plugin_transform_method_session_transform(exports_pgshovel_plugin_transform_borrow_session_t self, exports_pgshovel_plugin_transform_list_relation_t *relations, exports_pgshovel_plugin_transform_list_mutation_t *mutations, exports_pgshovel_plugin_transform_output_t *ret, exports_pgshovel_plugin_transform_error_t *err);
 
 // Helper Functions
 
@@ -275,13 +302,13 @@ void exports_pgshovel_plugin_transform_list_mutation_free(exports_pgshovel_plugi
 
 void exports_pgshovel_plugin_transform_output_free(exports_pgshovel_plugin_transform_output_t *ptr);
 
-extern void exports_pgshovel_plugin_transform_step_drop_own(exports_pgshovel_plugin_transform_own_step_t handle);
+extern void exports_pgshovel_plugin_transform_session_drop_own(exports_pgshovel_plugin_transform_own_session_t handle);
 
-extern exports_pgshovel_plugin_transform_own_step_t exports_pgshovel_plugin_transform_step_new(exports_pgshovel_plugin_transform_step_t *rep);
-extern exports_pgshovel_plugin_transform_step_t* exports_pgshovel_plugin_transform_step_rep(exports_pgshovel_plugin_transform_own_step_t handle);
-void exports_pgshovel_plugin_transform_step_destructor(exports_pgshovel_plugin_transform_step_t *rep);
+extern exports_pgshovel_plugin_transform_own_session_t exports_pgshovel_plugin_transform_session_new(exports_pgshovel_plugin_transform_session_t *rep);
+extern exports_pgshovel_plugin_transform_session_t* exports_pgshovel_plugin_transform_session_rep(exports_pgshovel_plugin_transform_own_session_t handle);
+void exports_pgshovel_plugin_transform_session_destructor(exports_pgshovel_plugin_transform_session_t *rep);
 
-void exports_pgshovel_plugin_transform_result_own_step_error_free(exports_pgshovel_plugin_transform_result_own_step_error_t *ptr);
+void exports_pgshovel_plugin_transform_result_own_session_error_free(exports_pgshovel_plugin_transform_result_own_session_error_t *ptr);
 
 void exports_pgshovel_plugin_transform_result_output_error_free(exports_pgshovel_plugin_transform_result_output_error_t *ptr);
 

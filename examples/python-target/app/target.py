@@ -13,17 +13,13 @@ from wit_world.imports import log, postgres, types
 
 import history
 
-# What the server says of itself or of others, and not of the statement: PostgreSQL's
-# classes of connection, transaction and resource errors, and of an operator's doing.
-PASSING = ("08", "40", "53", "55", "57", "58")
-
 
 def failure(error):
     """What the host shall do about a failure of the capability `postgres`."""
     if isinstance(error, postgres.Failure_Refused):
         said = error.value
         text = f"the history's database refused a statement: {said.message} (SQLSTATE {said.sqlstate})"
-        return types.Error_Retry(text) if said.sqlstate[:2] in PASSING else types.Error_Stop(text)
+        return types.Error_Retry(text) if said.passing else types.Error_Stop(text)
     if isinstance(error, postgres.Failure_Unavailable):
         return types.Error_Retry(error.value)
     return types.Error_Stop(error.value)
@@ -37,7 +33,7 @@ def reporting(method):
         try:
             return method(*arguments)
         except Err as raised:
-            if isinstance(raised.value, (types.Error_Retry, types.Error_Stop, types.Error_Reject)):
+            if isinstance(raised.value, (types.Error_Retry, types.Error_Stop, types.Error_Configure)):
                 raise
             raise Err(failure(raised.value)) from None
 
@@ -54,7 +50,7 @@ class Session(base.Session):
         try:
             self.schema = history.settings(configuration)
         except ValueError as error:
-            raise Err(types.Error_Stop(f"{context.section}.configuration: {error}")) from None
+            raise Err(types.Error_Configure(f"{context.section}.configuration: {error}")) from None
         self.key = (context.cluster, context.set)
         self.insert = history.insert(self.schema)
         self.loading = False
@@ -78,7 +74,7 @@ class Session(base.Session):
         """The history is in tables of its own, so it may be in the source's database."""
 
     @reporting
-    def load(self, relation, rows):
+    def load(self, relation, rows, version):
         if not self.loading:
             self.loading = True
             self.database.execute("BEGIN", [])

@@ -66,7 +66,7 @@ impl Attempts {
         if self.backoff.attempts() + 1 >= self.max {
             return Err(error);
         }
-        tracing::info!(%error, "waiting to try again");
+        tracing::info!(code = %error.code, %error, "waiting to try again");
         tokio::time::sleep(self.backoff.wait(rand::random())).await;
         Ok(())
     }

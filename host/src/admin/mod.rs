@@ -152,7 +152,7 @@ impl Changer<'_> {
                     Ok(Ready { name: name.to_owned(), before, after: None, place: Place::One(site) })
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the set is dropped without its database");
+                    tracing::warn!(code = %error.code, %error, "the set is dropped without its database");
                     Ok(Ready { name: name.to_owned(), before, after: None, place: Place::Nowhere })
                 }
             };
@@ -171,7 +171,7 @@ impl Changer<'_> {
         match self.settle(name).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::debug!(%error, "what is in flight cannot be settled");
+                tracing::debug!(code = %error.code, %error, "what is in flight cannot be settled");
                 self.abandon(name).await
             }
         }

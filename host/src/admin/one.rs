@@ -51,7 +51,7 @@ impl Changer<'_> {
                     Err(_) => Err(self.left_in_flight(change, error)),
                 };
             }
-            tracing::warn!(%error, "the connection broke in the middle of a change; connecting again");
+            tracing::warn!(code = %error.code, %error, "the connection broke in the middle of a change; connecting again");
             tokio::time::sleep(Duration::from_millis(500)).await;
             session = attempt::connect(first_dsn(change)?).await.map_err(|error| self.left_in_flight(change, error))?;
         }

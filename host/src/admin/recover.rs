@@ -218,7 +218,7 @@ pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) -> Infallible {
     loop {
         let Err(error) = watch(ensemble, cluster).await;
         // Whoever cannot do without ZooKeeper says so.
-        tracing::debug!(%error, "what was left behind cannot be looked for");
+        tracing::debug!(code = %error.code, %error, "what was left behind cannot be looked for");
         tokio::time::sleep(PERIOD).await;
     }
 }
@@ -235,9 +235,9 @@ async fn watch(ensemble: &Ensemble, cluster: &str) -> Result<Infallible> {
                 Ok(done) => log(&[done]),
                 // Once for each.
                 Err(error) if error.next == Next::Configure && refused.insert(epoch) => {
-                    tracing::warn!(%error, "what stands in ZooKeeper is not done");
+                    tracing::warn!(code = %error.code, %error, "what stands in ZooKeeper is not done");
                 }
-                Err(error) => tracing::info!(%error, "what a command left behind is tried again later"),
+                Err(error) => tracing::info!(code = %error.code, %error, "what a command left behind is tried again later"),
             }
         }
         tokio::time::sleep(PERIOD).await;

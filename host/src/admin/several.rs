@@ -243,10 +243,10 @@ impl Changer<'_> {
             }
             let Some(change) = self.cluster.find_again(&change).await? else { continue };
             if let Err(error) = self.check_places(&change).await {
-                tracing::warn!(%error, "its databases are left as they are");
+                tracing::warn!(code = %error.code, %error, "its databases are left as they are");
             } else if change.pending.state() != State::Intended {
                 for error in self.end_all(&change).await? {
-                    tracing::warn!(%error, "a database is left as it is");
+                    tracing::warn!(code = %error.code, %error, "a database is left as it is");
                 }
             }
             self.cluster.finish(&change, &[]).await?;

@@ -72,7 +72,7 @@ pub trait Capability: Sized + 'static {
 pub const PACKAGE: &str = "pgshovel:plugin";
 
 /// The versions of it that this host serves.
-pub const SERVED: &str = "0.1.x";
+pub const SERVED: &str = "0.2.x";
 
 /// Some interfaces of one package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

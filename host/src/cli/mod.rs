@@ -2,6 +2,7 @@
 
 mod cluster;
 mod common;
+mod explain;
 mod output;
 mod plugin;
 mod process;
@@ -36,6 +37,7 @@ const LAST_SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Exit codes: 0 done; 1 stopped, the message says what to do; 2 wrong usage;
 /// 3 a wrong configuration; 4 a server cannot be reached, or does not answer: it is
 /// given up after 10 s while connecting, and after 20 s later; 70 a bug of pgshovel.
+/// `pgshovel explain CODE` says more of the code that a message begins with.
 #[derive(Debug, Parser)]
 #[command(name = "pgshovel", version, propagate_version = true)]
 struct Arguments {
@@ -63,6 +65,8 @@ enum Command {
     /// Look into plugins.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Say what an error's code means, its usual cause and what to do.
+    Explain(explain::Arguments),
 }
 
 /// The names under which the original's commands are installed, and the
@@ -87,7 +91,7 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pgshovel: {}", output::shown(&error.to_string()));
+            eprintln!("pgshovel: {}: {}", error.code, output::shown(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -112,6 +116,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Replicate(arguments) => replicate::run(common, arguments).await,
             Command::Stream(command) => stream::run(common, command).await,
             Command::Plugin(command) => plugin::run(common, command).await,
+            Command::Explain(arguments) => explain::run(arguments),
         }
     });
     runtime.block_on(lent::ended(LAST_SESSIONS_TIMEOUT));

@@ -169,20 +169,20 @@ mod tests {
     #[test]
     fn a_plugin_is_described() {
         let examination = examined(
-            &["pgshovel:plugin/kafka@0.1.0", "pgshovel:plugin/origin@0.1.0", "wasi:filesystem/preopens@0.2.0", "wasi:http/types@0.2.0"],
-            &["pgshovel:plugin/target@0.1.0", "pgshovel:plugin/writer@0.1.0"],
+            &["pgshovel:plugin/kafka@0.2.0", "pgshovel:plugin/origin@0.2.0", "wasi:filesystem/preopens@0.2.0", "wasi:http/types@0.2.0"],
+            &["pgshovel:plugin/target@0.2.0", "pgshovel:plugin/writer@0.2.0"],
         );
         expect![[r#"
             file       a.wasm
             roles      writer, target
-            interface  pgshovel:plugin 0.1.0, served (this host serves 0.1.x)
+            interface  pgshovel:plugin 0.2.0, served (this host serves 0.2.x)
             guarantee  a target says it when it runs
             size       315 bytes
-            sha256     098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb
+            sha256     1e07fa215da8d479930596d909fc7d7d1d22dbdc4ebb8689f5de637de45f356a
             made with  C 17, clang 14
             imports
-              pgshovel:plugin/kafka@0.1.0     needs the grant kafka: localhost:9092
-              pgshovel:plugin/origin@0.1.0    given to loaders
+              pgshovel:plugin/kafka@0.2.0     needs the grant kafka: localhost:9092
+              pgshovel:plugin/origin@0.2.0    given to loaders
               wasi:filesystem/preopens@0.2.0  an empty folder, unless granted: files: { path: ./data, mode: read-write }
               wasi:http/types@0.2.0           not offered by this host: it would refuse the plugin
         "#]]
@@ -194,10 +194,10 @@ mod tests {
                 "writer",
                 "target"
               ],
-              "interface": "0.1.0",
+              "interface": "0.2.0",
               "served": true,
               "bytes": 315,
-              "sha256": "098ac3b20f61b5b98f8a74e6fb29f5bf29896dc6b99a94e64b80658715b50bdb",
+              "sha256": "1e07fa215da8d479930596d909fc7d7d1d22dbdc4ebb8689f5de637de45f356a",
               "producers": [
                 {
                   "field": "language",
@@ -210,12 +210,12 @@ mod tests {
               ],
               "imports": [
                 {
-                  "name": "pgshovel:plugin/kafka@0.1.0",
+                  "name": "pgshovel:plugin/kafka@0.2.0",
                   "offered": true,
                   "grant": "kafka"
                 },
                 {
-                  "name": "pgshovel:plugin/origin@0.1.0",
+                  "name": "pgshovel:plugin/origin@0.2.0",
                   "offered": true,
                   "grant": "origin"
                 },
@@ -231,8 +231,8 @@ mod tests {
                 }
               ],
               "exports": [
-                "pgshovel:plugin/target@0.1.0",
-                "pgshovel:plugin/writer@0.1.0"
+                "pgshovel:plugin/target@0.2.0",
+                "pgshovel:plugin/writer@0.2.0"
               ]
             }"#]]
         .assert_eq(&format!("{:#}", json(Path::new("a.wasm"), &examination)));
@@ -254,7 +254,7 @@ mod tests {
         expect![[r#"
             file       a.wasm
             roles      target
-            interface  pgshovel:plugin/target@0.9.0: not served, this host serves 0.1.x
+            interface  pgshovel:plugin/target@0.9.0: not served, this host serves 0.2.x
             guarantee  a target says it when it runs
             size       128 bytes
             sha256     e2e13e7e57ac1025e835ea5bf7c9bf656fe4f9521624299c0dc81d6408d8ac51

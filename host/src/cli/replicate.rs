@@ -114,7 +114,7 @@ fn origin(cluster: &str, set: &str, snapshot: &Snapshot) -> Result<Origin> {
     let state = snapshot.state();
     let source = state.node.source(cluster, set);
     let snapshot = proto::snapshot::parse(&state.snapshot).map_err(|error| Error::bug(error.to_string()))?;
-    Ok(Origin { source, snapshot })
+    Ok(Origin { source, snapshot, opened_us: state.opened_us })
 }
 
 pub async fn run(common: &Common, arguments: &Arguments) -> Result<()> {

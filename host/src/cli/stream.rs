@@ -1,7 +1,6 @@
 //! `pgshovel stream lint|show CONFIG SET`
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use proto::row::{self, Value};
 use proto::strict;
 
 use super::common::Common;
+use super::output::print;
 use super::plugin::Host;
 use crate::config;
 use crate::error::{Code, Error, Result};
@@ -111,7 +111,7 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             let checker = strict
                 .then(|| Strict { checker: strict::Checker::new(usize::try_from(*keys_max).unwrap_or(usize::MAX)), impossible: None });
             let mut lint = Lint { reader: Reader::new(options), counts: Counts::default(), strict: checker };
-            let result = read(common, input, |entry| lint.read(&entry).map(|()| true)).await;
+            let result = read(common, input, |entry| lint.read(entry).map(|()| true)).await;
             print(&lint.counts.to_string())?;
             if let Some(strict) = &lint.strict {
                 print(&strict.to_string())?;
@@ -136,9 +136,9 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
         Command::Show { input, from, limit, rows } => {
             let (mut awaited, mut left) = (from.as_deref(), *limit);
             read(common, input, |entry| {
-                if left > 0 && awaited.is_none_or(|from| from == place(&entry.position)) {
+                if left > 0 && awaited.is_none_or(|from| from == place(entry.position)) {
                     awaited = None;
-                    left = if print(&show(&entry, *rows))? { left - 1 } else { 0 };
+                    left = if print(&show(entry, *rows))? { left - 1 } else { 0 };
                 }
                 Ok(left > 0)
             })
@@ -154,17 +154,8 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
     }
 }
 
-/// Whether somebody reads on.
-fn print(text: &str) -> Result<bool> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::stop(Code::OutputFailed, format!("cannot write to standard output: {error}"))),
-    }
-}
-
 /// Hands all messages to `take`, until the stream ends or `take` has enough.
-async fn read(common: &Common, input: &Input, mut take: impl FnMut(Entry) -> Result<bool>) -> Result<()> {
+async fn read(common: &Common, input: &Input, mut take: impl FnMut(Entry<'_>) -> Result<bool>) -> Result<()> {
     let section = config::relay(&input.configuration)?.stream;
     let context = Context { cluster: common.cluster.clone(), set: input.set.clone() };
     let engine = input.plugins.engine()?;
@@ -176,7 +167,7 @@ async fn read(common: &Common, input: &Input, mut take: impl FnMut(Entry) -> Res
         if entries.is_empty() {
             return Ok(());
         }
-        for entry in entries {
+        for entry in entries.iter() {
             if !take(entry)? {
                 return Ok(());
             }
@@ -223,10 +214,10 @@ struct Counts {
 }
 
 impl Lint {
-    fn read(&mut self, entry: &Entry) -> Result<()> {
+    fn read(&mut self, entry: Entry<'_>) -> Result<()> {
         let at =
-            |problem: String| Error::stop(Code::MessageForeign, format!("the message at position {}: {problem}", place(&entry.position)));
-        let message = codec::decode(&entry.message).map_err(|error| at(format!("is none of pgshovel: {error}")))?;
+            |problem: String| Error::stop(Code::MessageForeign, format!("the message at position {}: {problem}", place(entry.position)));
+        let message = codec::decode(entry.message).map_err(|error| at(format!("is none of pgshovel: {error}")))?;
         let publisher = message.header.publisher;
         let action = self.reader.step(message).map_err(|violation| at(violation.to_string()))?;
         if let Some(strict) = &mut self.strict {
@@ -325,9 +316,9 @@ impl std::fmt::Display for Counts {
 }
 
 /// One message, as a line.
-fn show(entry: &Entry, rows: bool) -> String {
-    let place = place(&entry.position);
-    match codec::decode(&entry.message) {
+fn show(entry: Entry<'_>, rows: bool) -> String {
+    let place = place(entry.position);
+    match codec::decode(entry.message) {
         Err(error) => format!("{place} no message of pgshovel ({} bytes): {error}\n", entry.message.len()),
         Ok(message) => {
             let Message { header, batch, operation, .. } = message;

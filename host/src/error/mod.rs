@@ -3,12 +3,14 @@
 mod code;
 mod next;
 pub mod page;
+mod rejection;
 mod sqlstate;
 
 use std::fmt;
 
 pub use code::{Code, Situation};
 pub use next::Next;
+pub use rejection::{Rejected, Rejection};
 pub use sqlstate::Sqlstate;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -22,11 +24,14 @@ pub struct Error {
     pub message: String,
     /// What PostgreSQL called it, if it is an answer of PostgreSQL's.
     pub sqlstate: Option<Sqlstate>,
+    /// What a plugin rejects, if that is the error: for whoever decides about the rows. The
+    /// message tells of the first ones.
+    pub rejections: Vec<Rejection>,
 }
 
 impl Error {
     pub fn new(next: Next, code: Code, message: impl Into<String>) -> Self {
-        Self { next, code, message: message.into(), sqlstate: None }
+        Self { next, code, message: message.into(), sqlstate: None, rejections: Vec::new() }
     }
 
     pub fn usage(code: Code, message: impl Into<String>) -> Self {

@@ -14,6 +14,7 @@ mod source;
 mod stream;
 mod target;
 mod transform;
+mod versions;
 mod writer;
 
 pub use faults::{Drawn, Faults, Rates};

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::batch::{Batch, Id};
-use proto::interfaces::common::{self, Snapshot, Tick, Timestamp};
+use proto::interfaces::common::{self, Snapshot, Tick};
 use proto::row::{Change, Column, Mutation, Relation, Row, Value};
+use proto::timestamp;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -37,7 +38,11 @@ pub struct Source {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+/// See [`Source::copy`].
+#[derive(Clone, Debug)]
+pub struct Copy(Inner);
+
+#[derive(Clone, Debug)]
 struct Inner {
     relations: Vec<Arc<Relation>>,
     /// Rows of transactions that are committed.
@@ -46,6 +51,10 @@ struct Inner {
     next_event: u64,
     open: BTreeMap<u64, Open>,
     aborted: BTreeSet<u64>,
+    /// The clock, in microseconds since 1970.
+    now_us: i64,
+    /// Each promotion begins another one.
+    timeline: u32,
     /// In the order of their ids, those of open and aborted transactions too.
     events: Vec<Mutation>,
     ticks: Vec<Tick>,
@@ -58,7 +67,7 @@ struct Inner {
 }
 
 /// A transaction under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Open {
     /// What it wrote, by table and identity; `None` where it deleted. These rows are locked.
     wrote: BTreeMap<(Table, Key), Option<Row>>,
@@ -77,6 +86,8 @@ fn relation(table: &str, columns: &[(&str, &str, u32)], identity: &[u32]) -> Arc
 
 /// Where a queue is at first.
 pub const PLACE: &str = "dbname=source";
+
+const START_US: i64 = 1_000_000_000_000_000;
 
 /// Small, so that transactions meet on the same keys.
 const KEYS: i64 = 6;
@@ -98,6 +109,8 @@ impl Source {
             next_event: 1,
             open: BTreeMap::new(),
             aborted: BTreeSet::new(),
+            now_us: START_US,
+            timeline: 1,
             events: Vec::new(),
             ticks: Vec::new(),
             finished: 0,
@@ -148,7 +161,37 @@ impl Source {
     /// How messages and states name it.
     #[must_use]
     pub fn source(&self) -> common::Source {
-        self.source.clone()
+        self.named(&self.lock())
+    }
+
+    fn named(&self, inner: &Inner) -> common::Source {
+        common::Source { timeline: inner.timeline, ..self.source.clone() }
+    }
+
+    /// What time it is, in microseconds since 1970. It is later each time.
+    #[must_use]
+    pub fn now_us(&self) -> i64 {
+        let mut inner = self.lock();
+        inner.now_us += 1;
+        inner.now_us
+    }
+
+    /// A copy, as a replica is that stays behind from now on.
+    #[must_use]
+    pub fn copy(&self) -> Copy {
+        Copy(self.lock().clone())
+    }
+
+    /// The copy takes over: what it does not have is lost. Its clock goes differently by
+    /// `skew_us`.
+    pub fn fail_over(&self, Copy(mut copy): Copy, skew_us: i64) {
+        let mut inner = self.lock();
+        copy.aborted.extend(std::mem::take(&mut copy.open).into_keys());
+        copy.timeline = inner.timeline + 1;
+        copy.now_us = inner.now_us + skew_us;
+        // Whatever gives epochs out does not go back.
+        copy.epoch = inner.epoch;
+        *inner = copy;
     }
 
     #[must_use]
@@ -211,7 +254,7 @@ impl Source {
         let inner = self.lock();
         let start = inner.ticks.get(inner.finished)?.clone();
         let end = inner.ticks.get(inner.finished + 1)?.clone();
-        Some(Batch { id, node: self.node, start, end, source: Some(self.source()) })
+        Some(Batch { id, node: self.node, start, end, source: Some(self.named(&inner)) })
     }
 
     /// The events of a batch, in their order.
@@ -255,7 +298,9 @@ impl Inner {
 
     fn tick(&mut self) {
         let id = self.ticks.len() as u64 + 1;
-        let timestamp = Timestamp { seconds: 1_000_000_000 + id.cast_signed(), nanos: 0 };
+        // So little time that a batch has more changes than microseconds pass.
+        self.now_us += 1;
+        let timestamp = timestamp::from_micros(self.now_us);
         self.ticks.push(Tick { id, snapshot: self.snapshot(), timestamp });
     }
 
@@ -361,7 +406,7 @@ impl Inner {
         let id = self.next_event;
         self.next_event += 1;
         let timestamp_us = 1_000_000_000_000_000 + id.cast_signed();
-        self.events.push(Mutation { id, relation: Arc::clone(relation), change, transaction, timestamp_us });
+        self.events.push(Mutation { id, relation: Arc::clone(relation), change, transaction, timestamp_us, version: 0 });
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::faults::Faults;
 use super::log::Log;
 use crate::error::{Code, Error, Result};
-use crate::ports::{self, Entry};
+use crate::ports::{self, Entries};
 
 /// A position is the index of a message, eight bytes big-endian.
 #[derive(Debug)]
@@ -22,15 +22,15 @@ impl Stream {
         Self { log, faults, next: 0 }
     }
 
-    fn take(&mut self, max: u32) -> Vec<Entry> {
+    fn take(&mut self, max: u32) -> Entries {
         let first = self.next;
         let messages = self.log.read(first, max as usize);
         self.next += messages.len();
-        let entry = |(index, message): (usize, bytes::Bytes)| Entry {
-            position: ((first + index) as u64).to_be_bytes().to_vec(),
-            message: message.to_vec(),
-        };
-        messages.into_iter().enumerate().map(entry).collect()
+        let mut entries = Entries::default();
+        for (index, message) in messages.iter().enumerate() {
+            entries.add(&((first + index) as u64).to_be_bytes(), message);
+        }
+        entries
     }
 }
 
@@ -50,7 +50,7 @@ impl ports::Stream for Stream {
             .await
     }
 
-    async fn next(&mut self, max_messages: u32, max_wait: Duration) -> Result<Vec<Entry>> {
+    async fn next(&mut self, max_messages: u32, max_wait: Duration) -> Result<Entries> {
         // An empty answer is what a timeout gives, so it is no error.
         let _ = tokio::time::timeout(max_wait, self.log.wait(self.next)).await;
         let faults = Arc::clone(&self.faults);

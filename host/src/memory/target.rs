@@ -1,5 +1,5 @@
 //! A transactional store that forgives nothing: a row that is inserted twice,
-//! or changed without being there, is an error.
+//! or changed without being there, is an error, and so is a version that does not grow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use proto::row::{Change, Mutation, Relation, Row};
 
 use super::faults::Faults;
 use super::source::{Key, Rows, Table, key, name};
+use super::versions::Versions;
 use crate::error::{Code, Error, Result};
 use crate::ports::{self, Chunk, Guarantee, Provenance};
 
@@ -16,6 +17,7 @@ use crate::ports::{self, Chunk, Guarantee, Provenance};
 #[derive(Debug, Default)]
 pub struct Store {
     inner: Mutex<Inner>,
+    versions: Mutex<Versions>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,16 @@ impl Store {
     #[must_use]
     pub fn state(&self) -> Option<Vec<u8>> {
         self.lock().state.clone()
+    }
+
+    /// How often a change came again after a crash.
+    #[must_use]
+    pub fn again(&self) -> u64 {
+        self.versions().again()
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits so far.
@@ -57,12 +69,16 @@ pub struct Target {
     /// The state that this session saw or stored last.
     state: Option<Vec<u8>>,
     loaded: BTreeSet<Table>,
+    /// Rows of a bootstrap, which leaves nothing behind before its commit.
+    loads: Vec<(Table, Key, u64, String)>,
+    /// What was written since the last commit, by table, key and version.
+    wrote: Vec<(Table, Key, u64)>,
 }
 
 impl Target {
     #[must_use]
     pub fn new(store: Arc<Store>, faults: Arc<Faults>) -> Self {
-        Self { store, faults, open: None, state: None, loaded: BTreeSet::new() }
+        Self { store, faults, open: None, state: None, loaded: BTreeSet::new(), loads: Vec::new(), wrote: Vec::new() }
     }
 
     /// The rows that the next transaction starts from.
@@ -73,19 +89,24 @@ impl Target {
 
     fn begin_batch(&mut self) -> Result<()> {
         let rows = self.begin_transaction()?;
+        // What was rolled back is not committed with what comes now.
+        self.wrote.clear();
         match self.open.replace(rows) {
             None => Ok(()),
             Some(_) => Err(Error::bug("begin inside a batch")),
         }
     }
 
-    fn put_rows(&mut self, chunk: Chunk) -> Result<()> {
+    fn put_rows(&mut self, chunk: Chunk, version: u64) -> Result<()> {
         let rows = match self.open.take() {
             Some(rows) => rows,
             None => self.begin_transaction()?,
         };
         let open = self.open.insert(rows);
         let table = name(&chunk.relation);
+        for row in &chunk.rows {
+            self.loads.push((table.clone(), key(&chunk.relation, row), version, format!("loaded {row:?}")));
+        }
         let rows = open.entry(table.clone()).or_default();
         if self.loaded.insert(table) {
             if self.state.is_none() && !rows.is_empty() {
@@ -98,7 +119,16 @@ impl Target {
 
     fn put_mutations(&mut self, mutations: Vec<Mutation>) -> Result<()> {
         let open = self.open.as_mut().ok_or_else(|| Error::bug("apply without begin"))?;
-        mutations.into_iter().try_for_each(|mutation| apply(open, mutation))
+        // Of one that was overtaken the versions may be lower: its writes lose.
+        let leads = self.store.state() == self.state;
+        let mut versions = self.store.versions();
+        for mutation in mutations {
+            if leads {
+                self.wrote.extend(record(&mut versions, &mutation)?);
+            }
+            apply(open, mutation)?;
+        }
+        Ok(())
     }
 
     fn put_state(&mut self, expected: Option<&[u8]>, state: &[u8]) -> Result<()> {
@@ -110,11 +140,44 @@ impl Target {
         if inner.state.as_deref() != expected {
             return Err(overtaken());
         }
+        let mut versions = self.store.versions();
+        if !self.loaded.is_empty() {
+            versions.forget();
+        }
+        for (table, key, version, content) in self.loads.drain(..) {
+            versions.write(&table, &key, version, content)?;
+            self.wrote.push((table, key, version));
+        }
+        versions.commit(&self.wrote);
+        self.wrote.clear();
         self.state = Some(state.to_vec());
         self.loaded.clear();
         *inner = Inner { rows, state: Some(state.to_vec()), commits: inner.commits + 1 };
         Ok(())
     }
+}
+
+/// A change writes the row that goes, and the one that comes. Returns what it wrote.
+fn record(versions: &mut Versions, mutation: &Mutation) -> Result<Vec<(Table, Key, u64)>> {
+    let (table, version) = (name(&mutation.relation), mutation.version);
+    let key = |row: &Row| key(&mutation.relation, row);
+    let (before, after) = match &mutation.change {
+        Change::Insert(after) => (None, Some(after)),
+        Change::Update { before, after } => (Some(before), Some(after)),
+        Change::Delete(before) => (Some(before), None),
+        Change::Truncate => {
+            let keys = versions.empty(&table, version, &format!("emptied by event {}", mutation.id))?;
+            return Ok(keys.into_iter().map(|key| (table.clone(), key, version)).collect());
+        }
+    };
+    let content = format!("event {}: {:?}", mutation.id, mutation.change);
+    let gone = before.filter(|before| after.is_none_or(|after| key(after) != key(before)));
+    let mut wrote = Vec::new();
+    for row in gone.into_iter().chain(after) {
+        versions.write(&table, &key(row), version, content.clone())?;
+        wrote.push((table.clone(), key(row), version));
+    }
+    Ok(wrote)
 }
 
 fn overtaken() -> Error {
@@ -171,9 +234,9 @@ impl ports::Target for Target {
         faults.around("target.set-source", || Ok(())).await
     }
 
-    async fn load(&mut self, chunk: Chunk) -> Result<()> {
+    async fn load(&mut self, chunk: Chunk, version: u64) -> Result<()> {
         let faults = Arc::clone(&self.faults);
-        faults.around("target.load", || self.put_rows(chunk)).await
+        faults.around("target.load", || self.put_rows(chunk, version)).await
     }
 
     async fn begin(&mut self, _batch: &Batch) -> Result<()> {
@@ -196,6 +259,7 @@ impl ports::Target for Target {
         faults
             .around("target.rollback", || {
                 self.open = None;
+                self.loads.clear();
                 self.loaded.clear();
                 Ok(())
             })

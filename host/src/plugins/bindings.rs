@@ -9,11 +9,11 @@ wasmtime::component::bindgen!({
         package pgshovel:host;
 
         world host {
-            export pgshovel:plugin/writer@0.1.0;
-            export pgshovel:plugin/reader@0.1.0;
-            export pgshovel:plugin/loader@0.1.0;
-            export pgshovel:plugin/target@0.1.0;
-            export pgshovel:plugin/transform@0.1.0;
+            export pgshovel:plugin/writer@0.2.0;
+            export pgshovel:plugin/stream-reader@0.2.0;
+            export pgshovel:plugin/loader@0.2.0;
+            export pgshovel:plugin/target@0.2.0;
+            export pgshovel:plugin/transform@0.2.0;
         }
     ",
     exports: { default: async },

@@ -19,11 +19,13 @@ use crate::capabilities::origin::Snapshot;
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::{Limits, Section};
-use crate::error::{Code, Error, Next, Result};
+use crate::error::{Code, Error, Next, Rejected, Rejection, Result};
 use crate::printable::printable;
 
 /// What a plugin may say about why it failed.
 const REASON_BYTES_MAX: usize = 8 << 10;
+/// And about one of the rows that it rejects.
+const REJECTION_BYTES_MAX: usize = 1 << 10;
 const REJECTIONS_SHOWN: usize = 5;
 const FRAMES_SHOWN: usize = 5;
 
@@ -70,7 +72,7 @@ impl Session {
         let limit = session.begin(Duration::ZERO)?;
         let started = tokio::time::timeout(limit, loaded.pre.instantiate_async(&mut session.store)).await;
         let exhausted = session.store.data().runtime.memory.exhausted();
-        let started = session.end("start", started.map(|instance| instance.map(Ok)), |_| String::new());
+        let started = session.end("start", started.map(|instance| instance.map(Ok)), nothing);
         let instance = started.map_err(|error| if exhausted { error.but(Next::Configure) } else { error })?;
         Ok((session, instance, loaded.pre))
     }
@@ -101,12 +103,12 @@ impl Session {
         Ok(limit + 4 * TICK)
     }
 
-    /// Names what became of a call. `row` names a row by its index in what was passed.
-    pub fn end<T>(&mut self, function: &str, outcome: Outcome<T>, row: impl Fn(u32) -> String) -> Result<T> {
+    /// Names what became of a call. `passed` says what was passed at an index, if anything was.
+    pub fn end<T>(&mut self, function: &str, outcome: Outcome<T>, passed: impl Fn(u32) -> Option<Rejected>) -> Result<T> {
         match outcome {
             Ok(Ok(answer)) => {
                 self.usable = true;
-                answer.map_err(|error| self.failed(function, error, row))
+                answer.map_err(|error| self.failed(function, error, passed))
             }
             Ok(Err(error)) => Err(self.broken(function, &error)),
             Err(_) => Err(self.late(function, "")),
@@ -114,29 +116,54 @@ impl Session {
     }
 
     /// What the plugin itself returned as an error.
-    fn failed(&self, function: &str, error: types::Error, row: impl Fn(u32) -> String) -> Error {
-        let text = |reason: &str| format!("{}: {}", self.name(), printable(reason, REASON_BYTES_MAX));
+    fn failed(&self, function: &str, error: types::Error, passed: impl Fn(u32) -> Option<Rejected>) -> Error {
+        let (case, reason) = match &error {
+            types::Error::Reject(rejections) => return self.rejected(function, rejections, passed),
+            types::Error::Retry(reason) => ("retry", reason),
+            types::Error::Stop(reason) => ("stop", reason),
+            types::Error::Blocked(reason) => ("blocked", reason),
+            types::Error::Configure(reason) => ("configure", reason),
+        };
+        let text = match reason.trim() {
+            "" => format!("{}: `{function}` failed as `{case}` and gave no reason, which is a fault of the plugin", self.name()),
+            reason => format!("{}: {}", self.name(), printable(reason, REASON_BYTES_MAX)),
+        };
         match error {
             // Whatever the plugin makes of it, trying again does not help.
-            types::Error::Retry(reason) | types::Error::Stop(reason) | types::Error::Blocked(reason)
-                if self.store.data().shared.misconfigured =>
-            {
-                reported(self.role, Next::Configure, text(&reason))
-            }
-            types::Error::Retry(reason) => reported(self.role, Next::Retry, text(&reason)),
-            types::Error::Stop(reason) => reported(self.role, Next::Stop, text(&reason)),
-            types::Error::Blocked(reason) => reported(self.role, Next::Blocked, text(&reason)),
-            types::Error::Reject(rejections) => {
-                let shown = rejections.iter().take(REJECTIONS_SHOWN);
-                let shown: Vec<String> = shown.map(|rejection| format!("{}: {}", row(rejection.index), rejection.reason)).collect();
-                let more = rejections.len().saturating_sub(REJECTIONS_SHOWN);
-                let more = if more == 0 { String::new() } else { format!("; and {more} more") };
-                Error::stop(
-                    Code::RowsRejected,
-                    text(&format!("`{function}` rejects {} rows: {}{more}", rejections.len(), shown.join("; "))),
-                )
-            }
+            _ if self.store.data().shared.misconfigured => reported(self.role, Next::Configure, text),
+            types::Error::Configure(_) => reported(self.role, Next::Configure, format!("{text} ({})", self.place)),
+            types::Error::Retry(_) => reported(self.role, Next::Retry, text),
+            types::Error::Blocked(_) => reported(self.role, Next::Blocked, text),
+            types::Error::Stop(_) | types::Error::Reject(_) => reported(self.role, Next::Stop, text),
         }
+    }
+
+    /// Rows that the plugin accepts never. Which ones they are is for the host to know: an
+    /// index of none is the plugin's fault, and says nothing of any row.
+    fn rejected(&self, function: &str, rejections: &[types::Rejection], passed: impl Fn(u32) -> Option<Rejected>) -> Error {
+        if rejections.is_empty() {
+            return self.invalid(function, "`reject` without a rejection");
+        }
+        let mut named = Vec::with_capacity(rejections.len());
+        for types::Rejection { index, reason } in rejections {
+            let Some(what) = passed(*index) else {
+                return self.invalid(function, format_args!("a rejection of number {index}, counted from 0, and so many were not passed"));
+            };
+            if named.iter().any(|known: &Rejection| known.index == *index) {
+                continue;
+            }
+            let reason = match reason.trim() {
+                "" => "the plugin gave no reason".to_owned(),
+                reason => printable(reason, REJECTION_BYTES_MAX),
+            };
+            named.push(Rejection { index: *index, what, reason });
+        }
+        let shown: Vec<String> = named.iter().take(REJECTIONS_SHOWN).map(ToString::to_string).collect();
+        let more = named.len().saturating_sub(REJECTIONS_SHOWN);
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        let what = if named.iter().all(|rejection| rejection.what == Rejected::Message) { "messages" } else { "rows" };
+        let text = format!("{}: `{function}` rejects {} {what}: {}{more}", self.name(), named.len(), shown.join("; "));
+        Error { rejections: named, ..Error::stop(Code::RowsRejected, text) }
     }
 
     /// The plugin did not return: the instance is of no more use.
@@ -225,6 +252,11 @@ fn reported(role: Role, next: Next, text: String) -> Error {
         Next::Stop | Next::Trap | Next::Bug => stops,
     };
     Error::new(next, code, text)
+}
+
+/// What was passed to a function that takes no rows.
+pub(super) fn nothing(_: u32) -> Option<Rejected> {
+    None
 }
 
 /// The innermost functions: ` in a, called by b, called by c`.

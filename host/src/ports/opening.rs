@@ -59,4 +59,6 @@ pub struct Origin {
     pub source: Source,
     /// The transactions that they contain.
     pub snapshot: Snapshot,
+    /// When they were opened, by the source's clock, in microseconds since 1970.
+    pub opened_us: i64,
 }

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config};
 
 use super::bounded::Bounds;
 use super::dsn::Dsn;
-pub use super::failure::explain;
+pub use super::failure::{explain, is_passing};
 use super::opened::{CONNECT_TIMEOUT, Opened};
 use super::server;
 use crate::error::{Code, Error, Result};

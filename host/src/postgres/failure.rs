@@ -50,6 +50,13 @@ fn with_source(error: &tokio_postgres::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
+/// Whether the statement that this SQLSTATE refused may succeed later, with nobody mending
+/// anything. The one list of them, for plugins too.
+#[must_use]
+pub fn is_passing(code: &str) -> bool {
+    situation(code).0 == Next::Retry
+}
+
 /// See PostgreSQL's appendix A, "PostgreSQL Error Codes".
 fn situation(code: &str) -> (Next, Code) {
     match code {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use proto::batch::version;
 use proto::row::{Change, Mutation, Relation};
 
 use super::ahead::Ahead;
@@ -37,8 +38,11 @@ pub async fn bootstrap<L: Loader + 'static>(
     progress: &mut Progress,
 ) -> Result<Option<Vec<u8>>> {
     progress.enter(Phase::Bootstrap);
+    // A state that is not readable is about to be replaced, and tells of no version.
+    let replaced = expected.and_then(|bytes| state::decode(bytes).ok());
+    let version = version::of_bootstrap(origin.opened_us, replaced.as_ref());
     let mut chunks = read(loader);
-    let mut loading = Loading { target, transforms, progress, last: None };
+    let mut loading = Loading { target, transforms, version, progress, last: None };
     loop {
         let chunk = tokio::select! {
             biased;
@@ -54,7 +58,7 @@ pub async fn bootstrap<L: Loader + 'static>(
         }
     }
     loading.progress.loaded();
-    let state = state::encode(&state::bootstrapped(origin));
+    let state = state::encode(&state::bootstrapped(origin, version));
     target.commit(expected, &state).await?;
     progress.stored();
     Ok(Some(state))
@@ -72,6 +76,8 @@ fn read<L: Loader + 'static>(mut loader: L) -> Ahead<Chunk> {
 struct Loading<'a, T, X> {
     target: &'a mut T,
     transforms: &'a mut [X],
+    /// Of all rows.
+    version: u64,
     progress: &'a mut Progress,
     /// The relation of the chunk before.
     last: Option<Arc<Relation>>,
@@ -92,14 +98,14 @@ impl<T: Target, X: Transform> Loading<'_, T, X> {
 
     async fn put(&mut self, chunk: Chunk, first: bool) -> Result<()> {
         if self.transforms.is_empty() {
-            return self.target.load(chunk).await;
+            return self.target.load(chunk, self.version).await;
         }
-        let mut mutations = mutations(chunk, first);
+        let mut mutations = mutations(chunk, first, self.version);
         for transform in &mut *self.transforms {
             mutations = transform.transform(mutations).await?;
         }
         for chunk in chunks(mutations)? {
-            self.target.load(chunk).await?;
+            self.target.load(chunk, self.version).await?;
         }
         Ok(())
     }
@@ -107,11 +113,11 @@ impl<T: Target, X: Transform> Loading<'_, T, X> {
 
 /// What transforms see of a chunk. A truncate stands before the first row of a
 /// table, so that they name the table even if it has no rows.
-fn mutations(chunk: Chunk, first: bool) -> Vec<Mutation> {
+fn mutations(chunk: Chunk, first: bool, version: u64) -> Vec<Mutation> {
     let Chunk { relation, rows, estimated_rows: _ } = chunk;
     let truncate = first.then_some(Change::Truncate);
     let changes = truncate.into_iter().chain(rows.into_iter().map(Change::Insert));
-    changes.map(|change| Mutation { id: 0, relation: Arc::clone(&relation), change, transaction: 0, timestamp_us: 0 }).collect()
+    changes.map(|change| Mutation { id: 0, relation: Arc::clone(&relation), change, transaction: 0, timestamp_us: 0, version }).collect()
 }
 
 /// What transforms made of a chunk, by relation.

@@ -138,24 +138,25 @@ impl Whole {
 impl<J: Fn() -> bool + Send> Reading<J> {
     async fn run<S: Stream>(mut self, mut stream: S) -> Result<()> {
         loop {
-            for entry in stream.next(NEXT_MESSAGES_MAX, NEXT_WAIT).await? {
-                self.read(&entry).await?;
+            let entries = stream.next(NEXT_MESSAGES_MAX, NEXT_WAIT).await?;
+            for entry in entries.iter() {
+                self.read(entry).await?;
             }
             self.pass_on().await?;
         }
     }
 
-    async fn read(&mut self, entry: &Entry) -> Result<()> {
-        let message = codec::decode(&entry.message).map_err(|error| foreign(&entry.position, &error))?;
+    async fn read(&mut self, Entry { position, message: bytes }: Entry<'_>) -> Result<()> {
+        let message = codec::decode(bytes).map_err(|error| foreign(position, &error))?;
         let header = message.header;
-        let action = self.reader.step(message).map_err(|violation| broken(&entry.position, &violation))?;
+        let action = self.reader.step(message).map_err(|violation| broken(position, &violation))?;
         match action {
             Action::Begin { batch, discard } => {
                 self.forget(discard).await?;
                 self.begun = Some(batch);
             }
-            Action::Apply(mutation) => self.apply(mutation, entry.message.len()).await?,
-            Action::Commit => self.commit(&entry.position).await?,
+            Action::Apply(mutation) => self.apply(mutation, bytes.len()).await?,
+            Action::Commit => self.commit(position).await?,
             Action::Rollback => self.forget(true).await?,
             Action::Skip(Skip::Fenced) => {
                 self.status.update(|facts| facts.fenced += 1);
@@ -164,7 +165,7 @@ impl<J: Fn() -> bool + Send> Reading<J> {
                 }
                 let epoch = header.epoch.map_or_else(|| "none, as of pgshovel 2015".to_owned(), |epoch| epoch.to_string());
                 tracing::warn!(
-                    position = %place(&entry.position),
+                    position = %place(position),
                     publisher = %Uuid(header.publisher),
                     epoch,
                     "a publisher that was superseded still writes to the stream; its messages are passed over"

@@ -23,18 +23,19 @@ pub fn decode(bytes: &[u8]) -> Result<State> {
     })
 }
 
-/// The state of a target that holds a loader's rows and nothing else.
+/// The state of a target that holds a loader's rows, of this version, and nothing else.
 #[must_use]
-pub fn bootstrapped(origin: Origin) -> State {
-    let Origin { source, snapshot } = origin;
-    State { bootstrap_state: Some(BootstrapState { node: source.node.clone(), snapshot }), stream_state: None, source: Some(source) }
+pub fn bootstrapped(origin: Origin, version: u64) -> State {
+    let Origin { source, snapshot, opened_us: _ } = origin;
+    let bootstrap_state = Some(BootstrapState { node: source.node.clone(), snapshot });
+    State { bootstrap_state, stream_state: None, source: Some(source), version: Some(version) }
 }
 
 /// The state of a target that the operator gave to the set with all that it holds:
 /// its rows may be replaced, and have to be.
 #[must_use]
 pub fn claim(source: &Source) -> State {
-    State { bootstrap_state: None, stream_state: None, source: Some(source.clone()) }
+    State { bootstrap_state: None, stream_state: None, source: Some(source.clone()), version: None }
 }
 
 /// Whether a bootstrap is still to come.
@@ -66,7 +67,7 @@ mod tests {
 
     fn state() -> State {
         let source = Source { cluster: "c".into(), set: "s".into(), node: vec![1; 16], system_identifier: 7, timeline: 1, database_oid: 5 };
-        bootstrapped(Origin { source, snapshot: Snapshot { min: 1, max: 3, active: vec![1] } })
+        bootstrapped(Origin { source, snapshot: Snapshot { min: 1, max: 3, active: vec![1] }, opened_us: 7 }, 8)
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub async fn supervise<R: Registry, W: Work>(
             }
             Ok(End::Moved) => continue,
             Err(error) if stop.requested() && error.is_tried_again() => {
-                tracing::info!(%error, "stopped inside an attempt that failed");
+                tracing::info!(code = %error.code, %error, "stopped inside an attempt that failed");
                 break;
             }
             Err(error) => error,
@@ -320,7 +320,7 @@ async fn stand_by<W: Work>(work: &mut W, set: Option<&StoredSet>) -> Result<Infa
             return Err(error.context("this process stands by, and could not lead"));
         }
         // Whoever leads may do without what is away from here.
-        tracing::info!(%error, "whether this process could lead cannot be told yet");
+        tracing::info!(code = %error.code, %error, "whether this process could lead cannot be told yet");
         sleep(backoff.wait(u32::MAX)).await;
     }
     tracing::info!("this process could lead");

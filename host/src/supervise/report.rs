@@ -27,7 +27,7 @@ impl Shown {
             if self.is_due(&now) {
                 match lease.report(&now).await {
                     Ok(()) => self.0 = Some((now, Instant::now())),
-                    Err(error) => tracing::debug!(%error, "the registry cannot be told how this process is"),
+                    Err(error) => tracing::debug!(code = %error.code, %error, "the registry cannot be told how this process is"),
                 }
             }
             sleep(LOOK_EVERY).await;
@@ -47,8 +47,8 @@ fn of(facts: &Facts, now_us: i64) -> Report {
     let state = match facts.state() {
         State::Starting | State::Standby | State::Stopping => Condition::Starting,
         State::Leading => Condition::Working,
-        State::Waiting(_) if facts.blocked => Condition::Blocked,
-        State::Waiting(_) => Condition::Waiting,
+        State::Waiting(..) if facts.blocked => Condition::Blocked,
+        State::Waiting(..) => Condition::Waiting,
     };
     let now = u64::try_from(now_us / 1_000_000).unwrap_or_default();
     Report { state, since: now.saturating_sub(facts.state_age().as_secs()), tick: facts.last.map(|last| last.tick) }

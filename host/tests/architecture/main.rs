@@ -75,7 +75,8 @@ const IMPURE: [&str; 8] =
     ["pgshovel::", "tokio::", "std::fs", "std::net", "std::thread", "std::process", "Instant::now", "SystemTime::now"];
 
 /// The crates of the workspace, whose files use each other in one direction only.
-const CRATES: [&str; 6] = ["proto/src", "host/src", "plugins/file/src", "plugins/kafka/src", "plugins/postgresql/src", "tests/src"];
+const CRATES: [&str; 7] =
+    ["proto/src", "host/src", "plugins/shared/src", "plugins/file/src", "plugins/kafka/src", "plugins/postgresql/src", "tests/src"];
 
 struct Source {
     /// From the root of the repository, with `/` between.

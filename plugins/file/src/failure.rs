@@ -6,6 +6,8 @@ pub type Outcome<T> = Result<T, Failure>;
 pub enum Failure {
     Retry(String),
     Stop(String),
+    /// The section of the configuration file is wrong.
+    Configure(String),
 }
 
 impl Failure {
@@ -15,6 +17,7 @@ impl Failure {
         match self {
             Self::Retry(text) => Self::Retry(format!("{place}: {text}")),
             Self::Stop(text) => Self::Stop(format!("{place}: {text}")),
+            Self::Configure(text) => Self::Configure(format!("{place}: {text}")),
         }
     }
 }

@@ -2,23 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 
+use pgshovel_plugin_shared::{Flat, cut};
 use wasip2::clocks::monotonic_clock::{now, subscribe_duration};
 
 use crate::failure::Failure;
-use crate::reader::{Entry, Reader};
+use crate::reader::{Entries, Reader};
 use crate::segment::Position;
 use crate::settings::{Settings, folder};
 use crate::wasi::Path;
 use crate::writer::Writer;
 
-use bindings::exports::pgshovel::plugin::{reader, writer};
+use bindings::exports::pgshovel::plugin::{stream_reader, writer};
 use bindings::pgshovel::plugin::log;
 use bindings::pgshovel::plugin::types::{Batch, Context, Error};
 
 /// Generated, and bound to the component model's calling convention.
 #[allow(unsafe_code, missing_debug_implementations, clippy::all)]
 mod bindings {
-    wit_bindgen::generate!({ path: "../../wit", world: "stream-pair-plugin" });
+    wit_bindgen::generate!({ path: "../../wit", world: "writer-stream-plugin" });
 
     export!(Component);
 
@@ -28,11 +29,11 @@ mod bindings {
 struct Component;
 
 impl writer::Guest for Component {
-    type Sink = Sink;
+    type Session = Sending;
 }
 
-impl reader::Guest for Component {
-    type Source = Source;
+impl stream_reader::Guest for Component {
+    type Session = Receiving;
 }
 
 impl From<Failure> for Error {
@@ -40,14 +41,15 @@ impl From<Failure> for Error {
         match failure {
             Failure::Retry(text) => Self::Retry(text),
             Failure::Stop(text) => Self::Stop(text),
+            Failure::Configure(text) => Self::Configure(text),
         }
     }
 }
 
-struct Sink(RefCell<Writer<Path>>);
+struct Sending(RefCell<Writer<Path>>);
 
-impl writer::GuestSink for Sink {
-    fn open(context: Context, configuration: String) -> Result<writer::Sink, Error> {
+impl writer::GuestSession for Sending {
+    fn open(context: Context, configuration: String) -> Result<writer::Session, Error> {
         let settings = Settings::parse(&configuration)?;
         let path = Path::new(&folder(&context.cluster, &context.set))?;
         path.prepare()?;
@@ -58,18 +60,11 @@ impl writer::GuestSink for Sink {
                 &format!("{}: cut {} bytes from byte {} on, which were never flushed", cut.file, cut.bytes, cut.byte),
             );
         }
-        Ok(writer::Sink::new(Self(RefCell::new(writer))))
+        Ok(writer::Session::new(Self(RefCell::new(writer))))
     }
 
     fn push(&self, _batch: Batch, messages: Vec<u8>, lengths: Vec<u32>) -> Result<(), Error> {
-        let mut rest = messages.as_slice();
-        let cut = |length: &u32| {
-            let (message, behind) = rest.split_at_checked(*length as usize)?;
-            rest = behind;
-            Some(message)
-        };
-        let messages: Option<Vec<&[u8]>> = lengths.iter().map(cut).collect();
-        let messages = messages.filter(|_| rest.is_empty());
+        let messages = cut(&messages, &lengths);
         let messages =
             messages.ok_or_else(|| Error::Stop("the lengths are not those of the messages: this is a bug of the host".to_owned()))?;
         Ok(self.0.borrow_mut().push(&messages)?)
@@ -80,18 +75,18 @@ impl writer::GuestSink for Sink {
     }
 }
 
-struct Source {
+struct Receiving {
     reader: RefCell<Reader<Path>>,
     /// When a message came last, or the position was set.
     since_ns: Cell<u64>,
 }
 
-impl reader::GuestSource for Source {
-    fn open(context: Context, configuration: String) -> Result<reader::Source, Error> {
+impl stream_reader::GuestSession for Receiving {
+    fn open(context: Context, configuration: String) -> Result<stream_reader::Session, Error> {
         // What it says is for writers, but a mistake in it should not wait for one.
         Settings::parse(&configuration)?;
         let path = Path::new(&folder(&context.cluster, &context.set))?;
-        Ok(reader::Source::new(Self { reader: RefCell::new(Reader::open(path)), since_ns: Cell::new(now()) }))
+        Ok(stream_reader::Session::new(Self { reader: RefCell::new(Reader::open(path)), since_ns: Cell::new(now()) }))
     }
 
     fn seek(&self, after: Option<Vec<u8>>) -> Result<(), Error> {
@@ -100,7 +95,7 @@ impl reader::GuestSource for Source {
         Ok(self.reader.borrow_mut().seek(position)?)
     }
 
-    fn next(&self, max_messages: u32, max_wait_ms: u32) -> Result<Vec<reader::Entry>, Error> {
+    fn next(&self, max_messages: u32, max_wait_ms: u32) -> Result<stream_reader::Entries, Error> {
         let mut reader = self.reader.borrow_mut();
         let deadline_ns = now() + u64::from(max_wait_ms) * 1_000_000;
         loop {
@@ -111,14 +106,18 @@ impl reader::GuestSource for Source {
                 subscribe_duration(pause_ns).block();
                 continue;
             }
-            return Ok(entries.into_iter().map(reader::Entry::from).collect());
+            return Ok(entries.into());
         }
     }
 }
 
-impl From<Entry> for reader::Entry {
-    fn from(entry: Entry) -> Self {
-        Self { position: entry.position.encode(), message: entry.message }
+impl From<Entries> for stream_reader::Entries {
+    fn from(Entries { messages, positions: places }: Entries) -> Self {
+        let mut positions = Flat::default();
+        for place in places {
+            positions.push(&place.encode());
+        }
+        Self { messages: messages.bytes, lengths: messages.lengths, positions: positions.bytes, position_lengths: positions.lengths }
     }
 }
 

@@ -30,14 +30,14 @@ pub fn read(input: &[u8]) {
     let mut last: Option<Place> = None;
     for _ in 0..MESSAGES_MAX {
         let Ok(entries) = reader.next(3) else { return };
-        let Some(newest) = entries.last() else { return };
-        for entry in &entries {
-            let place = entry.position.place;
-            assert!(entry.position.sequence == SEQUENCE && place.byte <= content.len() as u64, "{place:?} of {}", content.len());
+        let Some(newest) = entries.positions.last() else { return };
+        for position in &entries.positions {
+            let place = position.place;
+            assert!(position.sequence == SEQUENCE && place.byte <= content.len() as u64, "{place:?} of {}", content.len());
             assert!(last.is_none_or(|last| last.byte < place.byte && last.index + 1 == place.index), "{place:?} after {last:?}");
             last = Some(place);
         }
-        assert_eq!(Position::decode(&newest.position.encode()), Ok(newest.position));
+        assert_eq!(Position::decode(&newest.encode()), Ok(*newest));
     }
     panic!("more messages than {} bytes hold", content.len());
 }

@@ -1,5 +1,7 @@
 //! The receiving end: follows the segments up to what their writer made durable.
 
+use pgshovel_plugin_shared::Flat;
+
 use crate::failure::{Failure, Outcome};
 use crate::segment::{Decoded, HEADER_BYTES, Header, Mark, Place, Position, decode_header, decode_message, file_name, sequence};
 use crate::storage::{Access, File, Folder};
@@ -30,11 +32,24 @@ struct Cursor<T> {
     consumed: usize,
 }
 
-/// A message, and where to resume after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub position: Position,
-    pub message: Vec<u8>,
+/// Messages, and where to resume after each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    pub messages: Flat,
+    /// As many as messages.
+    pub positions: Vec<Position>,
+}
+
+impl Entries {
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// `position` is the one to resume at after the message.
+    fn push(&mut self, position: Position, message: &[u8]) {
+        self.messages.push(message);
+        self.positions.push(position);
+    }
 }
 
 impl<F: Folder> Reader<F> {
@@ -70,7 +85,7 @@ impl<F: Folder> Reader<F> {
     }
 
     /// What there is, without waiting: up to `max_messages`, about 1 MiB of them.
-    pub fn next(&mut self, max_messages: usize) -> Outcome<Vec<Entry>> {
+    pub fn next(&mut self, max_messages: usize) -> Outcome<Entries> {
         if self.at.is_none() {
             self.at = self.oldest_segment()?;
         }
@@ -86,7 +101,7 @@ impl<F: Folder> Reader<F> {
                 break;
             }
         }
-        Ok(Vec::new())
+        Ok(Entries::default())
     }
 
     /// Whether the writer has come further, or sealed the segment.
@@ -155,19 +170,18 @@ impl<T: File> Cursor<T> {
     }
 
     /// At least one message: the durable place lies ahead.
-    fn take(&mut self, max_messages: usize) -> Outcome<Vec<Entry>> {
-        let mut entries = Vec::new();
+    fn take(&mut self, max_messages: usize) -> Outcome<Entries> {
+        let mut entries = Entries::default();
         let mut bytes = 0;
-        while self.position.place.byte < self.durable.byte && entries.len() < max_messages.max(1) && bytes < CHUNK_BYTES {
+        while self.position.place.byte < self.durable.byte && entries.positions.len() < max_messages.max(1) && bytes < CHUNK_BYTES {
             match decode_message(self.position.place.index, &self.ahead[self.consumed..]) {
                 Decoded::Message(message) => {
-                    let message = message.to_vec();
                     let stored = crate::segment::FRAME_BYTES + message.len();
                     bytes += stored;
-                    self.consumed += stored;
                     self.position.place.byte += stored as u64;
                     self.position.place.index += 1;
-                    entries.push(Entry { position: self.position, message });
+                    entries.push(self.position, message);
+                    self.consumed += stored;
                 }
                 // What was collected goes out first; there is always something.
                 Decoded::Short(_) if !entries.is_empty() => break,

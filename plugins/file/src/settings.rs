@@ -32,12 +32,12 @@ impl Settings {
     /// From the JSON that the host makes of the YAML.
     pub fn parse(json: &str) -> Outcome<Self> {
         let settings: Self = serde_json::from_str(json).map_err(|error| {
-            Failure::Stop(format!(
+            Failure::Configure(format!(
                 "the configuration of the file stream is not accepted: {error}; it takes `segment_bytes` and `retention_bytes`"
             ))
         })?;
         if settings.segment_bytes < SEGMENT_BYTES_MIN {
-            return Err(Failure::Stop(format!("`segment_bytes` is {}: choose at least {SEGMENT_BYTES_MIN}", settings.segment_bytes)));
+            return Err(Failure::Configure(format!("`segment_bytes` is {}: choose at least {SEGMENT_BYTES_MIN}", settings.segment_bytes)));
         }
         Ok(settings)
     }
@@ -85,7 +85,7 @@ mod tests {
             ("[1]", "segment_bytes"),
             ("", "not accepted"),
         ] {
-            assert!(matches!(Settings::parse(json), Err(Failure::Stop(text)) if text.contains(named)), "{json}");
+            assert!(matches!(Settings::parse(json), Err(Failure::Configure(text)) if text.contains(named)), "{json}");
         }
     }
 

@@ -20,7 +20,9 @@ impl Path {
     /// Below the first folder that was granted.
     pub fn new(parts: &[String]) -> Outcome<Self> {
         let granted = get_directories().into_iter().next().map(|(descriptor, _)| descriptor).ok_or_else(|| {
-            Failure::Stop("no folder is granted: add `grants: { files: { path: ./stream, mode: read-write } }` to the section".to_owned())
+            Failure::Configure(
+                "no folder is granted: add `grants: { files: { path: ./stream, mode: read-write } }` to the section".to_owned(),
+            )
         })?;
         Ok(Self { granted, parts: parts.to_vec() })
     }

@@ -38,8 +38,8 @@ impl Settings {
 }
 
 /// A position is the offset of the message it follows, big endian.
-pub fn encode_position(offset: u64) -> Vec<u8> {
-    offset.to_be_bytes().to_vec()
+pub fn encode_position(offset: u64) -> [u8; 8] {
+    offset.to_be_bytes()
 }
 
 /// The offset to resume at.

@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use crate::database::{Database, describe, failed, is_passing, refused};
+use crate::database::{Database, describe, failed, refused};
 use crate::part::{Part, Planned, Shape, Table};
 use crate::pgshovel::plugin::postgres::DatabaseError;
 use crate::pgshovel::plugin::types::{Change, Error, Mutation, Row};
@@ -92,7 +92,7 @@ impl Apply {
         let Some((part, expected)) = self.sent.take() else { return Ok(()) };
         let answers = database.settle().map_err(|failure| failed(DOING, failure))?;
         if let Some(error) = answers.iter().filter_map(|answer| answer.as_ref().err()).next()
-            && is_passing(error)
+            && error.passing
         {
             return Err(refused(DOING, error));
         }
@@ -219,7 +219,7 @@ pub fn in_order(database: &impl Database, mutations: &[Planned]) -> Result<(), R
             match answer {
                 Ok(affected) if expected.is_none_or(|expected| expected.is(affected)) => {}
                 Ok(affected) => return Err(Error::Blocked(astray(planned, affected)).into()),
-                Err(error) if is_passing(&error) => return Err(refused(DOING, &error).into()),
+                Err(error) if error.passing => return Err(refused(DOING, &error).into()),
                 Err(error) => {
                     let blocked = Error::Blocked(unacceptable(planned, &error));
                     return Err(Refused { error: blocked, sqlstate: Some(error.sqlstate) });
@@ -300,7 +300,7 @@ fn truncate(database: &impl Database, mutations: &[Planned]) -> Result<(), Error
     let truncated = database.execute(&format!("TRUNCATE {}", tables.join(", ")), &[]);
     let Err(failure) = truncated else { return execute(database, "RELEASE SAVEPOINT part") };
     match &failure {
-        crate::pgshovel::plugin::postgres::Failure::Refused(error) if !is_passing(error) => {}
+        crate::pgshovel::plugin::postgres::Failure::Refused(error) if !error.passing => {}
         _ => return Err(failed(DOING, failure)),
     }
     execute(database, "ROLLBACK TO SAVEPOINT part")?;

@@ -26,15 +26,7 @@ pub fn failed(doing: &str, failure: Failure) -> Error {
 #[must_use]
 pub fn refused(doing: &str, error: &DatabaseError) -> Error {
     let text = format!("{doing}: {}", describe(error));
-    if is_passing(error) { Error::Retry(text) } else { Error::Blocked(text) }
-}
-
-/// Whether the same statement may succeed later: deadlock, lock and statement timeouts,
-/// resources, a server that goes down or takes no writes for now. See PostgreSQL's appendix A.
-#[must_use]
-pub fn is_passing(error: &DatabaseError) -> bool {
-    matches!(error.sqlstate.get(..2), Some("08" | "40" | "53" | "57" | "58"))
-        || matches!(error.sqlstate.as_str(), "55P03" | "25P03" | "25006")
+    if error.passing { Error::Retry(text) } else { Error::Blocked(text) }
 }
 
 /// The server's message without what may be a row's values: the texts that it quotes in
@@ -70,7 +62,13 @@ mod tests {
     use super::*;
 
     fn error(sqlstate: &str, message: &str) -> DatabaseError {
-        DatabaseError { sqlstate: sqlstate.to_owned(), message: message.to_owned(), detail: None, hint: None }
+        DatabaseError {
+            sqlstate: sqlstate.to_owned(),
+            message: message.to_owned(),
+            detail: None,
+            hint: None,
+            passing: sqlstate.starts_with("40"),
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod bindings {
 
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "store-plugin",
+        world: "loader-target-plugin",
         additional_derives: [PartialEq],
     });
 }
@@ -48,22 +48,25 @@ mod export {
 }
 
 impl loader::Guest for Plugin {
-    type Snapshot = Loader;
+    type Session = Loader;
 }
 
 struct Loader(RefCell<snapshot::Snapshot>);
 
-impl loader::GuestSnapshot for Loader {
-    fn open(context: Context, configuration: String) -> Result<loader::Snapshot, Error> {
+impl loader::GuestSession for Loader {
+    fn open(context: Context, configuration: String) -> Result<loader::Session, Error> {
         if !matches!(configuration.trim(), "" | "{}" | "null") {
-            return Err(Error::Stop(format!("{}: the loader postgresql takes no configuration: leave it out", context.section)));
+            return Err(Error::Configure(format!(
+                "the loader postgresql takes no configuration: leave {}.configuration out",
+                context.section
+            )));
         }
-        Ok(loader::Snapshot::new(Self(RefCell::new(snapshot::Snapshot::open()?))))
+        Ok(loader::Session::new(Self(RefCell::new(snapshot::Snapshot::open()?))))
     }
 
     fn next(&self, max_rows: u32) -> Result<Option<loader::Chunk>, Error> {
         let next = self.0.borrow_mut().next(max_rows)?;
-        Ok(next.map(|(table, rows)| loader::Chunk { relation: table.relation, rows, estimated_rows: Some(table.estimated_rows) }))
+        Ok(next.map(|(table, rows)| loader::Chunk { relation: table.relation, rows, estimated_rows: table.estimated_rows }))
     }
 }
 
@@ -119,7 +122,8 @@ impl target::GuestSession for Target {
         self.0.borrow_mut().set_source(system_identifier, database_oid, tables, transformed)
     }
 
-    fn load(&self, relation: Relation, rows: Vec<Row>) -> Result<(), Error> {
+    /// The version is for stores without transactions.
+    fn load(&self, relation: Relation, rows: Vec<Row>, _version: u64) -> Result<(), Error> {
         self.0.borrow_mut().load(&relation, rows)
     }
 

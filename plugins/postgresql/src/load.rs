@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::apply::{GUARD, Refused, UNGUARD, in_order};
 use crate::copy;
-use crate::database::{Database, describe, failed, is_passing, refused};
+use crate::database::{Database, describe, failed, refused};
 use crate::part::Planned;
 use crate::pgshovel::plugin::postgres::{DatabaseError, Failure};
 use crate::pgshovel::plugin::types::{Change, Error, Mutation, Row, Value};
@@ -128,7 +128,7 @@ impl Load {
         // What follows the first refusal is refused because of it.
         let error = answers.iter().find_map(|answer| answer.as_ref().err());
         if let Some(error) = error
-            && is_passing(error)
+            && error.passing
         {
             return Err(refused(DOING, error));
         }
@@ -159,7 +159,7 @@ impl Load {
 /// Names the row that was refused, if it is one. What it is refused with may be another
 /// error, since rows that refer to later ones have none behind them now.
 fn one_by_one(database: &impl Database, plan: &Rc<Plan>, rows: Vec<Row>, error: Option<&DatabaseError>) -> Result<(), Error> {
-    let insert = |row| Mutation { id: 0, relation: 0, change: Change::Insert(row), transaction: 0, timestamp_us: 0 };
+    let insert = |row| Mutation { id: 0, relation: 0, change: Change::Insert(row), transaction: 0, timestamp_us: 0, version: 0 };
     let rows: Vec<Planned> = rows.into_iter().map(|row| Planned { plan: Rc::clone(plan), mutation: insert(row) }).collect();
     match (in_order(database, &rows), error) {
         (Err(Refused { sqlstate: Some(sqlstate), .. }), Some(error)) if sqlstate == REFERS => {

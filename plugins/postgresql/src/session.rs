@@ -51,7 +51,8 @@ pub type Log = fn(Level, &str);
 impl<D: Database> Session<D> {
     /// Changes nothing yet.
     pub fn open(database: D, context: Context, configuration: &str, log: Log) -> Result<Self, Error> {
-        let settings = Settings::parse(configuration).map_err(|error| Error::Stop(format!("{}: {error}", context.section)))?;
+        let settings =
+            Settings::parse(configuration).map_err(|error| Error::Configure(format!("{}.configuration: {error}", context.section)))?;
         let state_table = format!("{}.{}", quote(&settings.state.0), quote(&settings.state.1));
         let session = Self {
             database,

@@ -14,6 +14,7 @@ mod refusal;
 mod relations;
 mod state;
 pub mod step;
+pub mod version;
 mod violation;
 
 pub use identity::{Id, Uuid};

@@ -19,8 +19,14 @@ pub(super) struct Relations {
 impl Relations {
     /// The mutation with its relation. `described` says that the publisher
     /// describes relations; one of 2015 does not, and types are inferred from
-    /// the values then. After a violation the relations are as they were.
-    pub(super) fn resolve(&mut self, mut mutation: codec::Mutation<'_>, described: bool) -> Result<Mutation, Violation> {
+    /// the values then. After a violation the relations are as they were, and no
+    /// `version` was taken.
+    pub(super) fn resolve(
+        &mut self,
+        mut mutation: codec::Mutation<'_>,
+        described: bool,
+        version: impl FnOnce() -> u64,
+    ) -> Result<Mutation, Violation> {
         let description = mutation.relation.take();
         let (relation, new) = self.relation(&mutation, description, described)?;
         let event = mutation.id;
@@ -35,7 +41,14 @@ impl Relations {
             self.insert(&relation);
         }
         self.last = Some(Arc::clone(&relation));
-        Ok(Mutation { id: event, relation, change, transaction: mutation.transaction, timestamp_us: mutation.timestamp_us })
+        Ok(Mutation {
+            id: event,
+            relation,
+            change,
+            transaction: mutation.transaction,
+            timestamp_us: mutation.timestamp_us,
+            version: version(),
+        })
     }
 
     /// The mutation's relation, and whether it is not the known one.

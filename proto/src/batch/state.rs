@@ -1,7 +1,7 @@
 //! What of a reader outlives it, and the message that a target stores.
 
-use super::Id;
 use super::bootstrap::CatchUp;
+use super::{Id, version};
 use crate::codec::{BatchIdentifier, Header};
 use crate::interfaces::common::Timestamp;
 use crate::interfaces::{common, replication, streams};
@@ -19,6 +19,8 @@ pub enum StateError {
     Id { field: &'static str, size: usize },
     #[error("the stored state has a snapshot that is none: {0}; bootstrap again")]
     Snapshot(&'static str),
+    #[error("the stored state has the version {0}, which no change was ever given; bootstrap again")]
+    Version(u64),
     #[error("the stored state is empty: it has neither a bootstrap nor a place in a stream; bootstrap again")]
     Empty,
     #[error("the stored state does not say how the last batch ended; bootstrap again")]
@@ -101,6 +103,7 @@ pub(super) fn to_state(
     source: Option<common::Source>,
     catch_up: Option<CatchUp>,
     progress: &Progress,
+    version: u64,
     position: &[u8],
 ) -> replication::State {
     let bootstrap_state =
@@ -119,7 +122,7 @@ pub(super) fn to_state(
         },
         transaction_state: replication::TransactionState { state: Some(transaction(&ended)) },
     });
-    replication::State { bootstrap_state, stream_state, source }
+    replication::State { bootstrap_state, stream_state, source, version: Some(version) }
 }
 
 fn transaction(ended: &Ended) -> replication::transaction_state::State {
@@ -134,7 +137,15 @@ fn transaction(ended: &Ended) -> replication::transaction_state::State {
     }
 }
 
-type Parts = (Option<common::Source>, Option<CatchUp>, Progress);
+/// What a reader resumes with.
+pub(super) struct Parts {
+    pub(super) source: Option<common::Source>,
+    pub(super) catch_up: Option<CatchUp>,
+    pub(super) progress: Progress,
+    /// The highest that the target was given. A state from before there were versions has
+    /// none, and its target was given none.
+    pub(super) version: u64,
+}
 
 pub(super) fn from_state(state: replication::State) -> Result<Parts, StateError> {
     let catch_up = state.bootstrap_state.map(catch_up).transpose()?;
@@ -143,7 +154,11 @@ pub(super) fn from_state(state: replication::State) -> Result<Parts, StateError>
         None if catch_up.is_none() => return Err(StateError::Empty),
         None => Progress::default(),
     };
-    Ok((state.source, catch_up, progress))
+    let version = state.version.unwrap_or(0);
+    if version > version::VERSION_MAX {
+        return Err(StateError::Version(version));
+    }
+    Ok(Parts { source: state.source, catch_up, progress, version })
 }
 
 fn catch_up(bootstrap: replication::BootstrapState) -> Result<CatchUp, StateError> {

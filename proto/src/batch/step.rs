@@ -21,6 +21,7 @@
 //!   A tick is the frontier only if it was made at the same time: a database that
 //!   was restored, or failed over to a replica that was behind, gives the same
 //!   numbers to other ticks.
+//! - Every mutation gets a version, which grows for every row: see [`super::version`].
 //! - A batch that says whose it is has to be of the set that is read, and of the
 //!   database that the batches before were of.
 //!
@@ -32,8 +33,9 @@
 use super::bootstrap::CatchUp;
 use super::fence::Fence;
 use super::relations::Relations;
-use super::state::{Ended, Frontier, Progress, is_after};
+use super::state::{Ended, Frontier, Parts, Progress, is_after};
 pub use super::state::{SUPERSEDED_MAX, StateError};
+use super::version::Versions;
 use super::{Batch, Id, Uuid, Violation};
 use crate::codec::{self, BatchIdentifier, Header, Message, Operation};
 use crate::interfaces::common::Source;
@@ -105,6 +107,7 @@ pub struct Reader {
     catch_up: Option<CatchUp>,
     progress: Progress,
     seen: Seen,
+    versions: Versions,
     open: Option<Open>,
     skipping: Option<Skipping>,
     priming: Priming,
@@ -160,6 +163,7 @@ impl Reader {
             catch_up: None,
             progress: Progress::default(),
             seen: Seen::default(),
+            versions: Versions::default(),
             open: None,
             skipping: None,
             priming: Priming::default(),
@@ -173,8 +177,8 @@ impl Reader {
     /// the oldest retained where it has none. A state of a bootstrap alone makes
     /// the stream catch up with the loaded rows.
     pub fn resume(state: State, options: Options) -> Result<Self, StateError> {
-        let (source, catch_up, progress) = super::state::from_state(state)?;
-        Ok(Self { source, catch_up, progress, ..Self::new(options) })
+        let Parts { source, catch_up, progress, version } = super::state::from_state(state)?;
+        Ok(Self { source, catch_up, progress, versions: Versions::resume(version), ..Self::new(options) })
     }
 
     /// What a target stores with the batch just committed, `position` being that
@@ -182,7 +186,7 @@ impl Reader {
     #[must_use]
     pub fn state(&self, position: &[u8]) -> Option<State> {
         let whole = self.open.is_none() && self.skipping.is_none();
-        whole.then(|| super::state::to_state(self.source.clone(), self.catch_up.clone(), &self.progress, position))
+        whole.then(|| super::state::to_state(self.source.clone(), self.catch_up.clone(), &self.progress, self.versions.highest(), position))
     }
 
     /// The batch that is open.
@@ -447,6 +451,7 @@ impl Reader {
             // Their numbers may have gaps, which the digests may not.
             self.seen = Seen::default();
         }
+        self.versions.begin(&batch);
         let open = Open { publisher, batch: batch.clone(), relations: Relations::default() };
         let discard = self.open.replace(open).is_some();
         Action::Begin { batch, discard }
@@ -457,7 +462,7 @@ impl Reader {
             return Ok(Action::Skip(Skip::Committed));
         }
         let open = opened(&mut self.open, header.publisher, batch, "a mutation")?;
-        let mutation = open.relations.resolve(mutation, header.epoch.is_some())?;
+        let mutation = open.relations.resolve(mutation, header.epoch.is_some(), || self.versions.take())?;
         let loaded = self.catch_up.as_ref().is_some_and(|catch_up| catch_up.contains(mutation.transaction));
         Ok(if loaded { Action::Skip(Skip::Loaded) } else { Action::Apply(mutation) })
     }
@@ -474,6 +479,9 @@ impl Reader {
         let made = if committed { end.timestamp } else { start.timestamp };
         let ended = Ended { publisher, batch, ticks: Some((start.id, end.id)), committed, made: Some(made) };
         self.open = None;
+        if committed {
+            self.versions.commit();
+        }
         self.progress.frontier = ended.frontier();
         self.progress.ended = Some(ended);
         Ok(if committed { Action::Commit } else { Action::Rollback })

@@ -99,7 +99,8 @@ fn a_decoder_of_2015_reads_our_messages() {
         vec![Value::Integer(id), Value::Boolean(true), Value::Float(0.5), Value::Float(0.1), Value::Bytes(vec![0, 255]), amount]
     };
     let nulls = vec![Value::Integer(1), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null];
-    let mutation = |id, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: u64::MAX, timestamp_us: -1 };
+    let mutation =
+        |id, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: u64::MAX, timestamp_us: -1, version: 0 };
     let mut publisher = Publisher::new([b'P'; 16], u64::MAX);
     read(
         publisher.begin(&batch(1, 2), now()).unwrap(),

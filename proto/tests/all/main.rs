@@ -12,6 +12,7 @@ mod snapshots;
 mod strict;
 mod text;
 mod transitions;
+mod versions;
 mod wire;
 
 /// The folder of the package that is tested. What cargo says when compiling may be

@@ -40,7 +40,14 @@ pub fn items() -> Arc<Relation> {
 
 pub fn insert(relation: &Arc<Relation>, id: u64, transaction: u64) -> Mutation {
     let row = vec![Value::Integer(id as i64), Value::Text(format!("item {id}"))];
-    Mutation { id, relation: Arc::clone(relation), change: Change::Insert(row), transaction, timestamp_us: 1_795_000_000_000_000 }
+    Mutation {
+        id,
+        relation: Arc::clone(relation),
+        change: Change::Insert(row),
+        transaction,
+        timestamp_us: 1_795_000_000_000_000,
+        version: 0,
+    }
 }
 
 /// Relations with different columns, two of them of one table.
@@ -99,6 +106,7 @@ fn mutation(relation: &Arc<Relation>) -> impl Strategy<Value = Mutation> + use<>
         change,
         transaction,
         timestamp_us,
+        version: 0,
     })
 }
 

@@ -158,7 +158,7 @@ impl Stream {
             change => change,
         };
         let relation = relation(table, self.changes[table].0, self.changes[table].1, partition);
-        Some(Action::Apply(Mutation { id, relation, change, transaction: 1, timestamp_us: 0 }))
+        Some(Action::Apply(Mutation { id, relation, change, transaction: 1, timestamp_us: 0, version: 0 }))
     }
 }
 

@@ -87,7 +87,7 @@ pub fn batch(source: &Source, start: u64, end: u64, changes: Vec<Change>, commit
     let mut publisher = Publisher::new(uuid::Uuid::new_v4().into_bytes(), end);
     let mut messages = vec![publisher.begin(&batch, NOW).unwrap()];
     for (id, change) in (100 * end..).zip(changes) {
-        let mutation = Mutation { id, relation: Arc::clone(&relation), change, transaction: 10 * start, timestamp_us: 0 };
+        let mutation = Mutation { id, relation: Arc::clone(&relation), change, transaction: 10 * start, timestamp_us: 0, version: 0 };
         messages.push(publisher.mutation(&mutation, NOW).unwrap());
     }
     messages.push(if commits { publisher.commit(NOW) } else { publisher.rollback(NOW) }.unwrap());

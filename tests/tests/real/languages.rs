@@ -51,7 +51,7 @@ fn person(id: i64, email: &str) -> Vec<Value> {
 }
 
 fn mutation(id: u64, change: Change) -> Mutation {
-    Mutation { id, relation: people(), change, transaction: 7_000_000_000, timestamp_us: 1_500_000 }
+    Mutation { id, relation: people(), change, transaction: 7_000_000_000, timestamp_us: 1_500_000, version: 1_500_001 }
 }
 
 mod python {
@@ -85,7 +85,7 @@ mod python {
         assert_eq!(target.guarantee().await.unwrap(), Guarantee::Transactional);
         assert_eq!(target.load_state().await.unwrap(), None);
 
-        target.load(Chunk { relation: people(), rows: vec![person(1, "a@x"), person(2, "b@x")], estimated_rows: None }).await.unwrap();
+        target.load(Chunk { relation: people(), rows: vec![person(1, "a@x"), person(2, "b@x")], estimated_rows: None }, 7).await.unwrap();
         assert_eq!(database.count("history.changes").await, 0, "visible before the commit");
         target.commit(None, b"loaded").await.unwrap();
 

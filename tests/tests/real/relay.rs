@@ -96,8 +96,8 @@ async fn read(folder: &Path, cluster: &str) -> Result<Contents, String> {
         if entries.is_empty() {
             return Ok(contents);
         }
-        for entry in entries {
-            let message = proto::codec::decode(&entry.message).map_err(|error| error.to_string())?;
+        for entry in entries.iter() {
+            let message = proto::codec::decode(entry.message).map_err(|error| error.to_string())?;
             consume(&mut contents, &mut open, reader.step(message).map_err(|violation| violation.to_string())?)?;
         }
     }
@@ -297,7 +297,7 @@ pub async fn messages(world: &World, name: &str, count_max: usize, wait: Duratio
     loop {
         let entries = stream.next(1000, wait).await.unwrap();
         let is_end = entries.is_empty();
-        messages.extend(entries.into_iter().map(|entry| Bytes::from(entry.message)));
+        messages.extend(entries.iter().map(|entry| Bytes::copy_from_slice(entry.message)));
         if is_end || messages.len() >= count_max {
             messages.truncate(count_max);
             return messages;

@@ -12,6 +12,7 @@ mod publisher;
 mod relay;
 mod replication;
 mod standby;
+mod versions;
 mod worker;
 
 use std::env;

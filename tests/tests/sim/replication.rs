@@ -71,7 +71,7 @@ impl WorkerPorts for Memory {
     async fn loader(&mut self, _set: &StoredSet) -> Result<(Origin, Loader)> {
         let open = || {
             let (snapshot, loader) = Loader::open(&self.source, Arc::clone(&self.faults));
-            Ok((Origin { source: self.source.source(), snapshot }, loader))
+            Ok((Origin { source: self.source.source(), snapshot, opened_us: self.source.now_us() }, loader))
         };
         self.faults.around("loader.open", open).await
     }

@@ -215,7 +215,7 @@ async fn given_back(seed: u64) -> std::result::Result<(), String> {
     relays[1].is("leading", SOON).await?;
     sleep(SETTLE).await;
     relays[1].is("leading", Duration::ZERO).await?;
-    let blocked = matches!(workers[0].status.facts().state(), State::Waiting(_));
+    let blocked = matches!(workers[0].status.facts().state(), State::Waiting(..));
     let shown = world.registry.report(Role::Worker).map(|report| report.state);
     let expected = if blocked { Condition::Blocked } else { Condition::Working };
     if shown != Some(expected) || world.registry.report(Role::Relay).map(|report| report.state) != Some(Condition::Working) {

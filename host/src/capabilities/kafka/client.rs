@@ -145,9 +145,9 @@ mod tests {
             Brokers::new(properties(&[("bootstrap.servers", &free.to_string()), ("message.timeout.ms", "300"), ("linger.ms", "1")]))
                 .unwrap();
         let mut producer = Producer::open(&brokers, "t", Arc::new(())).await.unwrap();
-        producer.push(&[b"m"]).await.unwrap();
+        producer.push(&[b"m"].iter().collect()).await.unwrap();
         let failed = producer.flush().await.unwrap_err();
         assert!(matches!(&failed, Failure::Unavailable(text) if text.contains("1 byte")), "{failed}");
-        assert_eq!(producer.push(&[b"m"]).await.unwrap_err(), failed);
+        assert_eq!(producer.push(&[b"m"].iter().collect()).await.unwrap_err(), failed);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::timeout;
 
@@ -16,15 +16,17 @@ use super::client::{PARTITION, Place, blocking, release};
 use super::failure::{Failure, LOST_REMEDY, Outcome, client_failure};
 use super::reports::Reports;
 use super::topic::{REQUEST_TIMEOUT, check_topic_name};
+use crate::ports::Messages;
 
 /// One call of `next` stops collecting here.
 const NEXT_BYTES_MAX: usize = 1 << 20;
 
-/// One message and its offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub offset: u64,
-    pub message: Vec<u8>,
+/// Messages and their offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    pub messages: Messages,
+    /// As many as messages.
+    pub offsets: Vec<u64>,
 }
 
 /// Reads partition 0 of one topic, from an offset that the caller keeps.
@@ -78,7 +80,7 @@ impl Consumer {
 
     /// Up to `max_messages`, and about 1 MiB, waiting up to `max_wait` for the
     /// first of them.
-    pub async fn next(&mut self, max_messages: u32, max_wait: Duration) -> Outcome<Vec<Entry>> {
+    pub async fn next(&mut self, max_messages: u32, max_wait: Duration) -> Outcome<Entries> {
         if !self.positioned {
             return Err(Failure::Misuse(format!("{}: `next` was called before `seek`", self.doing())));
         }
@@ -87,7 +89,7 @@ impl Consumer {
         }
         let (entries, stopped) = self.collect(max_messages, max_wait).await;
         match stopped {
-            Some(failure) if entries.is_empty() => Err(failure),
+            Some(failure) if entries.offsets.is_empty() => Err(failure),
             stopped => {
                 self.pending = stopped;
                 Ok(entries)
@@ -95,23 +97,22 @@ impl Consumer {
         }
     }
 
-    async fn collect(&self, max_messages: u32, max_wait: Duration) -> (Vec<Entry>, Option<Failure>) {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
+    async fn collect(&self, max_messages: u32, max_wait: Duration) -> (Entries, Option<Failure>) {
+        let mut entries = Entries::default();
         let mut stream = self.inner.stream();
         let mut received = timeout(max_wait, stream.next()).await.ok().flatten();
         while let Some(result) = received {
             match result {
                 Ok(message) => {
-                    let entry = entry(&message);
-                    bytes += entry.message.len();
-                    entries.push(entry);
+                    entries.messages.add(message.payload().unwrap_or_default());
+                    // Offsets of fetched messages are never negative.
+                    entries.offsets.push(message.offset().unsigned_abs());
                 }
                 // One of several brokers, or one that librdkafka dials again.
                 Err(error) if is_connection_report(&error) => {}
                 Err(error) => return (entries, Some(self.explain(&error))),
             }
-            if entries.len() >= max_messages as usize || bytes >= NEXT_BYTES_MAX {
+            if entries.offsets.len() >= max_messages as usize || entries.messages.bytes().len() >= NEXT_BYTES_MAX {
                 break;
             }
             received = stream.next().now_or_never().flatten();
@@ -138,11 +139,6 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         release(Arc::clone(&self.inner), Arc::clone(&self.place));
     }
-}
-
-fn entry(message: &BorrowedMessage<'_>) -> Entry {
-    // Offsets of fetched messages are never negative.
-    Entry { offset: message.offset().unsigned_abs(), message: message.payload().unwrap_or_default().to_vec() }
 }
 
 fn is_connection_report(error: &KafkaError) -> bool {

@@ -17,8 +17,9 @@ use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Lin
 use crate::capabilities::grants::{Resources, granted};
 use crate::capabilities::role::Role;
 use crate::capabilities::shared::Shared;
+use crate::ports::Messages;
 use crate::yaml::{Field, Problem, Sources};
-use generated::pgshovel::plugin::kafka::{self, Entry, Failure, Host, HostConsumer, HostProducer};
+use generated::pgshovel::plugin::kafka::{self, Entries, Failure, Host, HostConsumer, HostProducer};
 
 #[allow(unsafe_code, reason = "generated: a function's type is checked once, when it is loaded, and not at each call")]
 #[allow(missing_debug_implementations, dead_code, clippy::all, reason = "generated")]
@@ -29,7 +30,7 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/kafka@0.1.0;
+                import pgshovel:plugin/kafka@0.2.0;
             }
         ",
         imports: { default: async | trappable },
@@ -144,8 +145,9 @@ impl HostProducer for View<'_, Kafka> {
 
     async fn push(&mut self, producer: Resource<Producer>, messages: Vec<u8>, lengths: Vec<u32>) -> Outcome<()> {
         let producer = self.shared.table.get_mut(&producer)?;
-        let Some(messages) = cut(&messages, &lengths) else {
-            return Ok(Err(Failure::Misuse(format!("the lengths do not add up to the {} bytes of the messages", messages.len()))));
+        let messages = match Messages::new(messages, lengths) {
+            Ok(messages) => messages,
+            Err(uncut) => return Ok(Err(Failure::Misuse(format!("messages {uncut}")))),
         };
         Ok(producer.push(&messages).await.map_err(|failure| self.failed(failure)))
     }
@@ -179,29 +181,19 @@ impl HostConsumer for View<'_, Kafka> {
         Ok(consumer.seek(offset).await.map_err(|failure| self.failed(failure)))
     }
 
-    async fn next(&mut self, consumer: Resource<Consumer>, max_messages: u32, max_wait_ms: u32) -> Outcome<Vec<Entry>> {
+    async fn next(&mut self, consumer: Resource<Consumer>, max_messages: u32, max_wait_ms: u32) -> Outcome<Entries> {
         let consumer = self.shared.table.get_mut(&consumer)?;
         let entries = consumer.next(max_messages, Duration::from_millis(max_wait_ms.into())).await.map_err(|failure| self.failed(failure));
-        let entry = |consumer::Entry { offset, message }| Entry { offset, message };
-        Ok(entries.map(|entries| entries.into_iter().map(entry).collect()))
+        Ok(entries.map(|consumer::Entries { messages, offsets }| {
+            let (messages, lengths) = messages.into_parts();
+            Entries { messages, lengths, offsets }
+        }))
     }
 
     async fn drop(&mut self, consumer: Resource<Consumer>) -> wasmtime::Result<()> {
         self.shared.table.delete(consumer)?;
         Ok(())
     }
-}
-
-/// The messages that lie in `bytes` one after the other.
-fn cut<'a>(bytes: &'a [u8], lengths: &[u32]) -> Option<Vec<&'a [u8]>> {
-    let mut rest = bytes;
-    let next = |length: &u32| {
-        let (message, behind) = rest.split_at_checked(*length as usize)?;
-        rest = behind;
-        Some(message)
-    };
-    let messages: Option<Vec<&[u8]>> = lengths.iter().map(next).collect();
-    messages.filter(|_| rest.is_empty())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod topic;
 
 pub use brokers::Brokers;
 pub use client::Place;
-pub use consumer::{Consumer, Entry};
+pub use consumer::{Consumer, Entries};
 pub use failure::Failure;
 pub use grant::Properties;
 pub use link::Kafka;

@@ -18,6 +18,7 @@ use super::client::{PARTITION, Place};
 use super::failure::{Failure, Outcome, client_failure, no_thread};
 use super::reports::{Reports, locked};
 use super::topic::check_topic_name;
+use crate::ports::Messages;
 
 /// What a producer holds back before `push` waits; a larger message goes alone.
 const PRODUCER_BYTES_MAX: usize = 32 << 20;
@@ -159,9 +160,9 @@ impl Producer {
 
     /// Queues the messages, waiting while the queue is full. After an error this
     /// producer sends nothing any more.
-    pub async fn push<M: AsRef<[u8]>>(&mut self, messages: &[M]) -> Outcome<()> {
-        for message in messages {
-            if let Err(failure) = self.push_one(message.as_ref()).await {
+    pub async fn push(&mut self, messages: &Messages) -> Outcome<()> {
+        for message in messages.iter() {
+            if let Err(failure) = self.push_one(message).await {
                 return Err(self.give_up(failure).await);
             }
         }

@@ -16,7 +16,7 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/log@0.1.0;
+                import pgshovel:plugin/log@0.2.0;
             }
         ",
         imports: { default: trappable },

@@ -6,19 +6,20 @@ use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfig
 use proto::row::{Column, Relation};
 use tokio_postgres::Client;
 
-use super::Table;
+use super::source::Table;
 use crate::error::{Code, Error, Result};
 use crate::postgres::connect;
 
 /// `pg_partition_tree` would lock the partitions for as long as the snapshot lives, and
-/// hold up whoever alters or truncates one. One row per column of the tables named by `$1` (schemas) and `$2` (tables).
+/// hold up whoever alters or truncates one. A table that was never analyzed has -1 rows, and
+/// then there is no estimate, of a partitioned table neither. One row per column of the tables named by `$1` (schemas) and `$2` (tables).
 const COLUMNS: &str = "\
 SELECT n.nspname::text, c.relname::text, c.relkind = 'p', \
        CASE WHEN c.relkind = 'p' \
          THEN (WITH RECURSIVE tree (oid) AS (SELECT c.oid UNION ALL \
                  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid) \
-               SELECT coalesce(sum(greatest(l.reltuples, 0)), 0) FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid WHERE l.relkind = 'r') \
-         ELSE greatest(c.reltuples, 0) END::float8, \
+               SELECT CASE WHEN bool_and(l.reltuples >= 0) THEN sum(l.reltuples) END FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid WHERE l.relkind = 'r') \
+         WHEN c.reltuples >= 0 THEN c.reltuples END::float8, \
        a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid, c.oid \
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (schema, name, position) \
 JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema \
@@ -43,7 +44,7 @@ struct Described {
     /// `pg_class.oid`
     oid: u32,
     partitioned: bool,
-    estimated_rows: u64,
+    estimated_rows: Option<u64>,
     columns: Vec<Column>,
 }
 
@@ -91,14 +92,14 @@ async fn describe(client: &Client, configuration: &ReplicationSetConfiguration) 
     for row in client.query(COLUMNS, &[&schemas, &names]).await.map_err(explain)? {
         let (schema, table): (String, String) = (row.try_get(0).map_err(explain)?, row.try_get(1).map_err(explain)?);
         if tables.last().is_none_or(|last| last.schema != schema || last.table != table) {
-            let estimate: f64 = row.try_get(3).map_err(explain)?;
+            let estimate: Option<f64> = row.try_get(3).map_err(explain)?;
             let partitioned = row.try_get(2).map_err(explain)?;
             tables.push(Described {
                 schema,
                 table,
                 oid: row.try_get(7).map_err(explain)?,
                 partitioned,
-                estimated_rows: estimate as u64,
+                estimated_rows: estimate.map(|rows| rows as u64),
                 columns: Vec::new(),
             });
         }

@@ -10,7 +10,8 @@ use proto::row::Row;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Source, Table, copy, enter, held};
+use super::source::{Source, Table, enter};
+use super::{copy, held};
 use crate::budget::{Budget, Handle};
 use crate::error::{Code, Error, Result};
 use crate::postgres::connect;

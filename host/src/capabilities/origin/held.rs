@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::Table;
+use super::source::Table;
 use crate::error::{Code, Error, Result};
 use crate::postgres::{connect, quote};
 

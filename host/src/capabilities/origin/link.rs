@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use super::{Cursor, Snapshot};
+use super::cursor::Cursor;
+use super::snapshot::Snapshot;
 use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
 use crate::capabilities::role::Role;
 use crate::capabilities::shared::Shared;
@@ -22,13 +23,13 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/origin@0.1.0;
+                import pgshovel:plugin/origin@0.2.0;
             }
         ",
         imports: { default: async | trappable },
         with: {
             "pgshovel:plugin/types": crate::capabilities::types,
-            "pgshovel:plugin/origin.cursor": crate::capabilities::origin::Cursor,
+            "pgshovel:plugin/origin.cursor": crate::capabilities::origin::cursor::Cursor,
         },
     });
 }
@@ -61,6 +62,7 @@ fn failed(error: HostError) -> Error {
     match error.next {
         Next::Retry => Error::Retry(error.message),
         Next::Blocked => Error::Blocked(error.message),
+        Next::Configure => Error::Configure(error.message),
         _ => Error::Stop(error.message),
     }
 }

@@ -2,7 +2,8 @@
 
 use wasmtime::component::Resource;
 
-use super::{self as backend, Connection};
+use super::connection::Connection;
+use super::{failure as backend, grant};
 use crate::capabilities::capability::{Access, Capability, Holds, Interfaces, Linked, Linker, Setup, View, Views};
 use crate::capabilities::grants::{Resources, Secret, granted};
 use crate::capabilities::role::Role;
@@ -21,13 +22,13 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/postgres@0.1.0;
+                import pgshovel:plugin/postgres@0.2.0;
             }
         ",
         imports: { default: async | trappable },
         with: {
             "pgshovel:plugin/types": crate::capabilities::types,
-            "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::Connection,
+            "pgshovel:plugin/postgres.connection": crate::capabilities::postgres::connection::Connection,
         },
     });
 }
@@ -45,7 +46,7 @@ impl Capability for Postgres {
     type State = Resources<Secret>;
 
     fn grant(field: &Field<'_>, sources: &Sources<'_>) -> std::result::Result<Self::Grant, Problem> {
-        super::grant::read(field, sources)
+        grant::read(field, sources)
     }
 
     fn link<T: Holds<Self>>(linker: &mut Linker<T>) -> Linked {
@@ -61,8 +62,8 @@ type Outcome<T> = wasmtime::Result<Result<T, Failure>>;
 
 impl From<backend::DatabaseError> for DatabaseError {
     fn from(error: backend::DatabaseError) -> Self {
-        let backend::DatabaseError { sqlstate, message, detail, hint } = error;
-        Self { sqlstate, message, detail, hint }
+        let backend::DatabaseError { sqlstate, message, detail, hint, passing } = error;
+        Self { sqlstate, message, detail, hint, passing }
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::{DatabaseError, Failure};
+use super::failure::{DatabaseError, Failure};
 use crate::budget::{Budget, Share};
 
 /// How many statements may be sent before their results are taken.

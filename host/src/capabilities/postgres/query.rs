@@ -12,7 +12,8 @@ use proto::row::{Row, Value};
 use tokio_postgres::types::{FromSql, Kind, Type};
 use tokio_postgres::{Column, RowStream};
 
-use super::{Failure, weight};
+use super::failure::Failure;
+use super::weight;
 use crate::budget::Share;
 
 /// The query to ask instead, if a column's binary format is not read here. `format`

@@ -98,7 +98,7 @@ pub(crate) fn to_mutations(mutations: Vec<Mutation>) -> (Relations, Vec<types::R
     let mut relations = Relations::default();
     let mutations: Vec<types::Mutation> = mutations
         .into_iter()
-        .map(|Mutation { id, relation, change, transaction, timestamp_us }| types::Mutation {
+        .map(|Mutation { id, relation, change, transaction, timestamp_us, version }| types::Mutation {
             id,
             relation: relations.id(&relation),
             change: match change {
@@ -111,6 +111,7 @@ pub(crate) fn to_mutations(mutations: Vec<Mutation>) -> (Relations, Vec<types::R
             },
             transaction,
             timestamp_us,
+            version,
         })
         .collect();
     let written = relations.written();
@@ -181,13 +182,13 @@ pub(crate) fn from_rows(rows: Vec<types::Row>, relation: &Relation) -> Result<Ve
     rows.into_iter().map(|row| checked(row, relation, None)).collect()
 }
 
-/// Takes the output of a transform. `passed` are the relations that went in, `ids`
-/// the lowest and highest id.
+/// Takes the output of a transform. `passed` and `input` are the relations and mutations
+/// that went in.
 pub(crate) fn from_mutations(
     relations: Vec<types::Relation>,
     mutations: Vec<types::Mutation>,
     passed: &Relations,
-    ids: (u64, u64),
+    input: &[types::Mutation],
 ) -> Result<Vec<Mutation>> {
     let mut known: Vec<(u32, Arc<Relation>)> = Vec::with_capacity(relations.len());
     for relation in relations {
@@ -197,14 +198,18 @@ pub(crate) fn from_mutations(
         }
         known.push((id, passed.adopt(from_relation(relation)?)));
     }
-    let (mut lowest, highest) = ids;
-    let mut last = 0;
+    let (mut at, mut last) = (0, 0);
     let mut taken = Vec::with_capacity(mutations.len());
-    for types::Mutation { id, relation, change, transaction, timestamp_us } in mutations {
-        if id < lowest || id > highest {
-            return Err(Invalid(format!("the mutation {id} out of its order, or without having got it")));
-        }
-        lowest = id;
+    for types::Mutation { id, relation, change, transaction, timestamp_us, version } in mutations {
+        // Those that come out of one mutation stand together, in the order that went in.
+        let is_one = |from: &types::Mutation| from.id == id && from.version == version;
+        at = match input.iter().skip(at).position(is_one) {
+            Some(behind) => at + behind,
+            None if input.iter().any(|from| from.id == id) && !input.iter().any(is_one) => {
+                return Err(Invalid(format!("the mutation {id} with another version than it had")));
+            }
+            None => return Err(Invalid(format!("the mutation {id} out of its order, or without having got it"))),
+        };
         if known.get(last).is_none_or(|(known, _)| *known != relation) {
             let found = known.iter().position(|(known, _)| *known == relation);
             last = found
@@ -218,7 +223,7 @@ pub(crate) fn from_mutations(
             types::Change::Delete(before) => Change::Delete(row(before)?),
             types::Change::Truncate => Change::Truncate,
         };
-        taken.push(Mutation { id, relation: Arc::clone(relation), change, transaction, timestamp_us });
+        taken.push(Mutation { id, relation: Arc::clone(relation), change, transaction, timestamp_us, version });
     }
     Ok(taken)
 }

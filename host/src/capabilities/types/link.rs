@@ -13,7 +13,7 @@ mod generated {
             package pgshovel:host;
 
             world host {
-                import pgshovel:plugin/types@0.1.0;
+                import pgshovel:plugin/types@0.2.0;
             }
         ",
     });

@@ -7,7 +7,6 @@ use proto::row::Relation;
 use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
-use super::by_index;
 use crate::capabilities::origin::Snapshot;
 use crate::capabilities::role::Role;
 use crate::capabilities::types::convert::{from_relation, from_rows};
@@ -16,14 +15,14 @@ use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::loader::{Guest, GuestIndices};
 use crate::plugins::context::Context;
 use crate::plugins::engine::Engine;
-use crate::plugins::session::Session;
+use crate::plugins::session::{Session, nothing};
 use crate::ports;
 
 /// An open loader.
 pub struct Loader {
     session: Session,
     guest: Guest,
-    snapshot: ResourceAny,
+    resource: ResourceAny,
     /// Of the last chunk: the next one mostly has the same.
     relation: Option<Arc<Relation>>,
 }
@@ -40,16 +39,16 @@ pub async fn open(engine: &Engine, section: &Section, context: &Context, origin:
     let guest = GuestIndices::new(&pre).and_then(|indices| indices.load(&mut session.store, &instance));
     let guest = guest.map_err(|error| session.mismatch(&error))?;
     let limit = session.begin(Duration::ZERO)?;
-    let opened = timeout(limit, guest.snapshot().call_open(&mut session.store, &session.context, &session.configuration)).await;
-    let snapshot = session.end("open", opened, by_index)?;
-    Ok(Loader { session, guest, snapshot, relation: None })
+    let opened = timeout(limit, guest.session().call_open(&mut session.store, &session.context, &session.configuration)).await;
+    let resource = session.end("open", opened, nothing)?;
+    Ok(Loader { session, guest, resource, relation: None })
 }
 
 impl ports::Loader for Loader {
     async fn next(&mut self, max_rows: u32) -> Result<Option<ports::Chunk>> {
         let limit = self.session.begin(Duration::ZERO)?;
-        let next = timeout(limit, self.guest.snapshot().call_next(&mut self.session.store, self.snapshot, max_rows)).await;
-        let Some(chunk) = self.session.end("next", next, by_index)? else { return Ok(None) };
+        let next = timeout(limit, self.guest.session().call_next(&mut self.session.store, self.resource, max_rows)).await;
+        let Some(chunk) = self.session.end("next", next, nothing)? else { return Ok(None) };
         if chunk.rows.len() > max_rows as usize {
             return Err(self.session.invalid("next", format_args!("{} rows where at most {max_rows} were asked for", chunk.rows.len())));
         }

@@ -6,7 +6,7 @@ use proto::row::Mutation;
 use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
-use super::by_index;
+use super::mutation;
 use crate::capabilities::role::Role;
 use crate::capabilities::types::convert::{from_mutations, to_mutations};
 use crate::config::Section;
@@ -14,14 +14,14 @@ use crate::error::Result;
 use crate::plugins::bindings::exports::pgshovel::plugin::transform::{Guest, GuestIndices};
 use crate::plugins::context::Context;
 use crate::plugins::engine::Engine;
-use crate::plugins::session::Session;
+use crate::plugins::session::{Session, nothing};
 use crate::ports;
 
 /// An open transform.
 pub struct Transform {
     session: Session,
     guest: Guest,
-    step: ResourceAny,
+    resource: ResourceAny,
 }
 
 impl std::fmt::Debug for Transform {
@@ -36,19 +36,21 @@ pub async fn open(engine: &Engine, section: &Section, context: &Context) -> Resu
     let guest = GuestIndices::new(&pre).and_then(|indices| indices.load(&mut session.store, &instance));
     let guest = guest.map_err(|error| session.mismatch(&error))?;
     let limit = session.begin(Duration::ZERO)?;
-    let opened = timeout(limit, guest.step().call_open(&mut session.store, &session.context, &session.configuration)).await;
-    let step = session.end("open", opened, by_index)?;
-    Ok(Transform { session, guest, step })
+    let opened = timeout(limit, guest.session().call_open(&mut session.store, &session.context, &session.configuration)).await;
+    let resource = session.end("open", opened, nothing)?;
+    Ok(Transform { session, guest, resource })
 }
 
 impl ports::Transform for Transform {
     async fn transform(&mut self, mutations: Vec<Mutation>) -> Result<Vec<Mutation>> {
-        let ids = mutations.iter().map(|mutation| mutation.id);
-        let Some(ids) = ids.clone().min().zip(ids.max()) else { return Ok(mutations) };
+        if mutations.is_empty() {
+            return Ok(mutations);
+        }
         let (passed, relations, mutations) = to_mutations(mutations);
         let limit = self.session.begin(Duration::ZERO)?;
-        let output = timeout(limit, self.guest.step().call_transform(&mut self.session.store, self.step, &relations, &mutations)).await;
-        let output = self.session.end("transform", output, |index| format!("mutation {index} of {}", mutations.len()))?;
-        from_mutations(output.relations, output.mutations, &passed, ids).map_err(|reason| self.session.invalid("transform", reason))
+        let output =
+            timeout(limit, self.guest.session().call_transform(&mut self.session.store, self.resource, &relations, &mutations)).await;
+        let output = self.session.end("transform", output, |index| mutation(index, &relations, &mutations))?;
+        from_mutations(output.relations, output.mutations, &passed, &mutations).map_err(|reason| self.session.invalid("transform", reason))
     }
 }

@@ -7,15 +7,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use wasmtime::component::ResourceAny;
 
-use super::{by_index, to_batch};
+use super::to_batch;
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::Section;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Rejected, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
 use crate::plugins::context::Context;
 use crate::plugins::engine::Engine;
-use crate::plugins::session::Session;
+use crate::plugins::session::{Session, nothing};
 use crate::ports::{self, Messages};
 
 /// An open writer. It works on a push in a task of its own, so that whoever pushes
@@ -30,7 +30,7 @@ pub struct Writer {
 struct Plugin {
     session: Session,
     guest: Guest,
-    sink: ResourceAny,
+    resource: ResourceAny,
 }
 
 impl std::fmt::Debug for Writer {
@@ -45,25 +45,26 @@ pub async fn open(engine: &Engine, section: &Section, context: &Context) -> Resu
     let guest = GuestIndices::new(&pre).and_then(|indices| indices.load(&mut session.store, &instance));
     let guest = guest.map_err(|error| session.mismatch(&error))?;
     let limit = session.begin(Duration::ZERO)?;
-    let opened = timeout(limit, guest.sink().call_open(&mut session.store, &session.context, &session.configuration)).await;
-    let sink = session.end("open", opened, by_index)?;
-    Ok(Writer { plugin: Some(Box::new(Plugin { session, guest, sink })), pushing: JoinSet::new() })
+    let opened = timeout(limit, guest.session().call_open(&mut session.store, &session.context, &session.configuration)).await;
+    let resource = session.end("open", opened, nothing)?;
+    Ok(Writer { plugin: Some(Box::new(Plugin { session, guest, resource })), pushing: JoinSet::new() })
 }
 
 impl Plugin {
     async fn push(&mut self, batch: types::Batch, messages: Messages) -> Result<()> {
-        let lengths: std::result::Result<Vec<u32>, _> = messages.lengths().iter().map(|length| u32::try_from(*length)).collect();
-        let lengths = lengths.map_err(|_| Error::bug("a message is larger than a stream takes"))?;
         let limit = self.session.begin(Duration::ZERO)?;
-        let pushed =
-            timeout(limit, self.guest.sink().call_push(&mut self.session.store, self.sink, &batch, messages.bytes(), &lengths)).await;
-        self.session.end("push", pushed, |index| format!("message {index}"))
+        let pushed = timeout(
+            limit,
+            self.guest.session().call_push(&mut self.session.store, self.resource, &batch, messages.bytes(), messages.lengths()),
+        )
+        .await;
+        self.session.end("push", pushed, |index| (index as usize).lt(&messages.lengths().len()).then_some(Rejected::Message))
     }
 
     async fn flush(&mut self) -> Result<()> {
         let limit = self.session.begin(Duration::ZERO)?;
-        let flushed = timeout(limit, self.guest.sink().call_flush(&mut self.session.store, self.sink)).await;
-        self.session.end("flush", flushed, by_index)
+        let flushed = timeout(limit, self.guest.session().call_flush(&mut self.session.store, self.resource)).await;
+        self.session.end("flush", flushed, nothing)
     }
 }
 

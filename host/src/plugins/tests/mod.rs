@@ -111,6 +111,7 @@ fn mutations(count: u32) -> Vec<Mutation> {
         change: Change::Insert(row(id)),
         transaction: 9,
         timestamp_us: 1_700_000_000_000_000,
+        version: 1_700_000_000_000_001 + u64::from(id),
     };
-    (0..count).map(mutation).collect()
+    (1..=count).map(mutation).collect()
 }

@@ -27,7 +27,7 @@ fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
     wat::parse_str(format!("(component {body})")).unwrap()
 }
 
-const TARGET: &str = "pgshovel:plugin/target@0.1.0";
+const TARGET: &str = "pgshovel:plugin/target@0.2.0";
 
 #[tokio::test]
 async fn files_that_are_no_component() {
@@ -72,7 +72,7 @@ async fn files_that_are_not_there() {
 #[tokio::test]
 async fn components_of_another_kind() {
     refused("none", &component(&[], &["wasi:cli/run@0.2.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: no plugin of pgshovel: it exports none of its interfaces; a target exports pgshovel:plugin/target"]).await;
-    let pair = component(&[], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0", "pgshovel:plugin/extra@0.1.0"]);
+    let pair = component(&[], &["pgshovel:plugin/writer@0.2.0", "pgshovel:plugin/stream-reader@0.2.0", "pgshovel:plugin/extra@0.2.0"]);
     refused(
         "role",
         &pair,
@@ -83,8 +83,18 @@ async fn components_of_another_kind() {
         ],
     )
     .await;
-    refused("later", &component(&[], &["pgshovel:plugin/target@0.2.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/target@0.2.0, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel"]).await;
-    refused("import", &component(&["pgshovel:plugin/log@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/log@1.0.0, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    refused("later", &component(&[], &["pgshovel:plugin/target@0.3.0"]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/target@0.3.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    refused("import", &component(&["pgshovel:plugin/log@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/log@1.0.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+}
+
+/// Plugins of the first contract, whose shapes were others. Nothing of it is served.
+#[tokio::test]
+async fn components_built_for_0_1() {
+    let old =
+        component(&["pgshovel:plugin/log@0.1.0", "wasi:io/poll@0.2.9"], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0"]);
+    for role in [Role::Writer, Role::Stream] {
+        refused("old", &old, role, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/writer@0.1.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+    }
 }
 
 /// Right by name, and nothing behind the name.
@@ -94,18 +104,18 @@ async fn interfaces_that_are_hollow() {
     std::fs::write(folder.0.join("a.wasm"), component(&["wasi:io/poll@0.2.0"], &[TARGET])).unwrap();
     let error = target::open(engine(), &section("target", "a.wasm", &folder.0), &context()).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
-    expect!["target: a.wasm: its interface differs from this host's: instance export `pgshovel:plugin/target@0.1.0` does not have export `[static]session.open`; build the plugin again with the WIT of this version of pgshovel"].assert_eq(&error.message);
+    expect!["target: a.wasm: its interface differs from this host's: instance export `pgshovel:plugin/target@0.2.0` does not have export `[static]session.open`; build the plugin again with the WIT of this version of pgshovel"].assert_eq(&error.message);
 }
 
 #[tokio::test]
 async fn imports_that_are_not_granted() {
-    let kafka = component(&["pgshovel:plugin/kafka@0.1.0"], &[TARGET]);
-    refused("kafka", &kafka, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/kafka@0.1.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092 }"]).await;
-    let postgres = component(&["pgshovel:plugin/postgres@0.1.0"], &[TARGET]);
+    let kafka = component(&["pgshovel:plugin/kafka@0.2.0"], &[TARGET]);
+    refused("kafka", &kafka, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/kafka@0.2.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092 }"]).await;
+    let postgres = component(&["pgshovel:plugin/postgres@0.2.0"], &[TARGET]);
     let brokers = Properties([("bootstrap.servers".to_owned(), "a:1".to_owned())].into());
-    refused("postgres", &postgres, Role::Target, |section| section.grants.kafka = Resources::One(brokers), expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
-    let origin = component(&["pgshovel:plugin/origin@0.1.0"], &[TARGET]);
-    refused("origin", &origin, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/origin@0.1.0, which only a loader may use; use a target that does without"]).await;
+    refused("postgres", &postgres, Role::Target, |section| section.grants.kafka = Resources::One(brokers), expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.2.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    let origin = component(&["pgshovel:plugin/origin@0.2.0"], &[TARGET]);
+    refused("origin", &origin, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/origin@0.2.0, which only a loader may use; use a target that does without"]).await;
     refused("http", &component(&["wasi:http/types@0.2.3"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports wasi:http/types@0.2.3, which this host does not offer; build the plugin without it (componentize-js: disable the features http and fetch-event)"]).await;
     refused("unknown", &component(&["acme:things/box@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it"]).await;
 }
@@ -121,9 +131,9 @@ async fn drafts_are_served_in_one_version() {
 /// A component with several roles imports what any of them needs.
 #[tokio::test]
 async fn what_another_role_needs_is_not_asked_of_this_one() {
-    let both = component(&["pgshovel:plugin/origin@0.1.0", "pgshovel:plugin/postgres@0.1.0"], &[TARGET, "pgshovel:plugin/loader@0.1.0"]);
+    let both = component(&["pgshovel:plugin/origin@0.2.0", "pgshovel:plugin/postgres@0.2.0"], &[TARGET, "pgshovel:plugin/loader@0.2.0"]);
     assert_eq!(super::super::examine(&both).unwrap().roles, [Role::Loader, Role::Target]);
-    refused("both", &both, Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    refused("both", &both, Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.2.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
     let folder = Folder::new("both-loader");
     std::fs::write(folder.0.join("a.wasm"), &both).unwrap();
     // It is accepted as a loader, and fails later: nothing is behind its imports.
@@ -135,21 +145,21 @@ async fn what_another_role_needs_is_not_asked_of_this_one() {
 async fn all_problems_are_told_at_once() {
     let imports = [
         "acme:things/box@1.0.0",
-        "pgshovel:plugin/kafka@0.1.0",
-        "pgshovel:plugin/later@0.1.0",
-        "pgshovel:plugin/origin@0.1.0",
-        "pgshovel:plugin/postgres@0.1.0",
+        "pgshovel:plugin/kafka@0.2.0",
+        "pgshovel:plugin/later@0.2.0",
+        "pgshovel:plugin/origin@0.2.0",
+        "pgshovel:plugin/postgres@0.2.0",
         "wasi:cli/environment@0.3.0",
         "wasi:clocks/timezone@0.2.0",
     ];
-    refused("all", &component(&imports, &[TARGET]), Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: 6 problems: (1) imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it; (2) imports pgshovel:plugin/later@0.1.0, which this host does not offer, only types, log, postgres, kafka, origin of pgshovel:plugin; build the plugin without it; (3) imports pgshovel:plugin/origin@0.1.0, which only a loader may use; use a target that does without; (4) imports wasi:cli/environment@0.3.0, of which this host serves 0.2.x; build the plugin for wasi:cli 0.2.x, as Rust's target wasm32-wasip2 does; (5) imports wasi:clocks/timezone@0.2.0, which this host does not offer, only monotonic-clock, wall-clock of wasi:clocks; build the plugin without it; (6) imports pgshovel:plugin/kafka@0.1.0, pgshovel:plugin/postgres@0.1.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092, postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
+    refused("all", &component(&imports, &[TARGET]), Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: 6 problems: (1) imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it; (2) imports pgshovel:plugin/later@0.2.0, which this host does not offer, only types, log, postgres, kafka, origin of pgshovel:plugin; build the plugin without it; (3) imports pgshovel:plugin/origin@0.2.0, which only a loader may use; use a target that does without; (4) imports wasi:cli/environment@0.3.0, of which this host serves 0.2.x; build the plugin for wasi:cli 0.2.x, as Rust's target wasm32-wasip2 does; (5) imports wasi:clocks/timezone@0.2.0, which this host does not offer, only monotonic-clock, wall-clock of wasi:clocks; build the plugin without it; (6) imports pgshovel:plugin/kafka@0.2.0, pgshovel:plugin/postgres@0.2.0, which section `target` does not grant; add to it: grants: { kafka: localhost:9092, postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
     let old = component(&["pgshovel:plugin/log@0.0.9", "acme:things/box"], &["pgshovel:plugin/target@0.0.9"]);
-    refused("old", &old, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: 2 problems: (1) built for pgshovel:plugin/target@0.0.9, pgshovel:plugin/log@0.0.9, this host serves 0.1.x; build the plugin again with the WIT of this version of pgshovel; (2) imports acme:things/box, which this host does not offer; build the plugin without it"]).await;
+    refused("old", &old, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: 2 problems: (1) built for pgshovel:plugin/target@0.0.9, pgshovel:plugin/log@0.0.9, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel; (2) imports acme:things/box, which this host does not offer; build the plugin without it"]).await;
 }
 
 #[tokio::test]
 async fn content_that_is_not_the_pinned_one() {
-    refused("pin", &component(&[], &[TARGET]), Role::Target, |section| section.sha256 = Some([7; 32]), expect!["conf/app.yaml: target.path: conf/a.wasm: the file's SHA-256 is 3151a1441051740590b3a3c1e5f316511584410dad17681b4d5d1fcfe6e06592, not what `target.sha256` says; restore the file, or change the configuration if the new one is trusted"]).await;
+    refused("pin", &component(&[], &[TARGET]), Role::Target, |section| section.sha256 = Some([7; 32]), expect!["conf/app.yaml: target.path: conf/a.wasm: the file's SHA-256 is 74cb922a54d3bb676b95b9e309aafae810779f539d226e58817656e7424bb17a, not what `target.sha256` says; restore the file, or change the configuration if the new one is trusted"]).await;
     let bytes = std::fs::read(built().join("probe.wasm")).unwrap();
     let sha256 = Some(super::super::examine(&bytes).unwrap().sha256);
     let section = Section { sha256, ..probe("stream", &serde_json::json!({})) };

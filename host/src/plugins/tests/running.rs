@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::super::{stream, target, transform, writer};
 use super::*;
 use crate::capabilities::files::{self, Mode};
-use crate::error::{Error, Next, Result};
+use crate::error::{Error, Next, Rejected, Rejection, Result};
 use crate::ports::{Chunk, Entry, Guarantee, Messages, Stream as _, Target as _, Transform as _, Writer as _};
 
 /// What a push to the probe with these orders fails with.
@@ -41,10 +41,11 @@ async fn a_writer_gets_the_batch_and_the_messages() {
 async fn a_stream_resumes_after_a_position() {
     let mut stream = stream::open(engine(), &probe("stream", &json!({})), &context()).await.unwrap();
     stream.seek(None).await.unwrap();
-    let entries = stream.next(3, Duration::ZERO).await.unwrap();
-    stream.seek(Some(&entries[0].position)).await.unwrap();
-    assert_eq!(stream.next(2, Duration::ZERO).await.unwrap(), entries[1..]);
-    assert_eq!(entries[2], Entry { position: 2_u64.to_be_bytes().to_vec(), message: vec![b'm'; 300] });
+    let all = stream.next(3, Duration::ZERO).await.unwrap();
+    let entries: Vec<Entry<'_>> = all.iter().collect();
+    stream.seek(Some(entries[0].position)).await.unwrap();
+    assert_eq!(stream.next(2, Duration::ZERO).await.unwrap().iter().collect::<Vec<_>>(), entries[1..]);
+    assert_eq!(entries[2], Entry { position: &2_u64.to_be_bytes(), message: &[b'm'; 300] });
     ends(&stream.seek(Some(b"odd")).await.unwrap_err(), Next::Stop, &expect!["stream: probe.wasm: no position of mine"]);
     // An error that it returned does not end it.
     stream.seek(None).await.unwrap();
@@ -55,6 +56,13 @@ async fn a_stream_that_returns_what_it_may_not() {
     for (order, expected) in [
         ("flood", expect!["stream: probe.wasm: `next` returned 4 messages where at most 3 were asked for; that is a fault of the plugin"]),
         ("position", expect!["stream: probe.wasm: `next` returned a position of 5000 bytes; that is a fault of the plugin"]),
+        (
+            "uncut",
+            expect![
+                "stream: probe.wasm: `next` returned messages of 900 bytes, whose lengths add up to 901; that is a fault of the plugin"
+            ],
+        ),
+        ("unplaced", expect!["stream: probe.wasm: `next` returned 1 positions for 3 messages; that is a fault of the plugin"]),
     ] {
         let mut stream = stream::open(engine(), &probe("stream", &json!({ "next": order })), &context()).await.unwrap();
         ends(&stream.next(3, Duration::ZERO).await.unwrap_err(), Next::Stop, &expected);
@@ -67,7 +75,7 @@ async fn a_target_is_called_with_what_its_port_is_given() -> Result<()> {
     assert_eq!(target.guarantee().await?, Guarantee::Idempotent);
     assert_eq!(target.load_state().await?, Some(vec![1, 2, 3]));
     let relation = accounts();
-    target.load(Chunk { relation, rows: vec![], estimated_rows: None }).await?;
+    target.load(Chunk { relation, rows: vec![], estimated_rows: None }, 7).await?;
     target.begin(&batch()).await?;
     target.apply(mutations(5)).await?;
     target.rollback().await?;
@@ -85,19 +93,25 @@ async fn a_transform_is_held_to_its_contract() -> Result<()> {
         (
             "reorder",
             expect![
-                "transforms[1]: probe.wasm: `transform` returned the mutation 3 out of its order, or without having got it; that is a fault of the plugin"
+                "transforms[1]: probe.wasm: `transform` returned the mutation 4 out of its order, or without having got it; that is a fault of the plugin"
+            ],
+        ),
+        (
+            "version",
+            expect![
+                "transforms[1]: probe.wasm: `transform` returned the mutation 1 with another version than it had; that is a fault of the plugin"
             ],
         ),
         (
             "unknown",
             expect![
-                "transforms[1]: probe.wasm: `transform` returned the mutation 0 of the relation 100, which is not among those it returned; that is a fault of the plugin"
+                "transforms[1]: probe.wasm: `transform` returned the mutation 1 of the relation 100, which is not among those it returned; that is a fault of the plugin"
             ],
         ),
         (
             "short",
             expect![
-                "transforms[1]: probe.wasm: `transform` returned a row of the mutation 0 (public.accounts) with 0 values for 8 columns; that is a fault of the plugin"
+                "transforms[1]: probe.wasm: `transform` returned a row of the mutation 1 (public.accounts) with 0 values for 8 columns; that is a fault of the plugin"
             ],
         ),
     ] {
@@ -112,14 +126,76 @@ async fn a_transform_is_held_to_its_contract() -> Result<()> {
 async fn errors_of_a_plugin_say_what_to_do_next() {
     ends(&pushed(&probe("stream", &json!({ "push": "retry" }))).await, Next::Retry, &expect!["stream: probe.wasm: the server is away"]);
     ends(&pushed(&probe("stream", &json!({ "push": "stop" }))).await, Next::Stop, &expect![[r#"stream: probe.wasm: line one\nline two"#]]);
-    let mut target = target::open(engine(), &probe("target", &json!({ "apply": "reject" })), &context()).await.unwrap();
     ends(
-        &target.apply(mutations(5)).await.unwrap_err(),
+        &pushed(&probe("stream", &json!({ "push": "configure" }))).await,
+        Next::Configure,
+        &expect!["stream: probe.wasm: `speed` is 0: choose at least 1 (section `stream` of conf/app.yaml)"],
+    );
+    ends(
+        &pushed(&probe("stream", &json!({ "push": "silent" }))).await,
+        Next::Retry,
+        &expect!["stream: probe.wasm: `push` failed as `retry` and gave no reason, which is a fault of the plugin"],
+    );
+}
+
+/// What the host knows of a rejected row, and whoever decides about it.
+#[tokio::test]
+async fn rejections_are_data_and_name_the_event() {
+    let event = |index: u32, reason: &str| Rejection {
+        index,
+        what: Rejected::Event { id: u64::from(index) + 1, schema: "public".into(), table: "accounts".into() },
+        reason: reason.into(),
+    };
+    let mut target = target::open(engine(), &probe("target", &json!({ "apply": "reject" })), &context()).await.unwrap();
+    let error = target.apply(mutations(9)).await.unwrap_err();
+    ends(
+        &error,
         Next::Stop,
         &expect![
-            "target: probe.wasm: `apply` rejects 7 rows: event 0 of public.accounts: reason 0; event 1 of public.accounts: reason 1; event 2 of public.accounts: reason 2; event 3 of public.accounts: reason 3; event 4 of public.accounts: reason 4; and 2 more"
+            "target: probe.wasm: `apply` rejects 7 rows: event 1 of public.accounts: reason 0; event 2 of public.accounts: reason 1; event 3 of public.accounts: reason 2; event 4 of public.accounts: reason 3; event 5 of public.accounts: reason 4; and 2 more"
         ],
     );
+    assert_eq!(error.rejections.len(), 7);
+    assert_eq!(error.rejections[6], event(6, "reason 6"));
+    // A transform names them as a target does, and the context does not lose them.
+    let mut transform =
+        transform::open(engine(), &probe("transforms[0]", &json!({ "transform": "reject-two" })), &context()).await.unwrap();
+    let error = transform.transform(mutations(2)).await.unwrap_err().context("batch");
+    assert_eq!(error.rejections, [event(0, "reason 0"), event(1, "reason 1")]);
+    let mut target = target::open(engine(), &probe("target", &json!({ "load": "silent-reject" })), &context()).await.unwrap();
+    let error = target.load(Chunk { relation: accounts(), rows: vec![vec![]], estimated_rows: None }, 7).await.unwrap_err();
+    ends(&error, Next::Stop, &expect!["target: probe.wasm: `load` rejects 1 rows: row 0 of public.accounts: the plugin gave no reason"]);
+    let error = pushed(&probe("stream", &json!({ "push": "reject-two" }))).await;
+    assert_eq!(error.rejections[1], Rejection { index: 1, what: Rejected::Message, reason: "reason 1".into() });
+}
+
+#[tokio::test]
+async fn a_rejection_of_what_was_not_passed_is_the_plugins_fault() {
+    let mut target =
+        target::open(engine(), &probe("target", &json!({ "apply": "reject", "commit": "reject-two", "begin": "reject-none" })), &context())
+            .await
+            .unwrap();
+    for (error, expected) in [
+        (
+            target.apply(mutations(5)).await.unwrap_err(),
+            expect![
+                "target: probe.wasm: `apply` returned a rejection of number 5, counted from 0, and so many were not passed; that is a fault of the plugin"
+            ],
+        ),
+        (
+            target.commit(None, &[]).await.unwrap_err(),
+            expect![
+                "target: probe.wasm: `commit` returned a rejection of number 0, counted from 0, and so many were not passed; that is a fault of the plugin"
+            ],
+        ),
+        (
+            target.begin(&batch()).await.unwrap_err(),
+            expect!["target: probe.wasm: `begin` returned `reject` without a rejection; that is a fault of the plugin"],
+        ),
+    ] {
+        assert_eq!(error.rejections, []);
+        ends(&error, Next::Stop, &expected);
+    }
 }
 
 #[tokio::test]

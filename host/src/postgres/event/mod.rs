@@ -275,6 +275,7 @@ fn mutation(event: &Event<'_>, descriptor: &Descriptor, change: Change) -> Mutat
         change,
         transaction: event.transaction,
         timestamp_us: event.timestamp_us,
+        version: 0,
     }
 }
 

@@ -75,7 +75,7 @@ pub async fn follow(settings: Arc<Settings>, every: Duration) -> Infallible {
     let mut reporter = Reporter { settings, session: None, warned: None, faults: None };
     loop {
         if let Err(error) = reporter.report().await {
-            tracing::debug!(set = %reporter.settings.set, %error, "the queue cannot be looked at");
+            tracing::debug!(set = %reporter.settings.set, code = %error.code, %error, "the queue cannot be looked at");
             reporter.session = None;
         }
         sleep(every).await;

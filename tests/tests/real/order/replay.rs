@@ -176,8 +176,9 @@ pub async fn replay(world: &World, set: &str) -> Replayed {
     let (started, mut over) = (Instant::now(), false);
     while !over {
         assert!(started.elapsed() < SOON, "the fence has not come in {} s", SOON.as_secs());
-        for entry in stream.next(4096, Duration::from_millis(200)).await.unwrap() {
-            let message = codec::decode(&entry.message).unwrap();
+        let entries = stream.next(4096, Duration::from_millis(200)).await.unwrap();
+        for entry in entries.iter() {
+            let message = codec::decode(entry.message).unwrap();
             let action = reader.step(message).unwrap_or_else(|violation| panic!("{violation}"));
             let fits = checker.step(&action);
             match action {

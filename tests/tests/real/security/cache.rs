@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tests::harness::{Ended, World};
 use tests::paths;
 
-const COMPONENT: &str = "(component (instance $nothing) (export \"pgshovel:plugin/reader@0.1.0\" (instance $nothing)))";
+const COMPONENT: &str = "(component (instance $nothing) (export \"pgshovel:plugin/stream-reader@0.2.0\" (instance $nothing)))";
 /// What the component above comes to.
 const IS_COMPONENT: &str = "its interface differs";
 /// What the probe comes to.

@@ -7,7 +7,7 @@ use tests::harness::World;
 use super::limits::{MEMORY_MIB, Outcome, fails, run};
 
 /// A stream, as far as one can see from outside.
-const EXPORT: &str = "(instance $nothing) (export \"pgshovel:plugin/reader@0.1.0\" (instance $nothing))";
+const EXPORT: &str = "(instance $nothing) (export \"pgshovel:plugin/stream-reader@0.2.0\" (instance $nothing))";
 
 /// Writes a component, and the section that names it.
 fn component(world: &World, name: &str, body: &str, limits: &str) -> String {

@@ -86,8 +86,8 @@ fn failure(failure: backend::Failure) -> Failure {
 }
 
 fn error(error: backend::DatabaseError) -> DatabaseError {
-    let backend::DatabaseError { sqlstate, message, detail, hint } = error;
-    DatabaseError { sqlstate, message, detail, hint }
+    let backend::DatabaseError { sqlstate, message, detail, hint, passing } = error;
+    DatabaseError { sqlstate, message, detail, hint, passing }
 }
 
 pub fn to_host(value: &Value) -> row::Value {
@@ -145,7 +145,7 @@ pub fn texts<const N: usize>(values: [Option<&str>; N]) -> Row {
 
 /// Numbers them as events of the relation with the id 1.
 pub fn mutations(changes: impl IntoIterator<Item = Change>) -> Vec<Mutation> {
-    let number = |(id, change)| Mutation { id, relation: 1, change, transaction: 7, timestamp_us: 0 };
+    let number = |(id, change)| Mutation { id, relation: 1, change, transaction: 7, timestamp_us: 0, version: 0 };
     (1..).zip(changes).map(number).collect()
 }
 

@@ -69,7 +69,7 @@ async fn every_cursor_sees_the_rows_of_the_snapshot() {
     let columns: Vec<&str> = snapshot.tables()[0].relation.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["id", "w"]);
     assert_eq!(snapshot.tables()[0].relation.identity, [0]);
-    assert_eq!(snapshot.tables()[0].estimated_rows, 5000);
+    assert_eq!(snapshot.tables()[0].estimated_rows, Some(5000));
     for cursor in [first, snapshot.cursor("public", "t", LOCK_TIMEOUT, &budget()).unwrap()] {
         let mut ids = Vec::new();
         for row in all(cursor).await {

@@ -110,7 +110,7 @@ async fn sets_of_rows_leave_what_single_statements_leave() {
                     let relation = source.random.random_range(1..=2);
                     id += 1;
                     let change = source.step(relation).await;
-                    mutations.extend(change.map(|change| Mutation { id, relation, change, transaction: 1, timestamp_us: 0 }));
+                    mutations.extend(change.map(|change| Mutation { id, relation, change, transaction: 1, timestamp_us: 0, version: 0 }));
                 }
                 applied += mutations.len();
                 let relations = [a.clone(), b.clone()];

@@ -73,7 +73,7 @@ async fn load(source: &Database, target: &mut target::Target, engine: &Engine, m
         if let Some(row) = chunk.rows.last() {
             seen = Some((Arc::clone(&chunk.relation), row.clone()));
         }
-        target.load(chunk).await.unwrap();
+        target.load(chunk, 1).await.unwrap();
     }
     let (relation, row) = seen.expect("the table has rows");
     (relation, row, rows)
@@ -123,7 +123,7 @@ async fn the_components_load_and_apply() {
     assert_eq!(rows, 5000);
     target.commit(None, b"loaded").await.unwrap();
     store.equals(&source, "public.t").await;
-    let mutation = |id, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: 1, timestamp_us: 0 };
+    let mutation = |id, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: 1, timestamp_us: 0, version: 0 };
     target.begin(&batch(2)).await.unwrap();
     target.apply(vec![mutation(1, Change::Delete(row.clone()))]).await.unwrap();
     target.rollback().await.unwrap();
@@ -168,7 +168,7 @@ async fn figures() {
         row[1] = Value::Integer(key * 3 % 1_000_003);
         row
     };
-    let of = |id: u64, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: id / 100, timestamp_us: 0 };
+    let of = |id: u64, change| Mutation { id, relation: Arc::clone(&relation), change, transaction: id / 100, timestamp_us: 0, version: 0 };
     let random = |n: i64| n * 7_919 % ROWS as i64 + 1;
     type Workload<'a> = Box<dyn Fn(i64) -> Change + 'a>;
     let workloads: [(&str, Workload); 3] = [

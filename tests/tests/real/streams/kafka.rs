@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use tests::harness::World;
 
-use super::{Setup, WAIT, contents, is_followed_while_it_grows, keeps_order_and_positions, numbered, send};
+use super::{Setup, WAIT, contents, is_followed_while_it_grows, keeps_order_and_positions, numbered, send, taken};
 
 /// The default topic contains the cluster's name, which each test has for itself.
 async fn setup(world: &World, configuration: &str) -> Setup {
@@ -110,9 +110,9 @@ async fn an_offset_that_is_not_there_stops() {
     assert!(refused.message.contains("offset 18 is not there") && refused.message.contains("once with --bootstrap"), "{refused}");
     // Its end is no error, although nothing is there yet.
     stream.seek(Some(&4u64.to_be_bytes())).await.unwrap();
-    assert_eq!(stream.next(1, std::time::Duration::from_millis(1)).await.unwrap(), vec![]);
+    assert!(stream.next(1, std::time::Duration::from_millis(1)).await.unwrap().is_empty());
     stream.seek(Some(&3u64.to_be_bytes())).await.unwrap();
-    assert_eq!(contents(&stream.next(9, WAIT).await.unwrap()), numbered(4..5));
+    assert_eq!(contents(&taken(&stream.next(9, WAIT).await.unwrap())), numbered(4..5));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgshovel::config::{self, Section};
 use pgshovel::error::Result;
 use pgshovel::plugins::{Context, Engine, Options, stream, writer};
-use pgshovel::ports::{Entry, Stream as _, Writer as _};
+use pgshovel::ports::{Entries, Stream as _, Writer as _};
 use tests::harness::World;
 use tests::paths;
 
@@ -59,7 +59,7 @@ impl Setup {
         while entries.len() < count {
             let more = stream.next(1000, WAIT).await?;
             assert!(!more.is_empty(), "{} of {count} messages came", entries.len());
-            entries.extend(more);
+            entries.extend(taken(&more));
         }
         assert_eq!(entries.len(), count);
         Ok(entries)
@@ -76,6 +76,17 @@ async fn send(writer: &mut writer::Writer, messages: &[Vec<u8>]) -> Result<()> {
 
 pub fn numbered(numbers: std::ops::Range<usize>) -> Vec<Vec<u8>> {
     numbers.map(|number| format!("message {number} {}", "x".repeat(number % 400)).into_bytes()).collect()
+}
+
+/// A message that was received, and the position to resume after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub position: Vec<u8>,
+    pub message: Vec<u8>,
+}
+
+pub fn taken(entries: &Entries) -> Vec<Entry> {
+    entries.iter().map(|entry| Entry { position: entry.position.to_vec(), message: entry.message.to_vec() }).collect()
 }
 
 pub fn contents(entries: &[Entry]) -> Vec<Vec<u8>> {
@@ -102,12 +113,12 @@ async fn is_followed_while_it_grows(setup: &Setup) {
     let mut writer = setup.writer().await.unwrap();
     let mut stream = setup.stream().await.unwrap();
     stream.seek(None).await.unwrap();
-    assert_eq!(stream.next(10, Duration::from_millis(1)).await.unwrap(), vec![]);
+    assert!(stream.next(10, Duration::from_millis(1)).await.unwrap().is_empty());
     for number in 0..20 {
         let message = numbered(number..number + 1);
         let (sent, received) = tokio::join!(send(&mut writer, &message), stream.next(10, WAIT));
         sent.unwrap();
-        assert_eq!(contents(&received.unwrap()), message);
+        assert_eq!(contents(&taken(&received.unwrap())), message);
     }
 }
 

@@ -12,7 +12,7 @@ fn relation(table: &str, columns: &[&str], identity: &[u32]) -> Relation {
 }
 
 fn insert(id: u64, relation: &Arc<Relation>, row: Row) -> Mutation {
-    Mutation { id, relation: Arc::clone(relation), change: Change::Insert(row), transaction: 7, timestamp_us: -1 }
+    Mutation { id, relation: Arc::clone(relation), change: Change::Insert(row), transaction: 7, timestamp_us: -1, version: 100 + id }
 }
 
 fn every_change(a: &Arc<Relation>, b: &Arc<Relation>) -> Vec<Mutation> {
@@ -30,9 +30,8 @@ fn every_change(a: &Arc<Relation>, b: &Arc<Relation>) -> Vec<Mutation> {
 
 /// What a plugin that changes nothing returns.
 fn through(mutations: Vec<Mutation>) -> Result<Vec<Mutation>> {
-    let ids = (mutations[0].id, mutations[mutations.len() - 1].id);
     let (passed, relations, mutations) = to_mutations(mutations);
-    from_mutations(relations, mutations, &passed, ids)
+    from_mutations(relations, mutations.clone(), &passed, &mutations)
 }
 
 #[test]
@@ -52,7 +51,8 @@ fn what_breaks_the_contract_is_named_without_values() {
     let a = Arc::new(relation("a", &["id", "name"], &[0]));
     let good = || vec![insert(3, &a, vec![Value::Integer(1), Value::Null]), insert(4, &a, vec![Value::Integer(2), Value::Null])];
     type Spoil = fn(&mut Vec<types::Relation>, &mut Vec<types::Mutation>);
-    let cases: [(Spoil, &str); 11] = [
+    let cases: [(Spoil, &str); 12] = [
+        (|_, mutations| mutations[1].version += 1, "the mutation 4 with another version than it had"),
         (|_, mutations| mutations[0].relation = 5, "the mutation 3 of the relation 5, which is not among those it returned"),
         (|_, mutations| mutations.swap(0, 1), "the mutation 3 out of its order, or without having got it"),
         (|_, mutations| mutations[1].id = 5, "the mutation 5 out of its order, or without having got it"),
@@ -73,8 +73,9 @@ fn what_breaks_the_contract_is_named_without_values() {
     ];
     for (spoil, expected) in cases {
         let (passed, mut relations, mut mutations) = to_mutations(good());
+        let input = mutations.clone();
         spoil(&mut relations, &mut mutations);
-        assert_eq!(from_mutations(relations, mutations, &passed, (3, 4)).unwrap_err().to_string(), expected);
+        assert_eq!(from_mutations(relations, mutations, &passed, &input).unwrap_err().to_string(), expected);
     }
 }
 
@@ -86,12 +87,13 @@ fn a_transform_may_drop_split_rename_and_change() {
         insert(4, &a, vec![Value::Integer(2), Value::Null]),
         insert(5, &a, vec![Value::Integer(3), Value::Null]),
     ]);
+    let input = mutations.clone();
     relations[0].table = "renamed".into();
     relations[0].id = 77;
     mutations.remove(1);
     mutations.insert(0, mutations[0].clone());
     mutations.iter_mut().for_each(|mutation| mutation.relation = 77);
-    let returned = from_mutations(relations, mutations, &passed, (3, 5)).unwrap();
+    let returned = from_mutations(relations, mutations, &passed, &input).unwrap();
     assert_eq!(
         returned.iter().map(|mutation| (mutation.id, mutation.relation.table.as_str())).collect::<Vec<_>>(),
         [(3, "renamed"), (3, "renamed"), (5, "renamed")]
