@@ -8,7 +8,7 @@ mod sqlstate;
 
 use std::fmt;
 
-pub use code::{Code, Situation};
+pub use code::{Code, SITUATIONS, Situation};
 pub use next::Next;
 pub use rejection::{Rejected, Rejection};
 pub use sqlstate::Sqlstate;
