@@ -72,7 +72,7 @@ async fn refused(seed: u64) -> std::result::Result<(), String> {
     };
     begins(&mut begun, "at first").await?;
     for next in [Next::Stop, Next::Configure, Next::Bug, Next::Retry, Next::Blocked] {
-        let error = Error { next, message: "refused by who leads now".to_owned() };
+        let error = Error::new(next, Code::QueueTaken, "refused by who leads now");
         // It leads no more, and does not know.
         if !matches!(next, Next::Retry | Next::Blocked) {
             registry.expire(Role::Relay);
@@ -87,7 +87,7 @@ async fn refused(seed: u64) -> std::result::Result<(), String> {
         begins(&mut begun, "trap").await?;
     }
     sleep(Duration::from_millis(10)).await;
-    tell.send(Error { next: last, message: "its own".to_owned() }).await.map_err(|error| error.to_string())?;
+    tell.send(Error::new(last, Code::TargetRefused, "its own")).await.map_err(|error| error.to_string())?;
     match timeout(SETTLE, &mut process).await {
         Ok(Ok(Err(error))) if error.next == last && error.message.contains("its own") => Ok(()),
         ended => Err(format!("{ended:?}")),
