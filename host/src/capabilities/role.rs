@@ -18,7 +18,7 @@ impl Role {
     pub fn interface(self) -> &'static str {
         match self {
             Self::Writer => "writer",
-            Self::Stream => "reader",
+            Self::Stream => "stream-reader",
             Self::Loader => "loader",
             Self::Target => "target",
             Self::Transform => "transform",

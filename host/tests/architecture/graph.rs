@@ -141,7 +141,7 @@ fn tree(text: &str) -> (Vec<Vec<String>>, &str) {
                 Some(c) if is_name(c) => {
                     let (mut found, after) = tree(list);
                     paths.append(&mut found);
-                    list = after;
+                    list = renamed(after);
                 }
                 Some('}') => return (with_head(paths), &list[1..]),
                 Some(c) => list = &list[c.len_utf8()..],
@@ -155,6 +155,12 @@ fn tree(text: &str) -> (Vec<Vec<String>>, &str) {
         return (with_head(paths), rest);
     }
     (vec![head], rest)
+}
+
+/// Leaves out ` as name`.
+fn renamed(text: &str) -> &str {
+    let name = text.trim_start().strip_prefix("as ");
+    name.map_or(text, |name| name.trim_start().trim_start_matches(is_name))
 }
 
 #[cfg(test)]
@@ -185,6 +191,7 @@ mod tests {
             circles(&[("a.rs", "use crate::b::B;"), ("b.rs", "use b::a::A; use x_crate::a::A;"), ("lib.rs", "pub use a::A;")]).is_empty()
         );
         assert!(circles(&[("a/mod.rs", "mod b;\npub struct A;"), ("a/b.rs", "use super::A;")]).is_empty());
+        assert!(circles(&[("a/mod.rs", "mod b;\nuse b::B;"), ("a/b.rs", "use super::{c as d, c as _};"), ("a/c.rs", "")]).is_empty());
         assert!(circles(&[("a.rs", "use crate::b::B;"), ("b.rs", "#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}")]).is_empty());
     }
 }

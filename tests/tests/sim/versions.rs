@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgshovel::memory::{Faults, Log, Rates, Source, Store};
+use pgshovel::memory::{Faults, Log, Rates, Registry, Source, Store};
 use pgshovel::replicate::state;
 use pgshovel::stop;
 use rand::rngs::StdRng;
@@ -16,7 +16,7 @@ use super::replication::{CLUSTER, Memory, SET};
 use super::worker::Worker;
 use super::{SETTLE, seeds};
 
-const RATES: Rates = Rates { error_before: 10, error_after: 10, crash_before: 10, crash_after: 10 };
+const RATES: Rates = Rates { error_before: 10, error_after: 10, crash_before: 10, crash_after: 10, slow: 0 };
 const FAILOVERS: u32 = 3;
 
 #[derive(Default)]
@@ -36,7 +36,9 @@ async fn failed_over(seed: u64) -> Result<Outcome, String> {
     for round in 0..=FAILOVERS {
         let (stopper, stop) = stop::channel();
         let faults = Arc::new(Faults::new(seed ^ u64::from(round), RATES));
-        let memory = Memory { source: Arc::clone(&source), log: Arc::clone(&log), store: Arc::clone(&store), faults: Arc::clone(&faults) };
+        let registry = Arc::new(Registry::new(SET, seed ^ u64::from(round)));
+        let (from, to) = (Arc::clone(&log), Arc::clone(&store));
+        let memory = Memory { source: Arc::clone(&source), log: from, store: to, faults: Arc::clone(&faults), registry };
         let worker = tokio::spawn(Worker { memory, stop, seed, bootstrap, part: None }.run());
         outcome.bootstraps += u64::from(bootstrap);
         let mut replica = source.copy();

@@ -93,7 +93,7 @@ async fn components_built_for_0_1() {
     let old =
         component(&["pgshovel:plugin/log@0.1.0", "wasi:io/poll@0.2.9"], &["pgshovel:plugin/writer@0.1.0", "pgshovel:plugin/reader@0.1.0"]);
     for role in [Role::Writer, Role::Stream] {
-        refused("old", &old, role, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/writer@0.1.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
+        refused("built-for-0-1", &old, role, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: built for pgshovel:plugin/writer@0.1.0, pgshovel:plugin/reader@0.1.0, pgshovel:plugin/log@0.1.0, this host serves 0.2.x; build the plugin again with the WIT of this version of pgshovel"]).await;
     }
 }
 
@@ -169,9 +169,25 @@ async fn content_that_is_not_the_pinned_one() {
 #[tokio::test]
 async fn folders_that_cannot_be_opened() {
     use crate::capabilities::files::{self, Mode};
-    let mut section = probe("stream", &serde_json::json!({}));
-    section.grants.files = Some(files::Folder { path: "/nowhere/at/all".into(), mode: Mode::ReadOnly, size: None });
-    let error = check(engine(), &section, Role::Writer).await.unwrap_err();
-    assert_eq!(error.exit_code(), 3);
-    expect!["conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: it does not exist; if the name is right, make it: mkdir -m 700 /nowhere/at/all; name a folder that this user may read"].assert_eq(&error.message);
+    let refused = async |path: &str, mode| {
+        let mut section = probe("stream", &serde_json::json!({}));
+        section.grants.files = Some(files::Folder { path: path.into(), mode, size: None });
+        let error = check(engine(), &section, Role::Writer).await.unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        error.message
+    };
+    // A folder to write in, too: where its name is misspelt, a new stream would begin in it.
+    for (mode, may) in [(Mode::ReadOnly, "read"), (Mode::ReadWrite, "write in")] {
+        let message = refused("/nowhere/at/all", mode).await;
+        assert_eq!(
+            message,
+            format!(
+                "conf/app.yaml: stream.grants.files: cannot open the folder /nowhere/at/all: it does not exist; if the name is right, make it: \
+                 mkdir -m 700 /nowhere/at/all; name a folder that this user may {may}"
+            )
+        );
+    }
+    assert!(!std::path::Path::new("/nowhere").exists());
+    let message = refused("/dev/null", Mode::ReadOnly).await;
+    assert!(message.contains("the folder /dev/null: it is no folder"), "{message}");
 }

@@ -20,7 +20,7 @@ async fn of_a_key_only_a_digest_is_named() {
     world.write("set.pgshovel", &set);
     world.write("relay.yaml", "stream: { path: file.wasm, grants: { files: { path: ./stream, mode: read-write } } }\n");
     world.write("replicate.yaml", &configuration(&target.uri(), ""));
-    std::fs::create_dir(world.folder().join("stream")).unwrap();
+    std::fs::create_dir_all(world.folder().join("stream")).unwrap();
     world.pgshovel(["cluster", "initialize"]).succeeds().await;
     world.pgshovel(["set", "create", "people", "set.pgshovel"]).succeeds().await;
     let relay = world.pgshovel(["relay", "relay.yaml", "people"]).start().await;
