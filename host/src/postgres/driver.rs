@@ -48,12 +48,13 @@ mod tests {
     const OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
     const ASKS_PASSWORD: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
     const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
-    const REFUSES: &[u8] = b"E\0\0\0\x2eSFATAL\0C28000\0Mdatabase does not allow writes\0\0";
+    const REFUSES: &[u8] = b"E\0\0\0\x33SFATAL\0C28000\0Mdatabase does not allow writes\0\0";
     /// One column without a name, its text, the end of the answer.
     const IS_ON: &[u8] =
         b"T\0\0\0\x19\0\x01\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0D\0\0\0\x0c\0\x01\0\0\0\x02onC\0\0\0\x09SHOW\0Z\0\0\0\x05I";
 
-    /// What the driver says of a server that gives these answers, one to each message.
+    /// What the driver says of a server that gives these answers, one to each message, and then
+    /// closes the connection at the next.
     async fn of(answers: &'static [&'static [u8]], settings: &str) -> Option<Said> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -77,7 +78,7 @@ mod tests {
         assert_eq!(of(&[b"N"], "sslmode=require").await, Some(Said::NoTls));
         assert_eq!(of(&[READY, IS_ON], "sslmode=disable target_session_attrs=read-write").await, Some(Said::ReadOnly));
         assert_eq!(of(&[REFUSES], "sslmode=disable").await, None, "that is the server's answer");
-        assert_eq!(of(&[b""], "sslmode=disable").await, None);
+        assert_eq!(of(&[], "sslmode=disable").await, None, "the connection broke");
         let nowhere = Config::new().connect(NoTls).await.err().unwrap();
         assert_eq!(said(&nowhere), Some(Said::Invalid));
     }
