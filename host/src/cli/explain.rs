@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_code_is_explained_however_it_is_written_and_a_wrong_one_names_the_nearest() {
-        let expected = page::entry(Code::RegistryAway.situation());
+        let expected = page::entry(Code::find(&Code::RegistryAway.to_string()).unwrap());
         for written in ["PS201", "ps201", "201"] {
             assert_eq!(explain(written).unwrap(), expected);
         }

@@ -158,12 +158,7 @@ codes! {
 }
 
 impl Code {
-    #[must_use]
-    pub fn situation(self) -> &'static Situation {
-        let found = SITUATIONS.iter().find(|situation| situation.code == self);
-        found.expect("the macro makes a situation of every code")
-    }
-
+    /// What is to be known of a code, written as it is printed.
     #[must_use]
     pub fn find(text: &str) -> Option<&'static Situation> {
         SITUATIONS.iter().find(|situation| situation.code.to_string().eq_ignore_ascii_case(text))
