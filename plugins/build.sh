@@ -15,10 +15,13 @@ target=${CARGO_TARGET_DIR:-$workspace/target}
 mkdir -p "$target/plugins" "$target/wasm"
 target=$(cd "$target" && pwd)
 
-declare -A examples=([history]=python-target [redact]=c-transform)
+declare -A examples=(
+    [history]=examples/python-target [redact]=examples/c-transform
+    [asker-python]=tests/fixtures/asker-python [asker-javascript]=tests/fixtures/asker-javascript
+)
 names=("$@")
-# The probe is for the tests of the plugin host.
-[ $# -gt 0 ] || names=(file kafka postgresql history redact probe)
+# The probe and the askers are for the tests of the plugin host.
+[ $# -gt 0 ] || names=(file kafka postgresql history redact probe asker asker-python asker-javascript)
 
 # shellcheck source=plugins/toolchain.sh
 . "$here/toolchain.sh"
@@ -43,12 +46,12 @@ build_rust() {
 
 # Only when something that goes into it has changed.
 build_example() {
-    local name=$1 folder=$workspace/examples/${examples[$1]} work=$target/wasm/$1 inputs
-    inputs=$(cd "$workspace" && find "examples/${examples[$name]}" wit tests/requirements.txt -type f -not -path '*/__pycache__/*' -print0 |
+    local name=$1 folder=$workspace/${examples[$1]} work=$target/wasm/$1 inputs
+    inputs=$(cd "$workspace" && find "${examples[$name]}" wit tests/requirements.txt -type f -not -path '*/__pycache__/*' -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum)
     if [ -f "$target/plugins/$name.wasm" ] && [ "$inputs" = "$(cat "$work/inputs" 2>/dev/null)" ]; then return 0; fi
     mkdir -p "$work"
-    echo "plugins: building $name from examples/${examples[$name]}" >&2
+    echo "plugins: building $name from ${examples[$name]}" >&2
     PATH=$target/python/bin:$PATH "$folder/build.sh" "$work"
     publish "$work/$name.wasm" "$name"
     echo "$inputs" >"$work/inputs"

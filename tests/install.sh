@@ -39,6 +39,8 @@ missing_packages() {
     command -v make >/dev/null || echo make
     command -v cc >/dev/null || echo gcc
     command -v pkg-config >/dev/null || echo pkg-config
+    command -v node >/dev/null || echo nodejs
+    command -v npm >/dev/null || echo npm
 }
 
 # apt-get as root. Packages would start their services, and PostgreSQL's would

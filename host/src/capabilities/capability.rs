@@ -66,6 +66,10 @@ pub trait Capability: Sized + 'static {
     fn check(_: View<'_, Self>) -> Result<()> {
         Ok(())
     }
+
+    /// A call into the plugin did not return, so that the instance is of no more use: ends
+    /// what the capability does for it. What has to end in front of all else ends here.
+    fn give_up(_: View<'_, Self>) {}
 }
 
 /// The package of pgshovel's own interfaces.

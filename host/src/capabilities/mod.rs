@@ -5,6 +5,7 @@ pub mod capability;
 pub mod config_store;
 pub mod files;
 pub mod grants;
+pub mod http;
 pub mod kafka;
 pub mod log;
 pub mod logging;
@@ -71,6 +72,11 @@ macro_rules! table {
                 $(<$capability>::check(View { state: &mut self.states.$name, shared: &mut self.shared })?;)*
                 Ok(())
             }
+
+            /// A call did not return: what goes on for it ends.
+            pub fn give_up(&mut self) {
+                $(<$capability>::give_up(View { state: &mut self.states.$name, shared: &mut self.shared });)*
+            }
         }
 
         $(impl<R: Send + 'static> Holds<$capability> for Instance<R> {
@@ -104,6 +110,7 @@ table! {
     postgres: postgres::Postgres,
     kafka: kafka::Kafka,
     origin: origin::Origin,
+    http: http::Http,
     files: files::Files,
     config_store: config_store::ConfigStore,
     sockets: sockets::Sockets,
@@ -122,8 +129,10 @@ pub struct Entry {
 /// What the host keeps for one instance of a plugin. `runtime` is what its store needs besides.
 pub struct Instance<R> {
     pub runtime: R,
-    pub shared: Shared,
+    /// In front of `shared`, and dropped before it: what ends with a plugin that broke off
+    /// must not look like its own end, as half a body would.
     pub states: States,
+    pub shared: Shared,
 }
 
 impl<R> Instance<R> {

@@ -184,7 +184,7 @@ mod tests {
               pgshovel:plugin/kafka@0.2.0     needs the grant kafka: localhost:9092
               pgshovel:plugin/origin@0.2.0    given to loaders
               wasi:filesystem/preopens@0.2.0  an empty folder, unless granted: files: { path: ./data, mode: read-write }
-              wasi:http/types@0.2.0           not offered by this host: it would refuse the plugin
+              wasi:http/types@0.2.0           needs the grant http: { origins: ["https://search.example:9200/index/"] }
         "#]]
         .assert_eq(&table(Path::new("a.wasm"), &examination));
         expect![[r#"
@@ -226,8 +226,8 @@ mod tests {
                 },
                 {
                   "name": "wasi:http/types@0.2.0",
-                  "offered": false,
-                  "grant": null
+                  "offered": true,
+                  "grant": "http"
                 }
               ],
               "exports": [

@@ -116,7 +116,9 @@ fn keys() {
     refused("stream: { path: a, 5: b }\n", expect!["conf/app.yaml:1:9: stream: a key of this map is the number 5; put it in quotes"]);
     refused(
         "stream: { path: a, grants: { http: x } }\n",
-        expect!["conf/app.yaml:1:30: stream.grants.http: unknown key; the keys here are `postgres`, `kafka`, `files`"],
+        expect![
+            "conf/app.yaml:1:36: stream.grants.http: is a text; write a map with the keys `origins`, `addresses`, `ca`, `certificate`, `key`, `headers`, `basic`, `bearer`, `oauth2`, `aws`, `connect`, `first_byte`, `between_bytes`"
+        ],
     );
 }
 

@@ -9,6 +9,10 @@ use crate::config::Section;
 /// How to build without what language runtimes import although nothing uses it.
 const FLAGS: [(&str, &str); 1] = [("wasi:http", "componentize-js: disable the features http and fetch-event")];
 
+fn flag(import: &Interface) -> Option<&'static str> {
+    FLAGS.iter().find(|(package, _)| *package == import.package).map(|(_, flag)| *flag)
+}
+
 /// The error tells of all that is wrong with the component, or says that it is another one.
 pub(super) fn accept(examination: &Examination, section: &Section, role: Role) -> Result<(), String> {
     if section.sha256.is_some_and(|pinned| pinned != examination.sha256) {
@@ -71,11 +75,13 @@ fn imports(examination: &Examination, section: &Section, role: Role) -> Vec<Stri
                 examples.push(example);
             }
         }
+        let flag = interfaces.iter().find_map(|import| flag(import)).map(|flag| format!(", or build the plugin without it ({flag})"));
         problems.push(format!(
-            "imports {}, which section `{}` does not grant; add to it: grants: {{ {} }}",
+            "imports {}, which section `{}` does not grant; add to it: grants: {{ {} }}{}",
             list(&interfaces),
             section.name,
-            examples.join(", ")
+            examples.join(", "),
+            flag.unwrap_or_default()
         ));
     }
     problems
@@ -96,7 +102,7 @@ fn unknown(import: &Interface) -> Option<String> {
         return (package != PACKAGE)
             .then(|| format!("imports {import}, of which this host serves {version}; build the plugin for {package} {version}{target}"));
     }
-    let flag = FLAGS.iter().find(|(package, _)| *package == import.package).map(|(_, flag)| format!(" ({flag})"));
+    let flag = flag(import).map(|flag| format!(" ({flag})"));
     let served: Vec<&str> = of_package(&import.package).flat_map(|(_, interfaces)| interfaces.names).copied().collect();
     let served = if served.is_empty() { String::new() } else { format!(", only {} of {}", served.join(", "), import.package) };
     Some(format!("imports {import}, which this host does not offer{served}; build the plugin without it{}", flag.unwrap_or_default()))

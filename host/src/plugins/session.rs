@@ -110,8 +110,14 @@ impl Session {
                 self.usable = true;
                 answer.map_err(|error| self.failed(function, error, passed))
             }
-            Ok(Err(error)) => Err(self.broken(function, &error)),
-            Err(_) => Err(self.late(function, "")),
+            Ok(Err(error)) => {
+                self.store.data_mut().give_up();
+                Err(self.broken(function, &error))
+            }
+            Err(_) => {
+                self.store.data_mut().give_up();
+                Err(self.late(function, ""))
+            }
         }
     }
 

@@ -10,12 +10,17 @@ use graph::Graph;
 use pgshovel::error::SITUATIONS;
 
 /// A word that may stand in no source but those below `only`.
-const CLIENTS: [(&str, &[&str]); 9] = [
+const CLIENTS: [(&str, &[&str]); 14] = [
     (
         "wasmtime",
         &["host/src/plugins", "host/src/capabilities/capability.rs", "host/src/capabilities/shared.rs", "host/src/capabilities/*/link"],
     ),
     ("wasmtime_wasi", &["host/src/plugins", "host/src/capabilities/*/link", "host/src/capabilities/wasi"]),
+    ("wasmtime_wasi_http", &["host/src/capabilities/http/link"]),
+    ("hyper", &["host/src/capabilities/http"]),
+    ("hyper_util", &["host/src/capabilities/http"]),
+    ("tokio_rustls", &["host/src/capabilities/http"]),
+    ("aws_sigv4", &["host/src/capabilities/http/auth", "host/src/capabilities/http/tests"]),
     ("wasmparser", &["host/src/plugins"]),
     ("rdkafka", &["host/src/capabilities"]),
     ("zookeeper_client", &["host/src/registry"]),
@@ -46,7 +51,7 @@ const MODULES: [(&str, &[&str]); 23] = [
     ("postgres", &["error", "backoff", "names", "budget", "ports", "observe"]),
     ("registry", &["error", "nearest", "names", "ports"]),
     ("admin", &["error", "nearest", "backoff", "names", "observe", "postgres", "registry"]),
-    ("capabilities", &["error", "printable", "budget", "yaml", "postgres"]),
+    ("capabilities", &["error", "printable", "budget", "yaml", "ports", "postgres"]),
     ("config", &["error", "yaml", "capabilities"]),
     ("plugins", &["error", "printable", "budget", "ports", "capabilities", "config"]),
     (

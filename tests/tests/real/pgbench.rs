@@ -62,7 +62,7 @@ async fn copied(stream: impl AsyncFnOnce(&World) -> String) {
 }
 
 fn folder(world: &World) -> String {
-    std::fs::create_dir(world.folder().join("stream")).unwrap();
+    std::fs::create_dir_all(world.folder().join("stream")).unwrap();
     "{ path: file.wasm, grants: { files: { path: ./stream, mode: read-write } } }".to_owned()
 }
 

@@ -1,6 +1,7 @@
 //! The host against components: hand-written ones that it has to refuse, and
 //! `tests/fixtures/probe`, which does what it is told. `make plugins` builds that.
 
+mod asking;
 mod crossing;
 mod refusals;
 mod running;

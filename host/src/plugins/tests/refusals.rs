@@ -116,7 +116,7 @@ async fn imports_that_are_not_granted() {
     refused("postgres", &postgres, Role::Target, |section| section.grants.kafka = Resources::One(brokers), expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/postgres@0.2.0, which section `target` does not grant; add to it: grants: { postgres: "postgresql://app@localhost:5432/app" }"#]]).await;
     let origin = component(&["pgshovel:plugin/origin@0.2.0"], &[TARGET]);
     refused("origin", &origin, Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports pgshovel:plugin/origin@0.2.0, which only a loader may use; use a target that does without"]).await;
-    refused("http", &component(&["wasi:http/types@0.2.3"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports wasi:http/types@0.2.3, which this host does not offer; build the plugin without it (componentize-js: disable the features http and fetch-event)"]).await;
+    refused("http", &component(&["wasi:http/types@0.2.3"], &[TARGET]), Role::Target, |_| {}, expect![[r#"conf/app.yaml: target.path: conf/a.wasm: imports wasi:http/types@0.2.3, which section `target` does not grant; add to it: grants: { http: { origins: ["https://search.example:9200/index/"] } }, or build the plugin without it (componentize-js: disable the features http and fetch-event)"#]]).await;
     refused("unknown", &component(&["acme:things/box@1.0.0"], &[TARGET]), Role::Target, |_| {}, expect!["conf/app.yaml: target.path: conf/a.wasm: imports acme:things/box@1.0.0, which this host does not offer; build the plugin without it"]).await;
 }
 

@@ -29,7 +29,7 @@ async fn a_standby_that_could_not_lead_ends_at_once() {
             3,
             "./straem: it does not exist; if the name is right, make it",
         ),
-        ("replicate", configuration(&target, "  configuration: { types: wrong }\n"), 1, "types"),
+        ("replicate", configuration(&target, "  configuration: { types: wrong }\n"), 3, "types"),
         ("replicate", configuration(&target, "transforms: [ { path: nothing.wasm } ]\n"), 3, "nothing.wasm"),
         (
             "relay",
@@ -41,7 +41,7 @@ async fn a_standby_that_could_not_lead_ends_at_once() {
             "relay",
             "stream: { path: file.wasm, configuration: { segment: 1 }, grants: { files: { path: ./stream, mode: read-write } } }\n"
                 .to_owned(),
-            1,
+            3,
             "segment",
         ),
     ];
