@@ -74,6 +74,7 @@ codes! {
     113 KafkaGrantInvalid [Configure], "a kafka grant is wrong", "a property is missing, or is one that the host sets itself", "mend the property that the message names";
     114 SystemRefused [Stop, Retry], "the operating system refuses what the process needs", "a limit of processes, of memory or of open files", "raise the limit that the message names (ulimit, pids.max)";
     115 OutputFailed [Stop], "standard output cannot be written to", "the disk is full, or a device failed", "write somewhere else";
+    116 HttpGrantInvalid [Configure], "an http grant is wrong", "a certificate, a key or a header of it cannot be read or sent", "mend the file or the value that the message names";
     201 RegistryAway [Retry], "ZooKeeper does not answer", "it is down, the network is cut, or the hosts are wrong", "see that a server runs, and --zookeeper-hosts; it is tried again";
     202 RegistryDenied [Configure], "ZooKeeper does not let this process do that", "the credentials are wrong or missing, or the node belongs to somebody else", "give the credentials of the cluster's creator (--zookeeper-auth-file)";
     203 RegistryTls [Configure], "no TLS connection to ZooKeeper comes about", "a certificate is wrong, or a file of it cannot be read", "mend what the message names of --zookeeper-tls-ca, -cert and -key";

@@ -11,7 +11,7 @@ pub fn named(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     for (at, _) in text.match_indices("Code::") {
         let name: String = text[at + "Code::".len()..].chars().take_while(|c| c.is_alphanumeric()).collect();
         let nexts = found.entry(name).or_default();
-        let before = text[..at].trim_end();
+        let before = text[..at].trim_end_matches("error::").trim_end_matches("crate::").trim_end();
         let next = match before.strip_suffix('(') {
             Some(call) => last_of(call, "Error::"),
             None => before.strip_suffix(',').and_then(|pair| last_of(pair, "Next::")),
@@ -33,10 +33,10 @@ mod tests {
 
     #[test]
     fn codes_and_what_is_done_next_are_found_however_they_are_written() {
-        let text = "Error::stop(Code::A, 1)\nError::retry(\n    Code::A,\n    2)\n(Next::Blocked, Code::B)\nsome(error.code == Code::C)\n\
+        let text = "Error::stop(Code::A, 1)\nError::retry(\n    Code::A,\n    2)\n(Next::Blocked, Code::B)\nsome(error.code == Code::C)\nError::trap(crate::error::Code::A, 3)\n\
                     #[cfg(test)]\nmod tests {\n    Code::D";
         let found: Vec<(String, Vec<String>)> = named(text).into_iter().map(|(code, nexts)| (code, nexts.into_iter().collect())).collect();
-        let expected = [("A", vec!["retry", "stop"]), ("B", vec!["blocked"]), ("C", vec![])];
+        let expected = [("A", vec!["retry", "stop", "trap"]), ("B", vec!["blocked"]), ("C", vec![])];
         let expected = expected.map(|(code, nexts)| (code.to_owned(), nexts.into_iter().map(str::to_owned).collect::<Vec<_>>()));
         assert_eq!(found, expected);
     }
