@@ -1,7 +1,7 @@
 //! Which names clusters and sets may have: those that fit ZooKeeper's paths,
 //! PgQ's queue names and PostgreSQL's identifiers. Pure.
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// PostgreSQL cuts identifiers off after this many bytes (NAMEDATALEN - 1).
 pub const IDENTIFIER_BYTES_MAX: usize = 63;
@@ -57,7 +57,7 @@ pub fn check_cluster(name: &str) -> Result<()> {
     let bytes_max = IDENTIFIER_BYTES_MAX - SCHEMA_PREFIX.len();
     check("cluster", name, bytes_max)?;
     if name == "zookeeper" {
-        return Err(Error::usage("the cluster name \"zookeeper\" belongs to ZooKeeper itself; choose another one"));
+        return Err(Error::usage(Code::NameInvalid, "the cluster name \"zookeeper\" belongs to ZooKeeper itself; choose another one"));
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ fn check(kind: &str, name: &str, bytes_max: usize) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::usage(format!("the {kind} name {name:?} {wrong}")))
+    Err(Error::usage(Code::NameInvalid, format!("the {kind} name {name:?} {wrong}")))
 }
 
 /// '/' separates ZooKeeper's paths, '@' a set from its version, ':' the parts of

@@ -37,7 +37,7 @@ impl Patience {
         match error.next {
             Next::Retry => {
                 let wait = self.backoff.wait(random);
-                tracing::warn!(%error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
+                tracing::warn!(code = %error.code, %error, attempt = self.backoff.attempts(), wait_ms = wait.as_millis(), "waiting to try again");
                 Ok(wait)
             }
             Next::Blocked => {
@@ -47,7 +47,7 @@ impl Patience {
             }
             Next::Trap if self.trapped != Some(commits) => {
                 self.trapped = Some(commits);
-                tracing::warn!(%error, "a plugin broke off; it is opened anew and tried once more");
+                tracing::warn!(code = %error.code, %error, "a plugin broke off; it is opened anew and tried once more");
                 Ok(Duration::ZERO)
             }
             Next::Trap => Err(error.context("a plugin broke off twice at the same place")),
@@ -59,7 +59,7 @@ impl Patience {
         match &mut self.blocked {
             Some((said, waited)) if *said == error.message && *waited < SAID_AGAIN_AFTER => *waited += wait,
             blocked => {
-                tracing::error!(%error, "nothing goes on until this is mended; it is looked at again and again");
+                tracing::error!(code = %error.code, %error, "nothing goes on until this is mended; it is looked at again and again");
                 *blocked = Some((error.message.clone(), wait));
             }
         }
@@ -69,11 +69,12 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn waits_grow_until_something_becomes_durable() {
         let mut patience = Patience::new(0);
-        let mut wait = |commits| patience.judge(Error::retry("away"), commits, u32::MAX).unwrap().as_millis();
+        let mut wait = |commits| patience.judge(Error::retry(Code::DatabaseAway, "away"), commits, u32::MAX).unwrap().as_millis();
         assert_eq!([wait(0), wait(0), wait(0), wait(1), wait(1)], [250, 500, 1000, 250, 500]);
     }
 
@@ -82,29 +83,34 @@ mod tests {
         let mut patience = Patience::new(0);
         let mut waited = Duration::ZERO;
         for _ in 0..100 {
-            waited += patience.judge(Error::blocked("a column is missing"), 0, u32::MAX).unwrap();
+            waited += patience.judge(Error::blocked(Code::TargetBlocked, "a column is missing"), 0, u32::MAX).unwrap();
             let (said, since) = patience.blocked.as_ref().unwrap();
             assert!(said == "a column is missing" && *since <= SAID_AGAIN_AFTER + Duration::from_secs(30));
         }
         assert!(waited > 8 * SAID_AGAIN_AFTER);
-        patience.judge(Error::blocked("a column is missing"), 1, 0).unwrap();
+        patience.judge(Error::blocked(Code::TargetBlocked, "a column is missing"), 1, 0).unwrap();
         assert!(patience.blocked.as_ref().is_some_and(|(_, since)| *since < Duration::from_secs(1)));
     }
 
     #[test]
     fn a_plugin_may_break_off_once_at_one_place() {
         let mut patience = Patience::new(7);
-        let trap = || Error::trap("unreachable");
+        let trap = || Error::trap(Code::PluginTrapped, "unreachable");
         assert_eq!(patience.judge(trap(), 7, 0).unwrap(), Duration::ZERO);
         assert_eq!(patience.judge(trap(), 8, 0).unwrap(), Duration::ZERO);
-        patience.judge(Error::retry("away"), 8, 0).unwrap();
+        patience.judge(Error::retry(Code::DatabaseAway, "away"), 8, 0).unwrap();
         let error = patience.judge(trap(), 8, 0).unwrap_err();
         assert_eq!(error.message, "a plugin broke off twice at the same place: unreachable");
     }
 
     #[test]
     fn what_waiting_does_not_mend_ends_it() {
-        for error in [Error::stop("x"), Error::configure("x"), Error::bug("x"), Error::usage("x")] {
+        for error in [
+            Error::stop(Code::StatementRefused, "x"),
+            Error::configure(Code::StatementRefused, "x"),
+            Error::bug("x"),
+            Error::usage(Code::StatementRefused, "x"),
+        ] {
             let next = error.next;
             assert_eq!(Patience::new(0).judge(error, 0, 0).unwrap_err().next, next);
         }

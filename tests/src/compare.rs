@@ -4,7 +4,7 @@
 use std::pin::pin;
 
 use futures_util::StreamExt;
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect;
 use tokio_postgres::Client;
 
@@ -164,7 +164,7 @@ async fn columns_of(client: &Client, table: &str) -> Result<Vec<String>> {
         "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname";
     let rows = client.query(sql, &[&table]).await.map_err(|error| connect::explain(&error).context(format!("columns of {table}")))?;
     if rows.is_empty() {
-        return Err(Error::stop(format!("the table {table} has no columns to compare")));
+        return Err(Error::stop(Code::ToolFailed, format!("the table {table} has no columns to compare")));
     }
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

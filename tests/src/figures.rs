@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::explain;
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
@@ -85,7 +85,7 @@ impl Log {
 
     /// Takes in what was written since the last time.
     pub fn follow(&mut self) -> Result<()> {
-        let cannot = |error| Error::stop(format!("cannot read {}: {error}", self.path.display()));
+        let cannot = |error| Error::stop(Code::ToolFailed, format!("cannot read {}: {error}", self.path.display()));
         let mut file = File::open(&self.path).map_err(cannot)?;
         file.seek(SeekFrom::Start(self.read)).map_err(cannot)?;
         let count = file.read_to_end(&mut self.rest).map_err(cannot)?;

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 /// The folder that cargo builds into, found from where this program lies in it:
 /// `FOLDER/PROFILE/program`, or for a test `FOLDER/PROFILE/deps/program`.
 pub fn build() -> Result<PathBuf> {
     let program = program()?;
-    above(&program)
-        .map(Path::to_path_buf)
-        .ok_or_else(|| Error::stop(format!("{} does not lie in a folder that cargo builds into; run it by `make`", program.display())))
+    above(&program).map(Path::to_path_buf).ok_or_else(|| {
+        Error::stop(Code::ToolFailed, format!("{} does not lie in a folder that cargo builds into; run it by `make`", program.display()))
+    })
 }
 
 fn above(program: &Path) -> Option<&Path> {
@@ -31,7 +31,7 @@ pub fn pgshovel() -> Result<PathBuf> {
         .take(2)
         .map(|folder| folder.join("pgshovel"))
         .find(|path| path.is_file())
-        .ok_or_else(|| Error::stop(format!("there is no pgshovel beside {}; run `make build`", program.display())))?;
+        .ok_or_else(|| Error::stop(Code::ToolFailed, format!("there is no pgshovel beside {}; run `make build`", program.display())))?;
     fresh(&path)?;
     Ok(path)
 }
@@ -59,7 +59,7 @@ pub fn repository() -> PathBuf {
 }
 
 fn program() -> Result<PathBuf> {
-    std::env::current_exe().map_err(|error| Error::stop(format!("cannot find this program's own file: {error}")))
+    std::env::current_exe().map_err(|error| Error::stop(Code::ToolFailed, format!("cannot find this program's own file: {error}")))
 }
 
 /// Cargo does not build another package's binary for a test: one that is older
@@ -67,11 +67,14 @@ fn program() -> Result<PathBuf> {
 fn fresh(binary: &Path) -> Result<()> {
     let list = binary.with_extension("d");
     let text = std::fs::read_to_string(&list)
-        .map_err(|error| Error::stop(format!("cannot read {}: {error}; run `make build`", list.display())))?;
+        .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {}: {error}; run `make build`", list.display())))?;
     let built = modified(binary)?;
     for source in sources(&text) {
         if modified(&source).is_ok_and(|modified| modified > built) {
-            return Err(Error::stop(format!("{} is older than {}; run `make build`", binary.display(), source.display())));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("{} is older than {}; run `make build`", binary.display(), source.display()),
+            ));
         }
     }
     Ok(())
@@ -85,7 +88,9 @@ fn sources(list: &str) -> Vec<PathBuf> {
 }
 
 fn modified(path: &Path) -> Result<std::time::SystemTime> {
-    path.metadata().and_then(|data| data.modified()).map_err(|error| Error::stop(format!("cannot read {}: {error}", path.display())))
+    path.metadata()
+        .and_then(|data| data.modified())
+        .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {}: {error}", path.display())))
 }
 
 #[cfg(test)]

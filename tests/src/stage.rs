@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 
 use crate::paths;
@@ -53,7 +53,7 @@ impl Stage {
         let (source, target, zookeeper, kafka) = servers.map_err(|error| Error::bug(format!("starting the servers: {error}")))??;
         let folder = fleet.folder().join("stage");
         std::fs::create_dir_all(folder.join("stream"))
-            .map_err(|error| Error::stop(format!("cannot create {}: {error}", folder.display())))?;
+            .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot create {}: {error}", folder.display())))?;
         let zookeeper_hosts = zookeeper.hosts();
         let stage = Self { source, target, kafka, zookeeper, zookeeper_hosts, fleet: Arc::clone(fleet), folder };
         create_database(&stage.source, "source", "CREATE EXTENSION pgq").await?;
@@ -64,7 +64,7 @@ impl Stage {
     /// Writes a file into the folder of the commands.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.folder.join(name);
-        std::fs::write(&path, text).map_err(|error| Error::stop(format!("cannot write {}: {error}", path.display())))
+        std::fs::write(&path, text).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot write {}: {error}", path.display())))
     }
 
     /// Runs `pgshovel` to its end.
@@ -134,10 +134,11 @@ pub async fn finish(command: &mut Command, name: &str) -> Result<()> {
 /// As [`finish`]; returns what it printed.
 pub async fn output(command: &mut Command, name: &str) -> Result<String> {
     let mut command = tokio::process::Command::from(std::mem::replace(command, Command::new("false")));
-    let output = command.kill_on_drop(true).output().await.map_err(|error| Error::stop(format!("cannot run {name}: {error}")))?;
+    let output =
+        command.kill_on_drop(true).output().await.map_err(|error| Error::stop(Code::ToolFailed, format!("cannot run {name}: {error}")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    Err(Error::stop(format!("{name} failed ({}):\n{}", output.status, words.trim_end())))
+    Err(Error::stop(Code::ToolFailed, format!("{name} failed ({}):\n{}", output.status, words.trim_end())))
 }

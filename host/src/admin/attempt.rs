@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::changer::Changer;
 use super::plan::{self, Scope, Step};
 use super::validate;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Stamp};
 use crate::postgres::{DriverError, SqlState, catalog, literal, own};
@@ -104,10 +104,13 @@ async fn read(session: &Session, scope: &Scope<'_>, wanted: Option<&ReplicationS
 async fn remove(session: &Session, scope: &Scope<'_>, steps: fn(&Scope<'_>, &catalog::Facts) -> Vec<Step>) -> Result<()> {
     let facts = read(session, scope, None).await?;
     match facts.managed.as_ref().and_then(|managed| managed.node.as_ref()) {
-        Some((_, owner, _)) if owner != scope.cluster_id => Err(Error::stop(format!(
-            "the database belongs to another cluster of this name ({owner}, this one is {}); nothing was removed from it",
-            scope.cluster_id
-        ))),
+        Some((_, owner, _)) if owner != scope.cluster_id => Err(Error::stop(
+            Code::DatabaseOfOther,
+            format!(
+                "the database belongs to another cluster of this name ({owner}, this one is {}); nothing was removed from it",
+                scope.cluster_id
+            ),
+        )),
         _ => run(session, &steps(scope, &facts)).await,
     }
 }
@@ -120,10 +123,13 @@ async fn capture(session: &Session, scope: &Scope<'_>, wanted: &ReplicationSetCo
             return Ok(());
         }
         if *epoch >= scope.stamp.epoch {
-            return Err(Error::stop(format!(
-                "the database has a later change of the set {:?} than ZooKeeper: was ZooKeeper restored from a copy, or does its clock go back? drop the set, or restore the two together",
-                scope.set
-            )));
+            return Err(Error::stop(
+                Code::DatabaseAhead,
+                format!(
+                    "the database has a later change of the set {:?} than ZooKeeper: was ZooKeeper restored from a copy, or does its clock go back? drop the set, or restore the two together",
+                    scope.set
+                ),
+            ));
         }
     }
     let problems = validate::problems(scope.cluster, scope.set, scope.cluster_id, wanted, &facts);
@@ -136,7 +142,7 @@ async fn capture(session: &Session, scope: &Scope<'_>, wanted: &ReplicationSetCo
         facts = read(session, scope, Some(wanted)).await?;
     }
     if facts.queue.as_ref().is_none_or(|queue| queue.view.is_none()) {
-        return Err(Error::stop("PgQ did not create the queue"));
+        return Err(Error::stop(Code::QueueNotCreated, "PgQ did not create the queue"));
     }
     run(session, &plan::capture(scope, wanted, &facts)?).await
 }
@@ -157,15 +163,21 @@ async fn execute(session: &Session, sql: &str, doing: &str) -> Result<()> {
 fn lock_error(error: &DriverError, doing: &str) -> Error {
     let explained = explain(error).context(doing);
     match error.code() {
-        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED | &SqlState::T_R_DEADLOCK_DETECTED) => Error::retry(format!(
-            "{explained}; other sessions hold locks for longer than {LOCK_TIMEOUT_MS} ms at a time: see pg_stat_activity and pg_blocking_pids(), and try again"
-        )),
+        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED | &SqlState::T_R_DEADLOCK_DETECTED) => Error::retry(
+            Code::DatabaseBusy,
+            format!(
+                "{explained}; other sessions hold locks for longer than {LOCK_TIMEOUT_MS} ms at a time: see pg_stat_activity and pg_blocking_pids(), and try again"
+            ),
+        ),
         // See `schema::await_relayed`.
-        Some(&SqlState::OBJECT_IN_USE) => Error::retry(explained.message),
+        Some(&SqlState::OBJECT_IN_USE) => Error::retry(Code::ChangesUnrelayed, explained.message),
         Some(&SqlState::UNIQUE_VIOLATION) if error.as_db_error().and_then(|refusal| refusal.constraint()) == Some("queue_pkey") => {
-            Error::configure(format!(
-                "{doing}: PgQ's sequence of queues is behind its table, as in a copy that was restored from pg_dump; run SELECT pg_catalog.setval('pgq.queue_queue_id_seq', (SELECT max(queue_id) FROM pgq.queue))"
-            ))
+            Error::configure(
+                Code::QueueNotCreated,
+                format!(
+                    "{doing}: PgQ's sequence of queues is behind its table, as in a copy that was restored from pg_dump; run SELECT pg_catalog.setval('pgq.queue_queue_id_seq', (SELECT max(queue_id) FROM pgq.queue))"
+                ),
+            )
         }
         _ => explained,
     }

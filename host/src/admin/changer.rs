@@ -11,7 +11,7 @@ use proto::interfaces::configurations::{ClusterConfiguration, ReplicationSetConf
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::registry::pending::{InFlight, NotBegun, Participant, Pending, State, WHOLE_CLUSTER};
 use crate::registry::znode::Write;
@@ -66,7 +66,7 @@ impl Attempts {
         if self.backoff.attempts() + 1 >= self.max {
             return Err(error);
         }
-        tracing::info!(%error, "waiting to try again");
+        tracing::info!(code = %error.code, %error, "waiting to try again");
         tokio::time::sleep(self.backoff.wait(rand::random())).await;
         Ok(())
     }
@@ -132,14 +132,15 @@ impl<'a> Changer<'a> {
                     drop(self.naming(&named).settle(name).await?);
                 }
                 Err(NotBegun::Moved) => {
-                    return Err(Error::stop(format!(
-                        "{name:?} was changed by another command meanwhile; look at it again with `set inspect`"
-                    )));
+                    return Err(Error::stop(
+                        Code::ChangedMeanwhile,
+                        format!("{name:?} was changed by another command meanwhile; look at it again with `set inspect`"),
+                    ));
                 }
                 Err(NotBegun::Failed(error)) => return Err(error),
             }
         }
-        Err(Error::retry(format!("other changes of {name:?} keep coming first; try again later")))
+        Err(Error::retry(Code::ChangeUnderWay, format!("other changes of {name:?} keep coming first; try again later")))
     }
 
     pub(super) fn name_participants(&self, name: &str, pending: &mut Pending) {
@@ -156,9 +157,12 @@ impl<'a> Changer<'a> {
             State::Preparing => "was begun and will be finished or undone",
             State::Aborted => "is given up and will be undone where it is not yet",
         };
-        Error::retry(format!(
-            "{error}; the {verb} of {name:?} {ending} by the next command, by a relay or by `cluster recover`, once what is away answers"
-        ))
+        Error::retry(
+            Code::ChangeUnfinished,
+            format!(
+                "{error}; the {verb} of {name:?} {ending} by the next command, by a relay or by `cluster recover`, once what is away answers"
+            ),
+        )
     }
 
     /// What the end of a change writes into the node of the set, or of the cluster.
@@ -193,7 +197,7 @@ impl<'a> Changer<'a> {
 }
 
 pub(super) fn busy(name: &str) -> Error {
-    Error::retry(format!("another command is changing {name:?}; wait for it, or end it, then try again"))
+    Error::retry(Code::ChangeUnderWay, format!("another command is changing {name:?}; wait for it, or end it, then try again"))
 }
 
 pub(super) fn first_dsn(change: &InFlight) -> Result<&str> {

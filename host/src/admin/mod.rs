@@ -14,7 +14,7 @@ pub mod script;
 use prost::Message as _;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
@@ -90,9 +90,10 @@ impl Changer<'_> {
         check_size(&after)?;
         self.naming(std::slice::from_ref(&after.database.dsn)).settle(name).await?;
         if self.cluster.find_set(name).await?.is_some() {
-            return Err(Error::configure(format!(
-                "the set {name:?} exists already; see `set inspect {name}`, change it with `set update {name}`"
-            )));
+            return Err(Error::configure(
+                Code::SetExists,
+                format!("the set {name:?} exists already; see `set inspect {name}`, change it with `set update {name}`"),
+            ));
         }
         let site = self.site(name, &after.database.dsn, Some(&after)).await?;
         self.check(name, &after, &site)?;
@@ -137,9 +138,12 @@ impl Changer<'_> {
             let site = match (&before, place) {
                 (Some(set), Ok(())) => self.site(name, &set.configuration.database.dsn, None).await,
                 (None, Ok(())) if change.is_none() => {
-                    return Err(Error::configure(format!("the set {name:?} does not exist, nor is a change of it in flight")));
+                    return Err(Error::configure(
+                        Code::SetAbsent,
+                        format!("the set {name:?} does not exist, nor is a change of it in flight"),
+                    ));
                 }
-                (None, Ok(())) => Err(Error::stop("what is in flight is no change of a set")),
+                (None, Ok(())) => Err(Error::stop(Code::ChangeUntrusted, "what is in flight is no change of a set")),
                 (_, Err(stranger)) => Err(stranger),
             };
             return match site {
@@ -148,7 +152,7 @@ impl Changer<'_> {
                     Ok(Ready { name: name.to_owned(), before, after: None, place: Place::One(site) })
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the set is dropped without its database");
+                    tracing::warn!(code = %error.code, %error, "the set is dropped without its database");
                     Ok(Ready { name: name.to_owned(), before, after: None, place: Place::Nowhere })
                 }
             };
@@ -157,7 +161,7 @@ impl Changer<'_> {
         let site = self
             .site(name, &before.configuration.database.dsn, None)
             .await
-            .map_err(|error| Error::of(error.next, format!("{error}; if the database is gone for good, run `set drop {name} --force`")))?;
+            .map_err(|error| error.and(format!("if the database is gone for good, run `set drop {name} --force`")))?;
         Ok(Ready { name: name.to_owned(), before: Some(before), after: None, place: Place::One(site) })
     }
 
@@ -167,7 +171,7 @@ impl Changer<'_> {
         match self.settle(name).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::debug!(%error, "what is in flight cannot be settled");
+                tracing::debug!(code = %error.code, %error, "what is in flight cannot be settled");
                 self.abandon(name).await
             }
         }
@@ -237,27 +241,36 @@ fn check_prepared(site: &Site) -> Result<()> {
         return Ok(());
     }
     let place = connect::describe(&connect::parse(&site.dsn)?);
-    Err(Error::configure(format!(
-        "a set moves from database to database by two-phase commit, and the server at {place} allows none: set max_prepared_transactions to 1 or more and restart it, or drop the set and create it again"
-    )))
+    Err(Error::configure(
+        Code::TwoPhaseOff,
+        format!(
+            "a set moves from database to database by two-phase commit, and the server at {place} allows none: set max_prepared_transactions to 1 or more and restart it, or drop the set and create it again"
+        ),
+    ))
 }
 
 fn check_version(found: StoredSet, wanted: Option<&str>) -> Result<StoredSet> {
     match wanted {
-        Some(wanted) if wanted != found.version => Err(Error::stop(format!(
-            "the set {:?} is of version {}, not {wanted}: it was changed meanwhile; look at it again with `set inspect {}`",
-            found.name, found.version, found.name
-        ))),
+        Some(wanted) if wanted != found.version => Err(Error::stop(
+            Code::ChangedMeanwhile,
+            format!(
+                "the set {:?} is of version {}, not {wanted}: it was changed meanwhile; look at it again with `set inspect {}`",
+                found.name, found.version, found.name
+            ),
+        )),
         _ => Ok(found),
     }
 }
 
 fn refuse_mask(configuration: &ReplicationSetConfiguration) -> Result<()> {
     if secret::is_masked(&configuration.database.dsn) {
-        return Err(Error::configure(format!(
-            "database.dsn: the password is the mask {}, which `set inspect` prints in its place; print it with --show-secrets, or leave the password to PGPASSWORD or a password file",
-            secret::MASK
-        )));
+        return Err(Error::configure(
+            Code::PasswordExposed,
+            format!(
+                "database.dsn: the password is the mask {}, which `set inspect` prints in its place; print it with --show-secrets, or leave the password to PGPASSWORD or a password file",
+                secret::MASK
+            ),
+        ));
     }
     Ok(())
 }
@@ -268,9 +281,12 @@ fn check_size(configuration: &ReplicationSetConfiguration) -> Result<()> {
     if bytes <= CONFIGURATION_BYTES_MAX {
         return Ok(());
     }
-    Err(Error::configure(format!(
-        "the configuration takes {bytes} bytes in ZooKeeper, and {CONFIGURATION_BYTES_MAX} is the most that pass through it: name fewer tables or columns, or make two sets"
-    )))
+    Err(Error::configure(
+        Code::ConfigurationTooLarge,
+        format!(
+            "the configuration takes {bytes} bytes in ZooKeeper, and {CONFIGURATION_BYTES_MAX} is the most that pass through it: name fewer tables or columns, or make two sets"
+        ),
+    ))
 }
 
 /// Runs statements that grant rights, all or none.

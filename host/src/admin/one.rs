@@ -8,7 +8,7 @@ use proto::interfaces::configurations::ReplicationSetConfiguration;
 
 use super::attempt::{self, End, Outcome, Task, attempt};
 use super::changer::{Changer, busy, first_dsn};
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::schema;
@@ -51,11 +51,11 @@ impl Changer<'_> {
                     Err(_) => Err(self.left_in_flight(change, error)),
                 };
             }
-            tracing::warn!(%error, "the connection broke in the middle of a change; connecting again");
+            tracing::warn!(code = %error.code, %error, "the connection broke in the middle of a change; connecting again");
             tokio::time::sleep(Duration::from_millis(500)).await;
             session = attempt::connect(first_dsn(change)?).await.map_err(|error| self.left_in_flight(change, error))?;
         }
-        Err(self.left_in_flight(change, Error::retry("the connection to the database breaks again and again")))
+        Err(self.left_in_flight(change, Error::retry(Code::DatabaseAway, "the connection to the database breaks again and again")))
     }
 
     /// Does a change of one database, and confirms it; or gives it up when the
@@ -80,7 +80,7 @@ impl Changer<'_> {
             Err(error) => match self.give_up(session, change).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(error),
-                Err(other) => Err(Error::of(other.next, format!("{error}; and it could not be given up: {other}"))),
+                Err(other) => Err(error.and(format!("and it could not be given up: {other}")).but(other.next)),
             },
         }
     }
@@ -134,11 +134,10 @@ impl Changer<'_> {
         if now == change.pending.after {
             return Ok(());
         }
-        Err(Error::stop(format!(
-            "the {} of {:?} was given up by another command; see `set inspect`, and try again",
-            change.pending.verb(),
-            change.name
-        )))
+        Err(Error::stop(
+            Code::ChangedMeanwhile,
+            format!("the {} of {:?} was given up by another command; see `set inspect`, and try again", change.pending.verb(), change.name),
+        ))
     }
 
     /// Drops a set from ZooKeeper alone, with what is in flight of it: its database

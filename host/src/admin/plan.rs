@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfiguration};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::catalog::{Column, Facts};
 use crate::postgres::event::relation::Described;
 use crate::postgres::quote;
@@ -213,7 +213,7 @@ fn drop_function(function: &str) -> Step {
 /// How a table is captured, and what its rows will be.
 fn describe(wanted: &TableConfiguration, facts: &Facts) -> Result<(Capture, Description)> {
     let found = facts.tables.iter().find(|table| table.schema == wanted.schema() && table.name == wanted.name);
-    let table = found.ok_or_else(|| Error::stop(format!("the table {}.{} is gone", wanted.schema(), wanted.name)))?;
+    let table = found.ok_or_else(|| Error::stop(Code::TableAbsent, format!("the table {}.{} is gone", wanted.schema(), wanted.name)))?;
     let every = wanted.columns.is_empty();
     let chosen = |column: &&Column| {
         let name = &column.described.name;
@@ -290,13 +290,16 @@ impl std::fmt::Display for Event {
 /// Makes ready what belongs to a set for [`capture`] in the version of `scope`.
 pub fn refresh(scope: &Scope<'_>, facts: &Facts) -> Result<Vec<Step>> {
     let Some((node, owner, _)) = facts.managed.as_ref().and_then(|managed| managed.node.as_ref()) else {
-        return Err(Error::stop(format!("the database does not know the set {:?}; drop it with --force and create it again", scope.set)));
+        return Err(Error::stop(
+            Code::DatabaseAhead,
+            format!("the database does not know the set {:?}; drop it with --force and create it again", scope.set),
+        ));
     };
     if owner != scope.cluster_id {
-        return Err(Error::stop(format!(
-            "the database belongs to another cluster of this name ({owner}, this one is {})",
-            scope.cluster_id
-        )));
+        return Err(Error::stop(
+            Code::DatabaseOfOther,
+            format!("the database belongs to another cluster of this name ({owner}, this one is {})", scope.cluster_id),
+        ));
     }
     let identify = schema::identify(scope.cluster, *node, scope.cluster_id, scope.version);
     let mut steps = vec![

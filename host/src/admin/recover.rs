@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::attempt;
 use super::changer::{Attempts, Changer, Unobserved, first_dsn};
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::postgres::connect;
 use crate::registry::Ensemble;
 use crate::registry::pending::{InFlight, State, WHOLE_CLUSTER};
@@ -164,11 +164,14 @@ impl Changer<'_> {
             return Ok(());
         }
         let (place, set) = (place(&stranger.dsn), set_or_any(&change.name));
-        Err(Error::configure(format!(
-            "it names the database {place}, which no set of the cluster is in, and others than us may have written it: if it is yours, run \
+        Err(Error::configure(
+            Code::ChangeUntrusted,
+            format!(
+                "it names the database {place}, which no set of the cluster is in, and others than us may have written it: if it is yours, run \
              `cluster recover --allow-database {place}`, or the same command again; if not, `set drop {set} --force` removes it. \
              With credentials for ZooKeeper (--zookeeper-auth-file) nobody else can write there"
-        )))
+            ),
+        ))
     }
 
     async fn finish_intended(&self, change: &InFlight) -> Result<()> {
@@ -177,7 +180,7 @@ impl Changer<'_> {
             let delete = change.pending.revision.map(|revision| Write::Delete(self.cluster.set_path(&change.name), Some(revision)));
             return self.cluster.finish(change, delete.as_slice()).await;
         }
-        let session = attempt::connect(first_dsn(change)?).await.map_err(|error| hint(Error::retry(error.message), &change.name))?;
+        let session = attempt::connect(first_dsn(change)?).await.map_err(|error| hint(error.but(Next::Retry), &change.name))?;
         self.finish_one(&session, change).await
     }
 
@@ -191,11 +194,14 @@ impl Changer<'_> {
                 return Ok(Some(now));
             }
             if started.elapsed() > OWNER_TIMEOUT {
-                return Err(Error::retry(format!(
-                    "another command has been changing {:?} for more than {} s; wait for it, or end it, then try again",
-                    change.name,
-                    OWNER_TIMEOUT.as_secs()
-                )));
+                return Err(Error::retry(
+                    Code::ChangeUnderWay,
+                    format!(
+                        "another command has been changing {:?} for more than {} s; wait for it, or end it, then try again",
+                        change.name,
+                        OWNER_TIMEOUT.as_secs()
+                    ),
+                ));
             }
             if !told {
                 tracing::info!("waiting for another command that changes {:?}", change.name);
@@ -212,7 +218,7 @@ pub async fn keep_watch(ensemble: &Ensemble, cluster: &str) -> Infallible {
     loop {
         let Err(error) = watch(ensemble, cluster).await;
         // Whoever cannot do without ZooKeeper says so.
-        tracing::debug!(%error, "what was left behind cannot be looked for");
+        tracing::debug!(code = %error.code, %error, "what was left behind cannot be looked for");
         tokio::time::sleep(PERIOD).await;
     }
 }
@@ -229,9 +235,9 @@ async fn watch(ensemble: &Ensemble, cluster: &str) -> Result<Infallible> {
                 Ok(done) => log(&[done]),
                 // Once for each.
                 Err(error) if error.next == Next::Configure && refused.insert(epoch) => {
-                    tracing::warn!(%error, "what stands in ZooKeeper is not done");
+                    tracing::warn!(code = %error.code, %error, "what stands in ZooKeeper is not done");
                 }
-                Err(error) => tracing::info!(%error, "what a command left behind is tried again later"),
+                Err(error) => tracing::info!(code = %error.code, %error, "what a command left behind is tried again later"),
             }
         }
         tokio::time::sleep(PERIOD).await;
@@ -251,5 +257,5 @@ fn set_or_any(name: &str) -> &str {
 
 fn hint(error: Error, set: &str) -> Error {
     let set = set_or_any(set);
-    Error::of(error.next, format!("{error}; if the database is gone for good, run `set drop {set} --force`"))
+    error.and(format!("if the database is gone for good, run `set drop {set} --force`"))
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::attempt::{self, End, Outcome, Task, attempt};
 use super::changer::{Changer, busy};
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::names;
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::{DriverError, SqlState, literal, schema};
@@ -43,7 +43,10 @@ impl Changer<'_> {
         let (revision, beginnings) = (self.cluster.cluster_revision().await?, self.cluster.beginnings().await?);
         match self.cluster.in_flight().await?.first() {
             None => Ok(Basis { revision, beginnings }),
-            Some(change) => Err(Error::retry(format!("another command is changing {:?}; wait for it, then try again", change.name))),
+            Some(change) => Err(Error::retry(
+                Code::ChangeUnderWay,
+                format!("another command is changing {:?}; wait for it, then try again", change.name),
+            )),
         }
     }
 
@@ -76,7 +79,7 @@ impl Changer<'_> {
             Ok(change) => change,
             Err(NotBegun::Failed(error)) => return Err(error),
             Err(NotBegun::Busy | NotBegun::Moved) => {
-                return Err(Error::retry("the cluster was changed by another command meanwhile; try again"));
+                return Err(Error::retry(Code::ChangedMeanwhile, "the cluster was changed by another command meanwhile; try again"));
             }
         };
         self.observer.reached("intended").await;
@@ -104,7 +107,10 @@ impl Changer<'_> {
                 Some(State::Committed) => return self.finish_several(change).await,
                 Some(State::Preparing | State::Intended) => {
                     // The write was refused: what it was made from has changed.
-                    refused = Some(Error::stop(format!("{:?} was changed by another command meanwhile; nothing was changed", change.name)));
+                    refused = Some(Error::stop(
+                        Code::ChangedMeanwhile,
+                        format!("{:?} was changed by another command meanwhile; nothing was changed", change.name),
+                    ));
                     continue;
                 }
                 Some(State::Aborted) => self.finish_several(change).await,
@@ -113,7 +119,7 @@ impl Changer<'_> {
             let error = refused.unwrap_or_else(taken_for_dead);
             return match undone {
                 Ok(()) => Err(error),
-                Err(other) => Err(Error::of(other.next, format!("{error}; {other}"))),
+                Err(other) => Err(error.and(&other).but(other.next)),
             };
         }
     }
@@ -153,7 +159,7 @@ impl Changer<'_> {
         found.pending.participants.clone_from(&change.pending.participants);
         let errors: Vec<String> = self.end_all(&found).await?.into_iter().map(|error| error.message).collect();
         if !errors.is_empty() {
-            return Err(self.left_in_flight(&found, Error::retry(errors.join("; "))));
+            return Err(self.left_in_flight(&found, Error::retry(Code::ChangeUnfinished, errors.join("; "))));
         }
         self.cluster
             .finish(&found, &[])
@@ -196,7 +202,7 @@ impl Changer<'_> {
             }
             session.answered(async { session.batch_execute("ROLLBACK").await.map_err(|error| explain(&error)) }).await?;
         }
-        Err(Error::retry("another command holds the cluster's lock in the database; wait for it, or end it"))
+        Err(Error::retry(Code::ChangeUnderWay, "another command holds the cluster's lock in the database; wait for it, or end it"))
     }
 
     /// Rolls back what was prepared for changes that are over. Returns their gids.
@@ -237,10 +243,10 @@ impl Changer<'_> {
             }
             let Some(change) = self.cluster.find_again(&change).await? else { continue };
             if let Err(error) = self.check_places(&change).await {
-                tracing::warn!(%error, "its databases are left as they are");
+                tracing::warn!(code = %error.code, %error, "its databases are left as they are");
             } else if change.pending.state() != State::Intended {
                 for error in self.end_all(&change).await? {
-                    tracing::warn!(%error, "a database is left as it is");
+                    tracing::warn!(code = %error.code, %error, "a database is left as it is");
                 }
             }
             self.cluster.finish(&change, &[]).await?;
@@ -253,7 +259,7 @@ const ORPHANS: &str =
     "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, $1)";
 
 fn taken_for_dead() -> Error {
-    Error::stop("another command took this one for dead and undid it; nothing was changed; try again")
+    Error::stop(Code::ChangedMeanwhile, "another command took this one for dead and undid it; nothing was changed; try again")
 }
 
 fn lock_is_taken(error: &DriverError) -> Result<bool> {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfiguration};
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::nearest::advice;
 use crate::postgres::catalog::{Facts, Leftover, Table};
 use crate::postgres::quote;
@@ -54,7 +54,7 @@ pub fn refuse(set: &str, problems: &[Problem]) -> Error {
     if problems.len() > LISTED_MAX {
         text.push_str(&format!("\n  and {} more", problems.len() - LISTED_MAX));
     }
-    Error::configure(text)
+    Error::configure(Code::SetUnfit, text)
 }
 
 struct Problems(Vec<Problem>);

@@ -9,7 +9,7 @@ use super::output::{ListFormat, print_json, print_script, print_table};
 use crate::admin;
 use crate::admin::changer::{Changer, Unobserved};
 use crate::admin::recover::Recovered;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::registry::acl::Closed;
 use crate::registry::{Cluster, VERSION};
 
@@ -82,10 +82,13 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
     let cluster = common.connect().await?;
     let configuration = cluster.configuration_of_any_version().await?;
     if later(&configuration.version, VERSION) && !force {
-        return Err(Error::configure(format!(
-            "the cluster {:?} is of version {}, which is later than this pgshovel {VERSION}; run that one, or go back with --force",
-            common.cluster, configuration.version
-        )));
+        return Err(Error::configure(
+            Code::VersionDiffers,
+            format!(
+                "the cluster {:?} is of version {}, which is later than this pgshovel {VERSION}; run that one, or go back with --force",
+                common.cluster, configuration.version
+            ),
+        ));
     }
     close(&cluster, dry_run).await?;
     if configuration.version == VERSION && configuration.id.is_some() && !force {
@@ -131,11 +134,14 @@ async fn adopt(cluster: &Cluster, mut configuration: ClusterConfiguration, dry_r
     let revision = cluster.cluster_revision().await?;
     let sets = cluster.set_names().await?;
     if !sets.is_empty() {
-        return Err(Error::configure(format!(
-            "the cluster {:?} was made by pgshovel 2015 and has the sets {}; save them with `set inspect`, drop them with that pgshovel, upgrade the cluster, then create them again",
-            cluster.name(),
-            sets.join(", ")
-        )));
+        return Err(Error::configure(
+            Code::ClusterOfOriginal,
+            format!(
+                "the cluster {:?} was made by pgshovel 2015 and has the sets {}; save them with `set inspect`, drop them with that pgshovel, upgrade the cluster, then create them again",
+                cluster.name(),
+                sets.join(", ")
+            ),
+        ));
     }
     if dry_run {
         println!("-- in ZooKeeper: set /{} to version {VERSION} and give it an id", cluster.name());

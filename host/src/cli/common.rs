@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use proto::interfaces::configurations::ClusterConfiguration;
 
 use super::zookeeper;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::observe::Status;
 use crate::observe::server::Server;
 use crate::registry::{Cluster, Ensemble, SESSION_TIMEOUT};
@@ -64,7 +64,10 @@ impl Common {
         let cluster = self.connect().await?;
         let configuration = cluster.configuration().await?;
         if configuration.id.is_none() {
-            return Err(Error::configure(format!("the cluster {:?} was made by pgshovel 2015; run `cluster upgrade`", self.cluster)));
+            return Err(Error::configure(
+                Code::ClusterOfOriginal,
+                format!("the cluster {:?} was made by pgshovel 2015; run `cluster upgrade`", self.cluster),
+            ));
         }
         Ok((cluster, configuration))
     }

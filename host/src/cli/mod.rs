@@ -2,6 +2,7 @@
 
 mod cluster;
 mod common;
+mod explain;
 mod output;
 mod plugin;
 mod process;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::{lent, own};
 
 use common::{Common, LogFormat, Sensitive};
@@ -36,6 +37,7 @@ const LAST_SESSIONS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Exit codes: 0 done; 1 stopped, the message says what to do; 2 wrong usage;
 /// 3 a wrong configuration; 4 a server cannot be reached, or does not answer: it is
 /// given up after 10 s while connecting, and after 20 s later; 70 a bug of pgshovel.
+/// `pgshovel explain CODE` says more of the code that a message begins with.
 #[derive(Debug, Parser)]
 #[command(name = "pgshovel", version, propagate_version = true)]
 struct Arguments {
@@ -63,6 +65,8 @@ enum Command {
     /// Look into plugins.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Say what an error's code means, its usual cause and what to do.
+    Explain(explain::Arguments),
 }
 
 /// The names under which the original's commands are installed, and the
@@ -87,7 +91,7 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pgshovel: {}", output::shown(&error.to_string()));
+            eprintln!("pgshovel: {}: {}", error.code, output::shown(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
@@ -102,7 +106,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::stop(format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| Error::stop(Code::SystemRefused, format!("cannot start the runtime: {error}")))?;
     let common = &arguments.common;
     let result = runtime.block_on(async {
         match &arguments.command {
@@ -112,6 +116,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Command::Replicate(arguments) => replicate::run(common, arguments).await,
             Command::Stream(command) => stream::run(common, command).await,
             Command::Plugin(command) => plugin::run(common, command).await,
+            Command::Explain(arguments) => explain::run(arguments),
         }
     });
     runtime.block_on(lent::ended(LAST_SESSIONS_TIMEOUT));
@@ -123,7 +128,9 @@ fn run(arguments: Arguments) -> Result<()> {
 
 fn log(common: &Common) -> Result<()> {
     let filter = EnvFilter::try_new(format!("{},{},{}", crate::registry::LOG_FILTER, crate::postgres::LOG_FILTER, common.log_level))
-        .map_err(|error| Error::usage(format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level)))?;
+        .map_err(|error| {
+            Error::usage(Code::Usage, format!("--log-level {:?}: {error}; give error, warn, info, debug or trace", common.log_level))
+        })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
         LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -1,10 +1,10 @@
 //! What commands print, and how it is made safe for a terminal.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::printable::printable;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -23,6 +23,15 @@ pub fn shown(text: &str) -> String {
 /// SQL as it is, so that it can be run, but for a terminal.
 pub fn print_script(text: &str) {
     if std::io::stdout().is_terminal() { print!("{}", shown(text)) } else { print!("{text}") }
+}
+
+/// Whether somebody reads on.
+pub fn print(text: &str) -> Result<bool> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::stop(Code::OutputFailed, format!("cannot write to standard output: {error}"))),
+    }
 }
 
 /// JSON on several lines.

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::common::Common;
 use super::output::shown;
 use crate::capabilities::capability::{Access, SERVED};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::plugins::{self, Engine, Examination, Interface, Options, examine, hex, offered};
 
 #[derive(Debug, Subcommand)]
@@ -82,9 +82,9 @@ pub async fn run(_common: &Common, command: &Command) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<Examination> {
-    let bytes =
-        plugins::read(file).map_err(|reason| Error::configure(format!("{}: {reason}; give the path of a component", file.display())))?;
-    examine(&bytes).map_err(|reason| Error::configure(format!("{}: {reason}", file.display())))
+    let bytes = plugins::read(file)
+        .map_err(|reason| Error::configure(Code::PluginAbsent, format!("{}: {reason}; give the path of a component", file.display())))?;
+    examine(&bytes).map_err(|reason| Error::configure(Code::PluginUnfit, format!("{}: {reason}", file.display())))
 }
 
 /// What an import takes, in words.

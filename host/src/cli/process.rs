@@ -3,7 +3,7 @@
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Files are for this user alone: segments of a stream hold whole rows.
 const UMASK: Mode = Mode::RWXG.union(Mode::RWXO);
@@ -13,5 +13,5 @@ const UMASK: Mode = Mode::RWXG.union(Mode::RWXO);
 pub fn protect() -> Result<()> {
     umask(UMASK);
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|error| Error::stop(format!("cannot switch off core dumps, which would hold passwords: {error}")))
+        .map_err(|error| Error::stop(Code::SystemRefused, format!("cannot switch off core dumps, which would hold passwords: {error}")))
 }

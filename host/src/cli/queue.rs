@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::common::{Common, SECONDS_MAX};
 use super::output::{ListFormat, print_json, print_table};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::observe::backlog::{Backlog, Bounds, size};
 use crate::observe::{fault, now_us};
@@ -50,7 +50,7 @@ pub struct Seen {
 
 pub async fn look(cluster: &Cluster, set: &StoredSet) -> Result<Backlog> {
     let looking = backlog::visit(&set.configuration.database.dsn, cluster.name(), &set.name);
-    let silent = |_| Err(Error::retry(format!("the database has not answered for {} s", LOOK_TIMEOUT.as_secs())));
+    let silent = |_| Err(Error::retry(Code::DatabaseAway, format!("the database has not answered for {} s", LOOK_TIMEOUT.as_secs())));
     tokio::time::timeout(LOOK_TIMEOUT, looking).await.unwrap_or_else(silent)
 }
 
@@ -158,5 +158,5 @@ pub async fn check(common: &Common, check: &Check) -> Result<()> {
         }
     }
     let problems: Vec<String> = problems.into_iter().flatten().collect();
-    if problems.is_empty() { Ok(()) } else { Err(Error::stop(problems.join("\n"))) }
+    if problems.is_empty() { Ok(()) } else { Err(Error::stop(Code::CheckFailed, problems.join("\n"))) }
 }

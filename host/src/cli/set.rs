@@ -13,7 +13,7 @@ use super::output::{ListFormat, print_json, print_script, print_table, shown};
 use super::queue::{self, Check, Seen};
 use crate::admin::changer::{Changer, Unobserved};
 use crate::admin::{self, Ready};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::{connect, own, rights, secret};
 use crate::registry::StoredSet;
 
@@ -309,6 +309,7 @@ impl Source {
         let dsn = &wanted.database.dsn;
         if !self.store_password && secret::has_password(dsn) && !secret::is_masked(dsn) {
             return Err(Error::configure(
+                Code::PasswordExposed,
                 "database.dsn: the connection string has a password, and everybody who reaches ZooKeeper can read what is stored there: leave it out, and give each \
                  process PGSHOVEL_SOURCE_DSN, PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass), or a client's certificate (sslcert); to store it all the same, add --store-password",
             ));
@@ -321,7 +322,7 @@ impl Source {
 fn read(file: &Path) -> Result<ReplicationSetConfiguration> {
     let stdin = file == Path::new("-");
     let shown = if stdin { "standard input".to_owned() } else { file.display().to_string() };
-    let unreadable = |error: std::io::Error| Error::configure(format!("cannot read {shown}: {error}"));
+    let unreadable = |error: std::io::Error| Error::configure(Code::FileUnreadable, format!("cannot read {shown}: {error}"));
     let mut text = String::new();
     let limit = CONFIGURATION_BYTES_MAX + 1;
     let length = if stdin {
@@ -330,12 +331,18 @@ fn read(file: &Path) -> Result<ReplicationSetConfiguration> {
         std::fs::File::open(file).and_then(|file| file.take(limit).read_to_string(&mut text))
     };
     if length.map_err(unreadable)? as u64 >= limit {
-        return Err(Error::configure(format!("{shown} is larger than {CONFIGURATION_BYTES_MAX} bytes, which no configuration is")));
+        return Err(Error::configure(
+            Code::FileUnreadable,
+            format!("{shown} is larger than {CONFIGURATION_BYTES_MAX} bytes, which no configuration is"),
+        ));
     }
     if text.trim().is_empty() {
-        return Err(Error::configure(format!("{shown} is empty; it takes a configuration such as `pgshovel set create --help` shows")));
+        return Err(Error::configure(
+            Code::FileUnreadable,
+            format!("{shown} is empty; it takes a configuration such as `pgshovel set create --help` shows"),
+        ));
     }
-    proto::text::parse(&text).map_err(|error| Error::configure(format!("{shown}, {error}")))
+    proto::text::parse(&text).map_err(|error| Error::configure(Code::SetConfigurationInvalid, format!("{shown}, {error}")))
 }
 
 async fn list(common: &Common, format: ListFormat) -> Result<()> {
@@ -367,7 +374,7 @@ async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secret
     cluster.configuration().await?;
     let mut set = cluster.set(name).await?;
     if let Some(expected) = expected.filter(|expected| *expected != set.version) {
-        return Err(Error::stop(format!("the set {name:?} is of version {}, not {expected}", set.version)));
+        return Err(Error::stop(Code::ChangedMeanwhile, format!("the set {name:?} is of version {}, not {expected}", set.version)));
     }
     // What `set update` reads is in ZooKeeper alone.
     let queue = match format {

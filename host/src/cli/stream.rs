@@ -1,7 +1,6 @@
 //! `pgshovel stream lint|show CONFIG SET`
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,9 +11,10 @@ use proto::row::{self, Value};
 use proto::strict;
 
 use super::common::Common;
+use super::output::print;
 use super::plugin::Host;
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::plugins::{Context, Role, check, stream};
 use crate::ports::{Entry, Stream as _};
 use crate::printable::printable;
@@ -118,10 +118,13 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             }
             result?;
             if lint.counts.messages == 0 {
-                return Err(Error::stop(format!(
-                    "the stream of set {0:?} holds no message: nothing was relayed yet, or no set has this name; `pgshovel set inspect {0}` knows",
-                    input.set
-                )));
+                return Err(Error::stop(
+                    Code::StreamEmpty,
+                    format!(
+                        "the stream of set {0:?} holds no message: nothing was relayed yet, or no set has this name; `pgshovel set inspect {0}` knows",
+                        input.set
+                    ),
+                ));
             }
             print(if *strict {
                 "the stream is sound, and each event that was checked can have happened\n"
@@ -142,20 +145,12 @@ pub async fn run(common: &Common, command: &Command) -> Result<()> {
             .await?;
             match awaited {
                 None => Ok(()),
-                Some(from) => Err(Error::usage(format!(
-                    "--from {from}: the stream holds no message at this position; show prints them all without it"
-                ))),
+                Some(from) => Err(Error::usage(
+                    Code::Usage,
+                    format!("--from {from}: the stream holds no message at this position; show prints them all without it"),
+                )),
             }
         }
-    }
-}
-
-/// Whether somebody reads on.
-fn print(text: &str) -> Result<bool> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::stop(format!("cannot write to standard output: {error}"))),
     }
 }
 
@@ -220,7 +215,8 @@ struct Counts {
 
 impl Lint {
     fn read(&mut self, entry: Entry<'_>) -> Result<()> {
-        let at = |problem: String| Error::stop(format!("the message at position {}: {problem}", place(entry.position)));
+        let at =
+            |problem: String| Error::stop(Code::MessageForeign, format!("the message at position {}: {problem}", place(entry.position)));
         let message = codec::decode(entry.message).map_err(|error| at(format!("is none of pgshovel: {error}")))?;
         let publisher = message.header.publisher;
         let action = self.reader.step(message).map_err(|violation| at(violation.to_string()))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::registry::access::Access;
 use crate::registry::tls::{Files, Tls};
 
@@ -42,7 +42,9 @@ impl Arguments {
     pub fn access(&self) -> Result<Access> {
         let tls = self.files()?.map(Tls::read).transpose()?;
         match (&self.zookeeper_auth_file, std::env::var(AUTH).ok().filter(|text| !text.is_empty())) {
-            (Some(_), Some(_)) => Err(Error::usage(format!("--zookeeper-auth-file and {AUTH} are both given; leave one of them out"))),
+            (Some(_), Some(_)) => {
+                Err(Error::usage(Code::RegistryOptions, format!("--zookeeper-auth-file and {AUTH} are both given; leave one of them out")))
+            }
             (Some(file), None) => Access::new(&read(file)?, &format!("--zookeeper-auth-file {}", file.display()), tls),
             (None, text) => Access::new(&text.unwrap_or_default(), AUTH, tls),
         }
@@ -52,13 +54,18 @@ impl Arguments {
         let identity = match (&self.zookeeper_tls_cert, &self.zookeeper_tls_key) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
             (None, None) => None,
-            (Some(_), None) => return Err(Error::usage("--zookeeper-tls-cert is given without --zookeeper-tls-key; give both")),
-            (None, Some(_)) => return Err(Error::usage("--zookeeper-tls-key is given without --zookeeper-tls-cert; give both")),
+            (Some(_), None) => {
+                return Err(Error::usage(Code::RegistryOptions, "--zookeeper-tls-cert is given without --zookeeper-tls-key; give both"));
+            }
+            (None, Some(_)) => {
+                return Err(Error::usage(Code::RegistryOptions, "--zookeeper-tls-key is given without --zookeeper-tls-cert; give both"));
+            }
         };
         match (&self.zookeeper_tls_ca, identity) {
             (Some(ca), identity) => Ok(Some(Files { ca: ca.clone(), identity })),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(Error::usage(
+                Code::RegistryOptions,
                 "--zookeeper-tls-cert is given without --zookeeper-tls-ca, which switches TLS on; give the CA of the servers too",
             )),
         }
@@ -80,6 +87,8 @@ fn read(file: &Path) -> Result<String> {
             }
             Ok(text)
         }
-        Err(error) => Err(Error::configure(format!("--zookeeper-auth-file: cannot read {}: {error}", file.display()))),
+        Err(error) => {
+            Err(Error::configure(Code::CredentialsUnreadable, format!("--zookeeper-auth-file: cannot read {}: {error}", file.display())))
+        }
     }
 }

@@ -7,7 +7,7 @@ mod section;
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::yaml::{self, Field, Problem, join, position};
 
 pub use section::{Limits, Section};
@@ -60,17 +60,17 @@ fn read<T>(path: &Path, interpret: impl FnOnce(&Field<'_>) -> std::result::Resul
 fn parse<T>(path: &Path, text: &str, interpret: impl FnOnce(&Field<'_>) -> std::result::Result<T, Problem>) -> Result<T> {
     let root: yaml::Value = yaml::from_str(text).map_err(|error| syntax(path, &error))?;
     if root.is_null() {
-        return Err(Error::configure(format!(
-            "{}: the file is empty; it takes a section `stream`, such as stream: {{ path: file.wasm }}",
-            path.display()
-        )));
+        return Err(Error::configure(
+            Code::YamlInvalid,
+            format!("{}: the file is empty; it takes a section `stream`, such as stream: {{ path: file.wasm }}", path.display()),
+        ));
     }
     let root = Field::root(&root);
     root.map(&SECTIONS).and_then(|()| interpret(&root)).map_err(|problem| {
         let place = position::find(text, &problem.path, problem.at_key).map(|(line, column)| format!(":{line}:{column}"));
         let field = join(&problem.path);
         let field = if field.is_empty() { field } else { format!("{field}: ") };
-        Error::configure(format!("{}{}: {field}{}", path.display(), place.unwrap_or_default(), problem.message))
+        Error::configure(Code::FieldInvalid, format!("{}{}: {field}{}", path.display(), place.unwrap_or_default(), problem.message))
     })
 }
 
@@ -79,30 +79,32 @@ fn syntax(path: &Path, error: &yaml::Error) -> Error {
     let text = error.to_string();
     // The location is in front already.
     let cause = text.split_once(" at line ").map_or(text.as_str(), |(cause, _)| cause);
-    Error::configure(format!(
-        "{}{place}: not valid YAML: {cause}; check the indentation, the colons and the quotes around it",
-        path.display()
-    ))
+    Error::configure(
+        Code::YamlInvalid,
+        format!("{}{place}: not valid YAML: {cause}; check the indentation, the colons and the quotes around it", path.display()),
+    )
 }
 
 fn text(path: &Path) -> Result<String> {
     let shown = path.display();
-    let size = std::fs::metadata(path)
-        .map_err(|error| Error::configure(format!("{shown}: cannot read the configuration: {error}; give the path of a YAML file")))?;
+    let size = std::fs::metadata(path).map_err(|error| {
+        Error::configure(Code::FileUnreadable, format!("{shown}: cannot read the configuration: {error}; give the path of a YAML file"))
+    })?;
     if !size.is_file() {
-        return Err(Error::configure(format!("{shown}: not a file; give the path of a YAML file")));
+        return Err(Error::configure(Code::FileUnreadable, format!("{shown}: not a file; give the path of a YAML file")));
     }
     if size.len() > FILE_BYTES_MAX {
-        return Err(Error::configure(format!(
-            "{shown}: {} bytes is too large for a configuration, which has at most {FILE_BYTES_MAX}",
-            size.len()
-        )));
+        return Err(Error::configure(
+            Code::FileUnreadable,
+            format!("{shown}: {} bytes is too large for a configuration, which has at most {FILE_BYTES_MAX}", size.len()),
+        ));
     }
-    let bytes = std::fs::read(path).map_err(|error| Error::configure(format!("{shown}: cannot read the configuration: {error}")))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| Error::configure(Code::FileUnreadable, format!("{shown}: cannot read the configuration: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Error::configure(format!("{shown}:{line}: not UTF-8; save the file as UTF-8 text"))
+        Error::configure(Code::FileUnreadable, format!("{shown}:{line}: not UTF-8; save the file as UTF-8 text"))
     })
 }
 

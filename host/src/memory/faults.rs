@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How many calls in a thousand meet each kind of fault.
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,8 +140,10 @@ impl Faults {
         self.lock().watch(call);
         match fault {
             Fault::None => perform(),
-            Fault::ErrorBefore => Err(Error::retry(format!("{call}: injected, nothing was done"))),
-            Fault::ErrorAfter => perform().and_then(|_| Err(Error::retry(format!("{call}: injected, the answer is lost")))),
+            Fault::ErrorBefore => Err(Error::retry(Code::RegistryAway, format!("{call}: injected, nothing was done"))),
+            Fault::ErrorAfter => {
+                perform().and_then(|_| Err(Error::retry(Code::RegistryAway, format!("{call}: injected, the answer is lost"))))
+            }
             Fault::CrashBefore => self.die().await,
             Fault::CrashAfter => {
                 // What the call would have returned dies with the process.

@@ -9,7 +9,7 @@ use proto::row::Mutation;
 
 use super::faults::Faults;
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports;
 
 /// Small, so that a batch takes several calls.
@@ -45,12 +45,12 @@ impl Queue {
     ) -> Result<Self> {
         let holder = faults.around("queue.holder", || source.holder(place)).await?;
         if !leads.await {
-            return Err(Error::retry("leadership of the set was lost before the queue was opened"));
+            return Err(Error::retry(Code::LeadershipLost, "leadership of the set was lost before the queue was opened"));
         }
         let take = || {
             source.check_place(place)?;
             let taken = source.take(holder, epoch_min);
-            taken.ok_or_else(|| Error::retry("another relay took the queue at the same time"))
+            taken.ok_or_else(|| Error::retry(Code::QueueTaken, "another relay took the queue at the same time"))
         };
         let epoch = faults.around("queue.take", take).await?;
         Ok(Self { source, faults, place: place.to_owned(), epoch, id, reading: None })
@@ -58,7 +58,7 @@ impl Queue {
 
     fn check_epoch(&self) -> Result<()> {
         self.source.check_place(&self.place)?;
-        if self.source.is_taken(self.epoch) { Ok(()) } else { Err(Error::retry("another relay has taken the queue")) }
+        if self.source.is_taken(self.epoch) { Ok(()) } else { Err(Error::retry(Code::QueueTaken, "another relay has taken the queue")) }
     }
 
     fn take(&mut self, batch: &Batch) -> Vec<Mutation> {
@@ -96,7 +96,7 @@ impl ports::Queue for Queue {
         let finish = || {
             self.check_epoch()?;
             if !self.source.finish(batch) {
-                return Err(Error::stop("the batch was ended by somebody else"));
+                return Err(Error::stop(Code::BatchEnded, "the batch was ended by somebody else"));
             }
             self.id += 1;
             self.reading = None;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::faults::{Faults, Leads};
 use super::source::PLACE;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::registry::{Report, Revision, Role, StoredSet};
 
 /// How long a process may take to notice that its session is over.
@@ -166,7 +166,7 @@ impl State {
 
     pub fn check(&self, session: u64) -> Result<()> {
         match self.over.iter().any(|(over, _)| *over == session) {
-            true => Err(Error::retry("the session with the registry is over")),
+            true => Err(Error::retry(Code::RegistryAway, "the session with the registry is over")),
             false => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::faults::{Faults, Leads};
 use super::registry::{Candidate, Registry, State};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::registry::{self as ports, Change, Report, Role, StoredSet};
 
 /// How long a session lasts whose process ended without a word.
@@ -103,7 +103,7 @@ impl ports::Session for Session {
 
     async fn set(&self, name: &str) -> Result<StoredSet> {
         let set = self.find_set(name).await?;
-        set.ok_or_else(|| Error::configure(format!("the set {name:?} does not exist")))
+        set.ok_or_else(|| Error::configure(Code::SetAbsent, format!("the set {name:?} does not exist")))
     }
 
     async fn find_set(&self, _name: &str) -> Result<Option<StoredSet>> {
@@ -135,7 +135,7 @@ impl ports::Session for Session {
             }
             tokio::select! {
                 _ = changes.changed() => {}
-                () = self.over() => return Err(Error::retry("the session ended while waiting for leadership")),
+                () = self.over() => return Err(Error::retry(Code::LeadershipLost, "the session ended while waiting for leadership")),
             }
         }
         self.0.reach.faults.lead(Leads::Yes);
@@ -235,7 +235,7 @@ impl ports::Watch for Watch {
             }
             tokio::select! {
                 _ = changes.changed() => {}
-                () = self.session.over() => return Err(Error::retry("the session with the registry is over")),
+                () = self.session.over() => return Err(Error::retry(Code::RegistryAway, "the session with the registry is over")),
             }
         };
         sleep(late).await;

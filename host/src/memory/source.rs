@@ -11,7 +11,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Schema and name.
 pub type Table = (String, String);
@@ -221,7 +221,7 @@ impl Source {
     pub fn check_place(&self, place: &str) -> Result<()> {
         match self.lock().place.as_deref() == Some(place) {
             true => Ok(()),
-            false => Err(Error::configure(format!("the queue does not exist in {place}"))),
+            false => Err(Error::configure(Code::QueueAbsent, format!("the queue does not exist in {place}"))),
         }
     }
 

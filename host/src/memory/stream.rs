@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::faults::Faults;
 use super::log::Log;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::{self, Entries};
 
 /// A position is the index of a message, eight bytes big-endian.
@@ -36,7 +36,7 @@ impl Stream {
 
 fn index(position: &[u8], length: usize) -> Result<usize> {
     let index = position.try_into().ok().and_then(|bytes| usize::try_from(u64::from_be_bytes(bytes)).ok());
-    index.filter(|index| *index < length).ok_or_else(|| Error::stop("the position is not one of this log"))
+    index.filter(|index| *index < length).ok_or_else(|| Error::stop(Code::StreamRefused, "the position is not one of this log"))
 }
 
 impl ports::Stream for Stream {

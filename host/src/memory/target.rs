@@ -10,7 +10,7 @@ use proto::row::{Change, Mutation, Relation, Row};
 use super::faults::Faults;
 use super::source::{Key, Rows, Table, key, name};
 use super::versions::Versions;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::{self, Chunk, Guarantee, Provenance};
 
 /// What is durable.
@@ -110,7 +110,7 @@ impl Target {
         let rows = open.entry(table.clone()).or_default();
         if self.loaded.insert(table) {
             if self.state.is_none() && !rows.is_empty() {
-                return Err(Error::stop("the target holds rows and no state"));
+                return Err(Error::stop(Code::TargetTaken, "the target holds rows and no state"));
             }
             rows.clear();
         }
@@ -181,20 +181,23 @@ fn record(versions: &mut Versions, mutation: &Mutation) -> Result<Vec<(Table, Ke
 }
 
 fn overtaken() -> Error {
-    Error::stop("the stored state is not the expected one: another worker is at work")
+    Error::stop(Code::TargetTaken, "the stored state is not the expected one: another worker is at work")
 }
 
 fn insert(rows: &mut BTreeMap<Key, Row>, relation: &Relation, row: Row) -> Result<()> {
     match rows.insert(key(relation, &row), row) {
         None => Ok(()),
-        Some(_) => Err(Error::stop(format!("a row of {} is inserted twice", relation.table))),
+        Some(_) => Err(Error::stop(Code::TargetRefused, format!("a row of {} is inserted twice", relation.table))),
     }
 }
 
 fn apply(open: &mut Rows, mutation: Mutation) -> Result<()> {
     let relation = &mutation.relation;
-    let rows = open.get_mut(&name(relation)).ok_or_else(|| Error::stop(format!("table {} was never loaded", relation.table)))?;
-    let missing = || Error::stop(format!("event {} changes a row of {} that is not there", mutation.id, relation.table));
+    let rows = open
+        .get_mut(&name(relation))
+        .ok_or_else(|| Error::stop(Code::TargetRefused, format!("table {} was never loaded", relation.table)))?;
+    let missing =
+        || Error::stop(Code::TargetRefused, format!("event {} changes a row of {} that is not there", mutation.id, relation.table));
     match mutation.change {
         Change::Insert(row) => insert(rows, relation, row),
         Change::Update { before, after } => {

@@ -26,7 +26,8 @@ impl Facts {
         put("set", json!(self.set));
         put("state", json!(self.state().name()));
         put("phase", json!(self.phase));
-        if let State::Waiting(error) = self.state() {
+        if let State::Waiting(code, error) = self.state() {
+            put("code", json!(code.to_string()));
             put("for", json!(shortened(error)));
         }
         put("since_seconds", json!(self.since.elapsed().as_secs()));
@@ -49,6 +50,10 @@ impl Facts {
         text.metric("state_seconds", "gauge", "How long it is in that state.", self.since.elapsed().as_secs_f64());
         text.metric("failed_attempts", "gauge", "Failed attempts since something became durable.", self.attempts);
         text.metric("failed_attempts_total", "counter", "Failed attempts that were repeated.", self.failures);
+        text.family("errors_total", "counter", "Errors after which an attempt was repeated, by their code.");
+        for (code, count) in &self.errors {
+            text.labelled("errors_total", "code", &code.to_string(), count);
+        }
         text.metric("batches_total", "counter", "Batches that were relayed, or replicated.", self.batches);
         text.metric("mutations_total", "counter", "Mutations of batches that were relayed, or committed in the target.", self.mutations);
         if self.role == "relay" {
@@ -133,24 +138,25 @@ mod tests {
     use super::super::backlog::{Backlog, Consumer};
     use super::super::{Last, Status};
     use super::*;
-    use crate::error::Error;
+    use crate::error::{Code, Error};
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_says_for_what() {
         let status = Status::new("relay", "app");
-        status.wait_for(&Error::retry("zookeeper at \"a:1\":\nconnection refused"));
+        status.wait_for(&Error::retry(Code::RegistryAway, "zookeeper at \"a:1\":\nconnection refused"));
         let json = status.facts().json();
         assert_eq!(
             json,
-            "{\"role\":\"relay\",\"set\":\"app\",\"state\":\"waiting\",\"for\":\"zookeeper at \\\"a:1\\\":\\nconnection refused\",\"since_seconds\":0,\"attempts\":1,\"batches\":0}\n"
+            "{\"role\":\"relay\",\"set\":\"app\",\"state\":\"waiting\",\"code\":\"PS201\",\"for\":\"zookeeper at \\\"a:1\\\":\\nconnection refused\",\"since_seconds\":0,\"attempts\":1,\"batches\":0}\n"
         );
-        status.wait_for(&Error::retry("x".repeat(5000)));
+        status.wait_for(&Error::retry(Code::RegistryAway, "x".repeat(5000)));
         assert!(status.facts().json().len() < 1200);
     }
 
     #[tokio::test(start_paused = true)]
     async fn metrics_are_in_prometheus_text() {
         let status = Status::new("relay", "app");
+        status.wait_for(&Error::retry(Code::StreamAway, "away"));
         status.enter(State::Leading);
         status.update(|facts| {
             (facts.batches, facts.mutations, facts.bytes) = (3, 40, 500);
@@ -162,6 +168,7 @@ mod tests {
         let text = status.facts().metrics();
         for line in [
             "# TYPE pgshovel_batches_total counter",
+            "pgshovel_errors_total{role=\"relay\",set=\"app\",code=\"PS401\"} 1",
             "pgshovel_batches_total{role=\"relay\",set=\"app\"} 3",
             "pgshovel_bytes_total{role=\"relay\",set=\"app\"} 500",
             "pgshovel_state{role=\"relay\",set=\"app\",state=\"leading\"} 1",

@@ -6,6 +6,7 @@ mod exposition;
 pub mod fault;
 pub mod server;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use proto::batch::Batch;
 use proto::timestamp;
 use tokio::time::Instant;
 
-use crate::error::{Error, Next};
+use crate::error::{Code, Error, Next};
 use crate::stop::Stop;
 use backlog::Backlog;
 
@@ -41,6 +42,8 @@ pub struct Facts {
     /// Failed attempts since something became durable.
     pub attempts: u64,
     pub failures: u64,
+    /// How often each kind of error was the cause.
+    pub errors: BTreeMap<Code, u64>,
     /// A relay's are durable in the stream and finished in the queue.
     pub batches: u64,
     /// A relay's are of batches that it finished, a worker's are committed in its target.
@@ -97,8 +100,8 @@ pub enum State {
     /// Another process leads, and this one would follow it.
     Standby,
     Leading,
-    /// An attempt failed for what may pass: the error's text.
-    Waiting(String),
+    /// An attempt failed for what may pass: the error's code and text.
+    Waiting(Code, String),
     Stopping,
 }
 
@@ -109,7 +112,7 @@ impl State {
             Self::Starting => "starting",
             Self::Standby => "standby",
             Self::Leading => "leading",
-            Self::Waiting(_) => "waiting",
+            Self::Waiting(..) => "waiting",
             Self::Stopping => "stopping",
         }
     }
@@ -128,6 +131,7 @@ impl Status {
             phase: None,
             attempts: 0,
             failures: 0,
+            errors: BTreeMap::new(),
             batches: 0,
             mutations: 0,
             bytes: 0,
@@ -175,7 +179,8 @@ impl Status {
         self.update(|facts| {
             facts.attempts += 1;
             facts.failures += 1;
-            facts.enter(State::Waiting(error.message.clone()));
+            *facts.errors.entry(error.code).or_default() += 1;
+            facts.enter(State::Waiting(error.code, error.message.clone()));
             let blocked = error.next == Next::Blocked;
             if std::mem::replace(&mut facts.blocked, blocked) != blocked {
                 facts.since = Instant::now();
@@ -189,7 +194,7 @@ impl Facts {
         if self.state.name() != state.name() {
             self.since = Instant::now();
         }
-        self.blocked &= matches!(state, State::Waiting(_));
+        self.blocked &= matches!(state, State::Waiting(..));
         self.state = state;
     }
 
@@ -214,7 +219,7 @@ impl Facts {
         match self.state() {
             State::Standby => true,
             State::Leading => self.ticker.is_none(),
-            State::Starting | State::Waiting(_) | State::Stopping => false,
+            State::Starting | State::Waiting(..) | State::Stopping => false,
         }
     }
 }
@@ -232,14 +237,14 @@ mod tests {
         assert!(status.facts().is_ready());
         status.update(|facts| facts.ticker = Some("refused".to_owned()));
         assert!(!status.facts().is_ready());
-        status.wait_for(&Error::retry("away"));
+        status.wait_for(&Error::retry(Code::DatabaseAway, "away"));
         let since = status.facts().since;
         tokio::time::advance(Duration::from_secs(5)).await;
         status.take_over();
-        status.wait_for(&Error::retry("still away"));
+        status.wait_for(&Error::retry(Code::DatabaseAway, "still away"));
         let facts = status.facts();
         assert_eq!((facts.since, facts.attempts), (since, 2));
-        assert_eq!(*facts.state(), State::Waiting("still away".to_owned()));
+        assert_eq!(*facts.state(), State::Waiting(Code::DatabaseAway, "still away".to_owned()));
         assert!(!facts.is_ready());
     }
 

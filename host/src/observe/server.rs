@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::Status;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Connections at one time. One more ends the oldest, which has had more time than it needed.
 const CONNECTIONS_MAX: usize = 256;
@@ -50,7 +50,8 @@ pub struct Server {
 impl Server {
     /// Takes the address; `Configure` if it cannot be had.
     pub async fn bind(address: SocketAddr, status: Status) -> Result<Self> {
-        let cannot = |error: std::io::Error| Error::configure(format!("cannot listen on {address}: {error}; see --listen"));
+        let cannot =
+            |error: std::io::Error| Error::configure(Code::ListenFailed, format!("cannot listen on {address}: {error}; see --listen"));
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         tracing::info!(%address, "serving /healthz, /readyz and /metrics");

@@ -16,7 +16,7 @@ use super::state::State;
 use crate::capabilities;
 use crate::capabilities::output::{Log, Rate};
 use crate::config::Section;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How often running components are interrupted, to yield and to see the time.
 pub(super) const TICK: Duration = Duration::from_millis(20);
@@ -162,5 +162,5 @@ fn tick(engine: Weak<Inner>) -> Result<()> {
         .name("plugin epochs".into())
         .spawn(run)
         .map(drop)
-        .map_err(|error| Error::stop(format!("cannot start a thread: {error}")))
+        .map_err(|error| Error::stop(Code::SystemRefused, format!("cannot start a thread: {error}")))
 }

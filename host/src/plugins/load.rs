@@ -16,7 +16,7 @@ use super::state::{State, budget, place};
 use super::store;
 use crate::capabilities::role::Role;
 use crate::config::Section;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A component with all of a language's runtime in it stays well below.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
@@ -44,8 +44,9 @@ pub async fn check(engine: &Engine, section: &Section, role: Role) -> Result<()>
 pub(super) async fn load(engine: &Engine, section: &Section, role: Role) -> Result<Loaded> {
     let path = locate(section, engine.search())?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let refuse =
-        |reason: String| Error::configure(format!("{}: {}.path: {}: {reason}", section.file.display(), section.name, path.display()));
+    let refuse = |reason: String| {
+        Error::configure(Code::PluginUnfit, format!("{}: {}.path: {}: {reason}", section.file.display(), section.name, path.display()))
+    };
     let bytes = read(&path).map_err(refuse)?;
     let examination = examine(&bytes).map_err(|reason| refuse(reason.to_string()))?;
     accept(&examination, section, role).map_err(refuse)?;

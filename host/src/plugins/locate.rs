@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Section;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The file that `section.path` means: beside the configuration file, then in the
 /// folders of `search`, in their order. An absolute path means itself.
@@ -17,13 +17,16 @@ pub fn locate(section: &Section, search: &[PathBuf]) -> Result<PathBuf> {
         Some(folder) => format!("{} is a folder, name the component in it", folder.display()),
         None => "correct the path, or add the folder that holds it to --plugin-path".to_owned(),
     };
-    Err(Error::configure(format!(
-        "{}: {}.path: no component {}; looked for {}; {remedy}",
-        section.file.display(),
-        section.name,
-        section.path,
-        places.join(", ")
-    )))
+    Err(Error::configure(
+        Code::PluginAbsent,
+        format!(
+            "{}: {}.path: no component {}; looked for {}; {remedy}",
+            section.file.display(),
+            section.name,
+            section.path,
+            places.join(", ")
+        ),
+    ))
 }
 
 fn candidates(section: &Section, search: &[PathBuf]) -> Vec<PathBuf> {

@@ -19,7 +19,7 @@ use crate::capabilities::origin::Snapshot;
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::{Limits, Section};
-use crate::error::{Error, Rejected, Rejection, Result};
+use crate::error::{Code, Error, Next, Rejected, Rejection, Result};
 use crate::printable::printable;
 
 /// What a plugin may say about why it failed.
@@ -39,6 +39,7 @@ pub(super) struct Session {
     pub configuration: String,
     plugin: String,
     section: String,
+    role: Role,
     place: String,
     limits: Limits,
     /// False while a call is under way, and for ever after one that did not return.
@@ -63,6 +64,7 @@ impl Session {
             configuration: section.configuration.to_string(),
             plugin: loaded.name,
             section: section.name.clone(),
+            role,
             place: place(section),
             limits: section.limits,
             usable: true,
@@ -71,23 +73,26 @@ impl Session {
         let started = tokio::time::timeout(limit, loaded.pre.instantiate_async(&mut session.store)).await;
         let exhausted = session.store.data().runtime.memory.exhausted();
         let started = session.end("start", started.map(|instance| instance.map(Ok)), nothing);
-        let instance = started.map_err(|error| if exhausted { Error::configure(error.message) } else { error })?;
+        let instance = started.map_err(|error| if exhausted { error.but(Next::Configure) } else { error })?;
         Ok((session, instance, loaded.pre))
     }
 
     /// An interface that has the right name and other functions or types.
     pub fn mismatch(&self, error: &wasmtime::Error) -> Error {
-        Error::configure(format!(
-            "{}: its interface differs from this host's: {error:#}; build the plugin again with the WIT of this version of pgshovel",
-            self.name()
-        ))
+        Error::configure(
+            Code::PluginUnfit,
+            format!(
+                "{}: its interface differs from this host's: {error:#}; build the plugin again with the WIT of this version of pgshovel",
+                self.name()
+            ),
+        )
     }
 
     /// Starts the clock of a call that may take `extra` time by its contract.
     /// Returns after how long to give up waiting.
     pub fn begin(&mut self, extra: Duration) -> Result<Duration> {
         if !std::mem::replace(&mut self.usable, false) {
-            return Err(Error::trap(format!("{}: an earlier call did not return; open the plugin again", self.name())));
+            return Err(Error::trap(Code::PluginLate, format!("{}: an earlier call did not return; open the plugin again", self.name())));
         }
         self.store.data_mut().check().map_err(|error| error.context(self.name()))?;
         let limit = self.limits.call.saturating_add(extra);
@@ -131,11 +136,11 @@ impl Session {
         };
         match error {
             // Whatever the plugin makes of it, trying again does not help.
-            _ if self.store.data().shared.misconfigured => Error::configure(text),
-            types::Error::Configure(_) => Error::configure(format!("{text} ({})", self.place)),
-            types::Error::Retry(_) => Error::retry(text),
-            types::Error::Blocked(_) => Error::blocked(text),
-            types::Error::Stop(_) | types::Error::Reject(_) => Error::stop(text),
+            _ if self.store.data().shared.misconfigured => reported(self.role, Next::Configure, text),
+            types::Error::Configure(_) => reported(self.role, Next::Configure, format!("{text} ({})", self.place)),
+            types::Error::Retry(_) => reported(self.role, Next::Retry, text),
+            types::Error::Blocked(_) => reported(self.role, Next::Blocked, text),
+            types::Error::Stop(_) | types::Error::Reject(_) => reported(self.role, Next::Stop, text),
         }
     }
 
@@ -164,7 +169,7 @@ impl Session {
         let more = if more == 0 { String::new() } else { format!("; and {more} more") };
         let what = if named.iter().all(|rejection| rejection.what == Rejected::Message) { "messages" } else { "rows" };
         let text = format!("{}: `{function}` rejects {} {what}: {}{more}", self.name(), named.len(), shown.join("; "));
-        Error { rejections: named, ..Error::stop(text) }
+        Error { rejections: named, ..Error::stop(Code::RowsRejected, text) }
     }
 
     /// The plugin did not return: the instance is of no more use.
@@ -179,40 +184,49 @@ impl Session {
         }
         if self.store.data().runtime.memory.exhausted() {
             let memory = crate::printable::size(self.limits.memory as u64);
-            return Error::trap(format!(
-                "{name}: `{function}` needs more than its {memory} of memory{at}; raise limits.memory in the {} if it deserves more",
-                self.place
-            ));
+            return Error::trap(
+                Code::PluginLimit,
+                format!(
+                    "{name}: `{function}` needs more than its {memory} of memory{at}; raise limits.memory in the {} if it deserves more",
+                    self.place
+                ),
+            );
         }
         let cause = error.root_cause().to_string();
         if cause.starts_with("resource limit exceeded") {
-            return Error::configure(format!(
-                "{name}: {cause}: a plugin has at most {INSTANCES_MAX} instances, fewer if its modules are large, {MEMORIES_MAX} memories and \
+            return Error::configure(
+                Code::PluginUnfit,
+                format!(
+                    "{name}: {cause}: a plugin has at most {INSTANCES_MAX} instances, fewer if its modules are large, {MEMORIES_MAX} memories and \
                  {TABLES_MAX} tables; build it with fewer"
-            ));
+                ),
+            );
         }
         if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
-            return Error::trap(format!("{name}: `{function}` ended the plugin with exit code {code}"));
+            return Error::trap(Code::PluginTrapped, format!("{name}: `{function}` ended the plugin with exit code {code}"));
         }
         let cause = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
             None => printable(&cause, REASON_BYTES_MAX),
         };
-        Error::trap(format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
+        Error::trap(Code::PluginTrapped, format!("{name}: `{function}` trapped: {cause}{at}; what it wrote before stands in the log"))
     }
 
     fn late(&self, function: &str, at: &str) -> Error {
-        Error::trap(format!(
-            "{}: `{function}` did not return within {:?}{at}; raise limits.call in the {} if it deserves more",
-            self.name(),
-            self.limits.call,
-            self.place
-        ))
+        Error::trap(
+            Code::PluginLate,
+            format!(
+                "{}: `{function}` did not return within {:?}{at}; raise limits.call in the {} if it deserves more",
+                self.name(),
+                self.limits.call,
+                self.place
+            ),
+        )
     }
 
     /// Something that it returned breaks the contract in `wit/`.
     pub fn invalid(&self, function: &str, reason: impl std::fmt::Display) -> Error {
-        Error::stop(format!("{}: `{function}` returned {reason}; that is a fault of the plugin", self.name()))
+        Error::stop(Code::PluginContract, format!("{}: `{function}` returned {reason}; that is a fault of the plugin", self.name()))
     }
 
     fn name(&self) -> String {
@@ -228,6 +242,22 @@ impl std::fmt::Debug for Session {
             .field("usable", &self.usable)
             .finish_non_exhaustive()
     }
+}
+
+/// What a plugin of this role reports, by whose situation it is.
+fn reported(role: Role, next: Next, text: String) -> Error {
+    let [waits, blocked, stops, configured] = match role {
+        Role::Writer | Role::Stream => [Code::StreamAway, Code::StreamBlocked, Code::StreamRefused, Code::StreamMisconfigured],
+        Role::Target => [Code::TargetAway, Code::TargetBlocked, Code::TargetRefused, Code::TargetMisconfigured],
+        Role::Loader | Role::Transform => [Code::PluginWaits, Code::PluginBlocked, Code::PluginStopped, Code::PluginMisconfigured],
+    };
+    let code = match next {
+        Next::Retry => waits,
+        Next::Blocked => blocked,
+        Next::Configure | Next::Usage => configured,
+        Next::Stop | Next::Trap | Next::Bug => stops,
+    };
+    Error::new(next, code, text)
 }
 
 /// What was passed to a function that takes no rows.

@@ -6,7 +6,7 @@ use std::future::Future;
 use proto::interfaces::configurations::ReplicationSetConfiguration;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 
 /// What a process leads in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +112,7 @@ pub trait Lease: Send + Sync {
             match error.next {
                 Next::Retry | Next::Blocked | Next::Trap => error,
                 _ if self.is_confirmed().await => error,
-                _ => Error::retry(format!("leadership of the set was lost, and then: {error}")),
+                _ => Error::retry(Code::LeadershipLost, format!("leadership of the set was lost, and then: {error}")),
             }
         }
     }

@@ -18,10 +18,10 @@ use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, Socket};
 
-use super::failure::explain;
-use super::opened::{Cancel, Cause, Opened, STANDBY, drive};
+use super::failure::{explain, read_only};
+use super::opened::{Cancel, Cause, Opened, drive};
 use crate::budget::{Budget, Share};
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// Messages up to this size are not counted one by one: the driver holds a few of them.
 const SMALL_BYTES_MAX: usize = 64 << 10;
@@ -97,13 +97,11 @@ where
 async fn over_socket(config: &Config, folder: &Path, bounds: &Bounds, place: &str) -> Result<Opened, Failed> {
     let path = folder.join(format!(".s.PGSQL.{}", config.get_ports().first().copied().unwrap_or(5432)));
     let socket = UnixStream::connect(&path).await;
-    let socket = socket.map_err(|error| Failed::Other(Error::retry(format!("error connecting to server: {error}"))))?;
+    let socket = socket.map_err(|error| Failed::Other(Error::retry(Code::DatabaseAway, format!("error connecting to server: {error}"))))?;
     let (client, connection) = config.connect_raw(Bounded::new(socket, bounds.clone()), NoTls).await.map_err(Failed::Driver)?;
     let driver = drive(connection, place.to_owned());
     if config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite && is_read_only(&client).await? {
-        return Err(Failed::Other(Error::retry(format!(
-            "{STANDBY}: it is a replica that is not promoted, or default_transaction_read_only is on"
-        ))));
+        return Err(Failed::Other(read_only()));
     }
     let token = client.cancel_token();
     let cancel: Cancel = Box::new(move || -> BoxFuture<'static, _> { Box::pin(cancel_over_socket(token, path)) });

@@ -15,7 +15,7 @@ use super::event::value::Encoding;
 use super::quote;
 use super::trigger;
 use super::trust::{self, Purpose, Schemas};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::observe::fault::Fault;
 
@@ -292,9 +292,12 @@ async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
         0 => return Ok(managed),
         3 => {}
         _ => {
-            return Err(Error::configure(format!(
-                "the schema {schema:?} is not one of this pgshovel: some of its tables are missing; if it is left from pgshovel 2015, drop it with its queues, then create the set"
-            )));
+            return Err(Error::configure(
+                Code::SchemaForeign,
+                format!(
+                    "the schema {schema:?} is not one of this pgshovel: some of its tables are missing; if it is left from pgshovel 2015, drop it with its queues, then create the set"
+                ),
+            ));
         }
     }
     managed.records = client
@@ -317,9 +320,12 @@ async fn managed(client: &Client, schema: &str, set: &str) -> Result<Managed> {
         }
         Ok(None) => managed.same_server = true,
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
-            return Err(Error::configure(format!(
-                "the schema {schema:?} is not one of this pgshovel; if it is left from pgshovel 2015, drop it with its queues, then create the set"
-            )));
+            return Err(Error::configure(
+                Code::SchemaForeign,
+                format!(
+                    "the schema {schema:?} is not one of this pgshovel; if it is left from pgshovel 2015, drop it with its queues, then create the set"
+                ),
+            ));
         }
         Err(error) => return Err(reading(error)),
     }

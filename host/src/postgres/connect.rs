@@ -13,7 +13,7 @@ use super::dsn::Dsn;
 pub use super::failure::{explain, is_passing};
 use super::opened::{CONNECT_TIMEOUT, Opened};
 use super::server;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Names of tables and types are compared as text, so they have to be written in one way.
 /// A session that waits for something to do is not ended for it.
@@ -63,7 +63,10 @@ impl Session {
             Ok(result) => result,
             Err(_) => {
                 self.driver.abort();
-                Err(Error::retry(format!("PostgreSQL at {} has not answered for {} s", self.place, ANSWER_TIMEOUT.as_secs())))
+                Err(Error::retry(
+                    Code::DatabaseAway,
+                    format!("PostgreSQL at {} has not answered for {} s", self.place, ANSWER_TIMEOUT.as_secs()),
+                ))
             }
         }
     }

@@ -4,7 +4,7 @@ use tokio_postgres::Config;
 
 use super::parameters::{Parameters, Server};
 use super::tls;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Where PostgreSQL listens unless it is told otherwise.
 pub const PORT: u16 = 5432;
@@ -28,14 +28,18 @@ impl Dsn {
 
     fn parse_with(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let invalid = |cause: String| {
-            Error::configure(format!(
-                "the connection string of the database is not valid: {cause}; it takes libpq's form, such as host=localhost port=5432 dbname=app user=app, or postgresql://app@localhost:5432/app"
-            ))
+            Error::configure(
+                Code::DsnInvalid,
+                format!(
+                    "the connection string of the database is not valid: {cause}; it takes libpq's form, such as host=localhost port=5432 dbname=app user=app, or postgresql://app@localhost:5432/app"
+                ),
+            )
         };
         let mut parameters = Parameters::parse(text).map_err(&invalid)?;
         if parameters.get("host").is_some_and(|host| !host.starts_with('/') && host.contains('@')) {
             // Of a URI, the host begins behind the first @.
             return Err(Error::configure(
+                Code::DsnInvalid,
                 "the connection string of the database has an @ in its user name or password: in a URI write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25",
             ));
         }

@@ -2,7 +2,8 @@
 
 use std::error::Error as _;
 
-use crate::error::{Error, Next};
+use super::driver::{self, Said};
+use crate::error::{Code, Error, Next, Sqlstate};
 
 /// What to do when `lock_timeout` has passed.
 const LOCK_REMEDY: &str = "; another session holds the lock: pg_locks and pg_stat_activity say which";
@@ -23,39 +24,56 @@ pub fn explain(error: &tokio_postgres::Error) -> Error {
             "42501" if refusal.routine() == Some("check_enable_rls") => ROWS_REMEDY,
             _ => "",
         };
-        let text = format!("{} (SQLSTATE {code}){remedy}", refusal.message());
-        return Error::of(next(code), text);
+        let (next, situation) = situation(code);
+        let mut error = Error::new(next, situation, format!("{} (SQLSTATE {code}){remedy}", refusal.message()));
+        error.sqlstate = Sqlstate::parse(code);
+        return error;
     }
     // Without an answer of the server: the connection broke, or was never made.
-    let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    if cause.contains("invalid configuration") {
-        return Error::configure(cause);
+    match driver::said(error) {
+        Some(Said::PasswordMissing) => Error::configure(Code::LoginRefused, with_source(error)),
+        Some(Said::Invalid) => Error::configure(Code::DsnInvalid, with_source(error)),
+        Some(Said::ReadOnly) => read_only(),
+        _ => Error::retry(Code::DatabaseAway, with_source(error)),
     }
-    if cause.contains("does not allow writes") {
-        return Error::retry("the server takes no writes: it is a replica that is not promoted, or default_transaction_read_only is on");
-    }
-    Error::retry(cause)
+}
+
+/// A server that takes no writes, whoever found it out.
+pub(super) fn read_only() -> Error {
+    Error::retry(
+        Code::DatabaseReadOnly,
+        "the server takes no writes: it is a replica that is not promoted, or default_transaction_read_only is on",
+    )
+}
+
+fn with_source(error: &tokio_postgres::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// Whether the statement that this SQLSTATE refused may succeed later, with nobody mending
 /// anything. The one list of them, for plugins too.
 #[must_use]
 pub fn is_passing(code: &str) -> bool {
-    next(code) == Next::Retry
+    situation(code).0 == Next::Retry
 }
 
 /// See PostgreSQL's appendix A, "PostgreSQL Error Codes".
-fn next(code: &str) -> Next {
+fn situation(code: &str) -> (Next, Code) {
     match code {
-        // Wrong password, no such role, no such database, no entry in pg_hba.conf.
-        "28P01" | "28000" | "3D000" => Next::Configure,
-        // Lock not available, statement timeout, idle-session and in-transaction timeouts,
-        // transactions that are read-only for now, as hosting services make them when a disk fills.
-        "55P03" | "57014" | "25P03" | "25P04" | "57P05" | "25006" => Next::Retry,
+        "28P01" | "28000" => (Next::Configure, Code::LoginRefused),
+        "3D000" => (Next::Configure, Code::DatabaseAbsent),
+        // Transactions that are read-only for now, as hosting services make them when a disk fills.
+        "25006" => (Next::Retry, Code::DatabaseReadOnly),
+        // Lock not available, statement timeout, idle-session and in-transaction timeouts.
+        "55P03" | "57014" | "25P03" | "25P04" | "57P05" => (Next::Retry, Code::DatabaseBusy),
+        "42501" => (Next::Stop, Code::PermissionDenied),
         _ => match code.get(..2) {
-            // Connection exception, resources, operator intervention, transaction rollback, system error.
-            Some("08" | "53" | "57" | "40" | "58") => Next::Retry,
-            _ => Next::Stop,
+            // Connection exception, operator intervention, system error.
+            Some("08" | "57" | "58") => (Next::Retry, Code::DatabaseAway),
+            // Transaction rollback.
+            Some("40") => (Next::Retry, Code::DatabaseBusy),
+            Some("53") => (Next::Retry, Code::ResourcesShort),
+            _ => (Next::Stop, Code::StatementRefused),
         },
     }
 }

@@ -3,6 +3,7 @@
 mod bounded;
 pub mod catalog;
 pub mod connect;
+mod driver;
 pub mod dsn;
 pub mod event;
 mod failure;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::connect::explain;
 use super::trust::{self, Purpose};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 
 /// A database, told apart by more than a UUID in a table that a clone copies.
@@ -69,9 +69,12 @@ pub async fn identify(client: &Client, cluster: &str) -> Result<Identity> {
         Err(error) => return Err(explain(&error).context("cannot read the node of the database")),
     };
     let row = row.ok_or_else(|| {
-        Error::configure(format!(
-            "this database has no sets of the cluster {cluster:?}: it has no {schema}.configuration; create the set with `set create`"
-        ))
+        Error::configure(
+            Code::DatabaseUnprepared,
+            format!(
+                "this database has no sets of the cluster {cluster:?}: it has no {schema}.configuration; create the set with `set create`"
+            ),
+        )
     })?;
     let node: Uuid = row.get(0);
     let stored = (row.get::<_, i64>(1).cast_unsigned(), row.get::<_, Oid>(2));
@@ -99,9 +102,12 @@ pub async fn server(client: &Client) -> Result<Server> {
 
 fn copied(cluster: &str, node: Uuid) -> Error {
     let schema = names::schema(cluster);
-    Error::stop(format!(
-        "this database is a copy of node {node}: it was restored or cloned, and the snapshots of the two mean different things; \
+    Error::stop(
+        Code::DatabaseCopied,
+        format!(
+            "this database is a copy of node {node}: it was restored or cloned, and the snapshots of the two mean different things; \
          to manage the copy, drop its schema {schema:?} and its PgQ queues pgshovel:{cluster}:*, then create a set for it; \
          if it is the same database after pg_upgrade, run `cluster upgrade --force`"
-    ))
+        ),
+    )
 }

@@ -10,9 +10,6 @@ use tokio_postgres::Client;
 /// says otherwise; of several, each.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server says that takes no writes.
-pub(super) const STANDBY: &str = "the server takes no writes";
-
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks the server to give up what the session does.

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::dsn::Dsn;
 use super::parameters::{Parameters, Server};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Set at the start, by the command line; one process has one environment too.
 static OWN: RwLock<Own> = RwLock::new(Own { source: None, servers: Vec::new() });
@@ -75,10 +75,13 @@ pub fn of_any(dsn: &str) -> String {
 impl Source {
     fn parse(text: &str) -> Result<Self> {
         let dsn = Dsn::parse(text)?;
-        let parameters = Parameters::parse(text).map_err(Error::configure)?;
+        let parameters = Parameters::parse(text).map_err(|wrong| Error::configure(Code::DsnInvalid, wrong))?;
         let has_place = parameters.get("host").is_some() || parameters.get("hostaddr").is_some();
         if parameters.get("password").is_some() && !has_place {
-            return Err(Error::configure("it has a password and names no host: add host=, so that the password is sent to nobody else"));
+            return Err(Error::configure(
+                Code::SourceDsnInvalid,
+                "it has a password and names no host: add host=, so that the password is sent to nobody else",
+            ));
         }
         let servers = if has_place { dsn.servers } else { Vec::new() };
         Ok(Self { parameters, servers })

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connect;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How long a second connection is waited for: a pool in session mode may have none left.
 const SECOND_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,11 +27,14 @@ const SESSION: &str = "SELECT pid || ' ' || backend_start FROM pg_catalog.pg_sta
 pub async fn refuse_transaction_mode(client: &Client, dsn: &str) -> Result<()> {
     let Ok(Ok(second)) = timeout(SECOND_TIMEOUT, connect::connect(dsn, APPLICATION)).await else { return Ok(()) };
     match timeout(connect::ANSWER_TIMEOUT, shares(client, &second)).await {
-        Ok(Ok(true)) => Err(Error::configure(format!(
-            "PostgreSQL at {} is reached through a pool in transaction mode, such as pgbouncer with pool_mode=transaction, and pgshovel keeps \
+        Ok(Ok(true)) => Err(Error::configure(
+            Code::PoolRefused,
+            format!(
+                "PostgreSQL at {} is reached through a pool in transaction mode, such as pgbouncer with pool_mode=transaction, and pgshovel keeps \
              locks and settings in its sessions: connect to the server, or to a pool in session mode",
-            connect::describe(&connect::parse(dsn)?)
-        ))),
+                connect::describe(&connect::parse(dsn)?)
+            ),
+        )),
         Ok(Ok(false) | Err(_)) | Err(_) => Ok(()),
     }
 }

@@ -11,13 +11,14 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, NoTls, Socket};
 
 use super::bounded::{self, Bounds};
+use super::driver::{self, Said};
 use super::dsn::Dsn;
 use super::failure::explain;
-use super::opened::{CONNECT_TIMEOUT, Opened, STANDBY, drive};
+use super::opened::{CONNECT_TIMEOUT, Opened, drive};
 use super::parameters::Server;
 use super::tls::{self, Mode, SslVersion};
 use super::{own, passfile};
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result, Sqlstate};
 
 /// How a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +30,20 @@ enum Way {
 /// Why one way did not lead to a connection.
 struct Failed {
     error: Error,
-    /// The server gave its answer, by this code.
-    sqlstate: Option<String>,
     /// It is TLS that failed.
-    tls: bool,
+    tls: Option<tls::Failure>,
 }
 
 impl Failed {
     /// The connection ended before the server said why.
     fn broke(&self) -> bool {
-        self.sqlstate.is_none() && !self.tls && self.error.next == Next::Retry
+        self.error.sqlstate.is_none() && self.tls.is_none() && self.error.next == Next::Retry
     }
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, sqlstate: None, tls: false }
+        Self { error, tls: None }
     }
 }
 
@@ -52,7 +51,7 @@ impl From<Error> for Failed {
 pub(super) async fn open_any(dsn: &Dsn, bounds: Option<&Bounds>) -> Result<Opened> {
     let mut servers: Vec<&Server> = dsn.servers.iter().collect();
     if servers.is_empty() {
-        return Err(Error::configure("the connection string names no host: write host=, or set PGHOST"));
+        return Err(Error::configure(Code::DsnInvalid, "the connection string names no host: write host=, or set PGHOST"));
     }
     if dsn.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         servers.shuffle(&mut rand::rng());
@@ -61,7 +60,7 @@ pub(super) async fn open_any(dsn: &Dsn, bounds: Option<&Bounds>) -> Result<Opene
     let at_most = dsn.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
     let mut errors = Vec::new();
     for server in servers {
-        let silent = || Err(Error::retry(format!("no answer within {} s", at_most.as_secs())));
+        let silent = || Err(Error::retry(Code::DatabaseAway, format!("no answer within {} s", at_most.as_secs())));
         match timeout(at_most, open(dsn, server, bounds)).await.unwrap_or_else(|_| silent()) {
             Ok(opened) => return Ok(opened),
             Err(error) => errors.push((server, error)),
@@ -74,18 +73,17 @@ pub(super) async fn open_any(dsn: &Dsn, bounds: Option<&Bounds>) -> Result<Opene
 /// be promoted, if nothing but a person can mend the rest.
 fn joined(mut errors: Vec<(&Server, Error)>) -> Error {
     if errors.iter().any(|(_, error)| error.next != Next::Retry) {
-        errors.retain(|(_, error)| !error.message.starts_with(STANDBY));
+        errors.retain(|(_, error)| error.code != Code::DatabaseReadOnly);
     }
-    let next = if errors.iter().any(|(_, error)| error.next == Next::Retry) {
-        Next::Retry
-    } else {
-        errors.last().map_or(Next::Retry, |(_, error)| error.next)
-    };
     let message = match errors.as_slice() {
         [(_, error)] => error.message.clone(),
         _ => errors.iter().map(|(server, error)| format!("{server}: {error}")).collect::<Vec<_>>().join("; "),
     };
-    Error::of(next, message)
+    let passing = errors.iter().find(|(_, error)| error.next == Next::Retry);
+    match passing.or(errors.last()) {
+        Some((_, error)) => Error { message, ..error.clone() },
+        None => Error::retry(Code::DatabaseAway, message),
+    }
 }
 
 /// The first of a server's addresses that takes the connection.
@@ -99,13 +97,13 @@ async fn open(dsn: &Dsn, server: &Server, bounds: Option<&Bounds>) -> Result<Ope
         None => {
             let name = server.name();
             let found = tokio::net::lookup_host((name.as_str(), server.port)).await;
-            found.map_err(|error| Error::retry(format!("cannot find the address of {name:?}: {error}")))?.collect()
+            found.map_err(|error| Error::retry(Code::AddressUnknown, format!("cannot find the address of {name:?}: {error}")))?.collect()
         }
     };
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         addresses.shuffle(&mut rand::rng());
     }
-    let mut last = Error::retry(format!("the name {:?} has no address", server.name()));
+    let mut last = Error::retry(Code::AddressUnknown, format!("the name {:?} has no address", server.name()));
     for address in addresses {
         match by_mode(dsn, &config, server, address.ip(), bounds).await {
             Ok(opened) => return Ok(opened),
@@ -131,15 +129,15 @@ async fn by_mode(dsn: &Dsn, config: &Config, server: &Server, address: IpAddr, b
         Err(failed) => failed,
     };
     let turns = match first {
-        Way::Clear => failed.sqlstate.is_some(),
-        Way::Tls => failed.tls || failed.sqlstate.as_deref() == Some("28000"),
+        Way::Clear => failed.error.sqlstate.is_some(),
+        Way::Tls => failed.tls.is_some() || failed.error.sqlstate == Some(Sqlstate::INVALID_AUTHORIZATION),
     };
     match second.filter(|_| turns) {
         None => Err(failed.error),
         Some(way) => match attempt(way).await {
             Ok(opened) => Ok(told(opened, server, address, way)),
             // What the server said first is the cause where it speaks no TLS at all.
-            Err(again) if again.tls => Err(failed.error),
+            Err(again) if again.tls.is_some() => Err(failed.error),
             Err(again) => Err(again.error),
         },
     }
@@ -165,7 +163,7 @@ async fn attempt(
         Way::Clear => {
             config.ssl_mode(SslMode::Disable);
             connect(&config, NoTls, server, bounds).await.map_err(|failed| match failed {
-                bounded::Failed::Driver(error) => refused(&error, explained(&error, server, dsn, &config)),
+                bounded::Failed::Driver(error) => explained(&error, server, dsn, &config).into(),
                 bounded::Failed::Other(error) => error.into(),
             })
         }
@@ -176,7 +174,7 @@ async fn attempt(
                 // the server says of it may get lost behind what we said meanwhile. TLS 1.2 waits for it.
                 Err(failed) if failed.broke() && dsn.tls.shows_certificate() => {
                     match by_tls(dsn, &config, server, Some(SslVersion::TLS1_2), bounds).await {
-                        Err(again) if again.tls && !again.error.message.contains("protocol version") => Err(again),
+                        Err(again) if again.tls == Some(tls::Failure::Other) => Err(again),
                         _ => Err(failed),
                     }
                 }
@@ -197,8 +195,8 @@ async fn by_tls(
     connect(config, connector, server, bounds).await.map_err(|failed| match failed {
         bounded::Failed::Other(error) => error.into(),
         bounded::Failed::Driver(error) => match tls::explain(&error, &dsn.tls, server, &refusals) {
-            Some(explained) => Failed { error: explained, sqlstate: None, tls: true },
-            None => refused(&error, explained(&error, server, dsn, config)),
+            Some((error, failure)) => Failed { error, tls: Some(failure) },
+            None => explained(&error, server, dsn, config).into(),
         },
     })
 }
@@ -218,16 +216,11 @@ where
     Ok(Opened { client, driver: drive(connection, server.to_string()), cancel: None })
 }
 
-fn refused(error: &tokio_postgres::Error, explained: Error) -> Failed {
-    Failed { error: explained, sqlstate: error.as_db_error().map(|refusal| refusal.code().code().to_owned()), tls: false }
-}
-
 /// With what to do about a password or a certificate that is missing.
 fn explained(error: &tokio_postgres::Error, server: &Server, dsn: &Dsn, config: &Config) -> Error {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let user = config.get_user().unwrap_or_default();
-    match cause.as_str() {
-        "password missing" => {
+    match driver::said(error) {
+        Some(Said::PasswordMissing) => {
             let file = passfile::path().map_or_else(|| "the password file (PGPASSFILE)".to_owned(), |path| path.display().to_string());
             let line = format!("{server}:{}:{user}:PASSWORD", config.get_dbname().unwrap_or(user));
             let instead = match (dsn.config.get_password(), environment()) {
@@ -238,9 +231,13 @@ fn explained(error: &tokio_postgres::Error, server: &Server, dsn: &Dsn, config: 
                 ),
                 _ => "set PGPASSWORD, or write".to_owned(),
             };
-            Error::configure(format!("the server asks {user:?} for a password, and none is given: {instead} the line {line} into {file}"))
+            Error::configure(
+                Code::LoginRefused,
+                format!("the server asks {user:?} for a password, and none is given: {instead} the line {line} into {file}"),
+            )
         }
-        "server did not use channel binding" => Error::configure(
+        Some(Said::NoChannelBinding) => Error::configure(
+            Code::DatabaseTls,
             "channel_binding=require takes TLS and a password that the server keeps as SCRAM-SHA-256: the server asks for something else",
         ),
         _ => {
@@ -297,9 +294,9 @@ mod tests {
     fn of_several_errors_the_one_that_may_pass_counts() {
         let server = |name: &str| Server { host: Some(name.to_owned()), address: None, port: 1 };
         let (a, b) = (server("a"), server("b"));
-        let away = || Error::retry("connection refused");
-        let standby = || Error::retry(format!("{STANDBY}: it is a replica"));
-        let wrong = || Error::configure("the certificate ended");
+        let away = || Error::retry(Code::DatabaseAway, "connection refused");
+        let standby = || Error::retry(Code::DatabaseReadOnly, "the server takes no writes");
+        let wrong = || Error::configure(Code::DatabaseTls, "the certificate ended");
         let of = |first: Error, second: Error| {
             let error = joined(vec![(&a, first), (&b, second)]);
             (error.next, error.message)

@@ -15,10 +15,10 @@ use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use postgres_openssl::MakeTlsConnector;
 
-pub use self::refusal::{Refusals, explain};
+pub use self::refusal::{Failure, Refusals, explain};
 use self::settings::{Client, Root};
 pub use self::settings::{Mode, Settings};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How large a file of certificates may be: those of a whole system have half of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -28,7 +28,7 @@ impl Settings {
     /// are read each time, so that renewed certificates count at once. `newest` is the newest
     /// version of the protocol to speak, if not all are.
     pub(in crate::postgres) fn connector(&self, newest: Option<SslVersion>) -> Result<(MakeTlsConnector, Refusals)> {
-        let set_up = |error: ErrorStack| Error::stop(format!("cannot set up TLS: {error}"));
+        let set_up = |error: ErrorStack| Error::stop(Code::DatabaseTls, format!("cannot set up TLS: {error}"));
         let refusals = Refusals::default();
         let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(set_up)?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(set_up)?;
@@ -70,11 +70,14 @@ impl Settings {
             if self.mode < Mode::VerifyCa {
                 return Ok(false);
             }
-            return Err(Error::configure(format!(
-                "sslmode={} needs the certificates of the authorities to trust, and there is no file {}: name one by sslrootcert=FILE, or trust those of the system by sslrootcert=system",
-                self.mode_name(),
-                path.display()
-            )));
+            return Err(Error::configure(
+                Code::DatabaseTls,
+                format!(
+                    "sslmode={} needs the certificates of the authorities to trust, and there is no file {}: name one by sslrootcert=FILE, or trust those of the system by sslrootcert=system",
+                    self.mode_name(),
+                    path.display()
+                ),
+            ));
         }
         let what = "the certificates to trust (sslrootcert)";
         let mut store = X509StoreBuilder::new().map_err(|error| unreadable(what, path, &reason(&error)))?;
@@ -100,7 +103,10 @@ impl Settings {
         // As libpq has it: root's may be read by a group.
         let forbidden = if found.uid() == 0 { 0o037 } else { 0o077 };
         if found.mode() & forbidden != 0 {
-            return Err(Error::configure(format!("{what} in {} can be read by others: run chmod 600 {0}", key.display())));
+            return Err(Error::configure(
+                Code::DatabaseTls,
+                format!("{what} in {} can be read by others: run chmod 600 {0}", key.display()),
+            ));
         }
         // Without a password the library would ask for one at the terminal.
         let password = self.key_password.as_deref().unwrap_or_default();
@@ -113,10 +119,13 @@ impl Settings {
         })?;
         let does_not_fit = |error: ErrorStack| {
             let (certificate, key) = (certificate.display(), key.display());
-            Error::configure(format!(
-                "the client's certificate (sslcert) in {certificate} and the key (sslkey) in {key} do not belong together: {}",
-                reason(&error)
-            ))
+            Error::configure(
+                Code::DatabaseTls,
+                format!(
+                    "the client's certificate (sslcert) in {certificate} and the key (sslkey) in {key} do not belong together: {}",
+                    reason(&error)
+                ),
+            )
         };
         builder.set_certificate(&own).map_err(does_not_fit)?;
         for certificate in chain {
@@ -145,7 +154,7 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn unreadable(what: &str, path: &Path, why: &str) -> Error {
-    Error::configure(format!("cannot read {what} in {}: {why}", path.display()))
+    Error::configure(Code::DatabaseTls, format!("cannot read {what} in {}: {why}", path.display()))
 }
 
 /// The first word of the library, without its numbers.

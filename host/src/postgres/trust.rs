@@ -8,7 +8,7 @@
 use tokio_postgres::Client;
 
 use super::connect::explain;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 
 /// What a session is about to do with the schemas.
@@ -109,9 +109,12 @@ pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<S
     let row = row.map_err(|error| explain(&error).context("cannot look at the owners of the cluster's schema"))?;
     let (me, connected): (String, String) = (row.get(3), row.get(4));
     if me != connected {
-        return Err(Error::configure(format!(
-            "the session connected as {connected} and is the role {me}, as a setting says: ALTER DATABASE or ALTER ROLE … RESET role; connect as {me} if that is the role to use"
-        )));
+        return Err(Error::configure(
+            Code::RoleUntrusted,
+            format!(
+                "the session connected as {connected} and is the role {me}, as a setting says: ALTER DATABASE or ALTER ROLE … RESET role; connect as {me} if that is the role to use"
+            ),
+        ));
     }
     let found: Vec<String> = row.get(5);
     if found.is_empty() {
@@ -125,5 +128,5 @@ pub async fn check(client: &Client, cluster: &str, purpose: Purpose) -> Result<S
             "connect as a role that is no superuser (`set create` prints which rights it needs), and let the owner be a member of pgq_admin; or, if the schema is none of yours, drop it".to_owned()
         }
     };
-    Err(Error::configure(format!("{}: its owner could run code as the role {me}; {wanted}", found.join("; "))))
+    Err(Error::configure(Code::RoleUntrusted, format!("{}: its owner could run code as the role {me}; {wanted}", found.join("; "))))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zookeeper_client as zookeeper;
 
 use super::tls::Tls;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// What to do where the credentials are not those that a node wants.
 pub(super) const REMEDY: &str = "give the credentials that the cluster was made with: --zookeeper-auth-file or PGSHOVEL_ZOOKEEPER_AUTH";
@@ -42,7 +42,7 @@ impl Access {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
             }
-            let wrong = |reason: &str| Error::configure(format!("{place}, line {}: {reason}", index + 1));
+            let wrong = |reason: &str| Error::configure(Code::CredentialsUnreadable, format!("{place}, line {}: {reason}", index + 1));
             let one = Credentials::parse(line).map_err(wrong)?;
             if one.scheme == Scheme::Sasl && found.iter().any(|other: &Credentials| other.scheme == Scheme::Sasl) {
                 return Err(wrong("a session has one user by SASL: leave one line with sasl:"));

@@ -5,7 +5,7 @@ use zookeeper_client as zookeeper;
 use super::access::{Access, REMEDY, refused};
 use super::answer::{self, again};
 use super::cluster::Cluster;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// What [`Cluster::close`] did.
 #[derive(Debug, Default)]
@@ -41,18 +41,23 @@ impl Cluster {
             "x509" => "it asks for no certificate: set ssl.clientAuth to need on every server, or leave --zookeeper-tls-cert out",
             _ => "it does not know the scheme: see authProvider of its configuration, or use sasl:",
         };
-        Err(Error::configure(format!("ZooKeeper at {:?} takes no notice of {identity}: {remedy}", self.hosts)))
+        Err(Error::configure(Code::RegistryDenied, format!("ZooKeeper at {:?} takes no notice of {identity}: {remedy}", self.hosts)))
     }
 
     /// Names an error of ZooKeeper about a node by what to do next.
     pub(crate) fn explain(&self, path: &str, error: &zookeeper::Error) -> Error {
         let (hosts, access) = (&self.hosts, &self.access);
         match error {
-            zookeeper::Error::NoAuth => Error::configure(format!("ZooKeeper at {hosts:?} keeps {access} from the node {path}: {REMEDY}")),
-            zookeeper::Error::AuthFailed => Error::configure(refused(hosts, access)),
-            zookeeper::Error::InvalidAcl => Error::configure(format!(
-                "ZooKeeper at {hosts:?} has taken {access} for nobody whom the ACL of {path} could name: see that the servers know the user, or the CA of the certificate"
-            )),
+            zookeeper::Error::NoAuth => {
+                Error::configure(Code::RegistryDenied, format!("ZooKeeper at {hosts:?} keeps {access} from the node {path}: {REMEDY}"))
+            }
+            zookeeper::Error::AuthFailed => Error::configure(Code::RegistryDenied, refused(hosts, access)),
+            zookeeper::Error::InvalidAcl => Error::configure(
+                Code::RegistryDenied,
+                format!(
+                    "ZooKeeper at {hosts:?} has taken {access} for nobody whom the ACL of {path} could name: see that the servers know the user, or the CA of the certificate"
+                ),
+            ),
             other => answer::explain(other).context(format!("ZooKeeper at {hosts:?}")),
         }
     }

@@ -2,7 +2,7 @@
 
 use zookeeper_client as zookeeper;
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// How often a read is repeated whose connection broke.
 const READS_MAX: u32 = 10;
@@ -35,10 +35,10 @@ pub(super) const fn broken(error: &zookeeper::Error) -> bool {
 pub(super) fn explain(error: &zookeeper::Error) -> Error {
     use zookeeper::Error as Cause;
     match error {
-        Cause::QuotaExceeded => Error::stop(format!("refused: {error}")),
+        Cause::QuotaExceeded => Error::stop(Code::RegistryRefused, format!("refused: {error}")),
         Cause::BadArguments(_) | Cause::UnmarshalError { .. } | Cause::MarshallingError | Cause::Unimplemented => {
             Error::bug(error.to_string())
         }
-        _ => Error::retry(error.to_string()),
+        _ => Error::retry(Code::RegistryAway, error.to_string()),
     }
 }

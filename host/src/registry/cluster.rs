@@ -9,7 +9,7 @@ use super::answer::{WRITES_MAX, again, broken};
 use super::set;
 use super::version::check_spoken;
 use super::znode::{Failure, Write, add};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::nearest::advice;
 use crate::ports::registry::{Revision, StoredSet};
@@ -38,7 +38,9 @@ impl Cluster {
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Unknown) => {}
                 Err(Failure::Refused) if self.configuration_of_any_version().await? == *configuration => return Ok(()),
-                Err(Failure::Refused) => return Err(Error::retry("the cluster was changed by another command meanwhile; try again")),
+                Err(Failure::Refused) => {
+                    return Err(Error::retry(Code::ChangedMeanwhile, "the cluster was changed by another command meanwhile; try again"));
+                }
             }
         }
         Err(self.unanswered())
@@ -80,7 +82,7 @@ impl Cluster {
         let known = self.set_names().await?;
         let advice =
             if known.is_empty() { "create it with `set create`".to_owned() } else { advice(name, known.iter().map(String::as_str)) };
-        Err(Error::configure(format!("the set {name:?} does not exist in the cluster {:?}; {advice}", self.name)))
+        Err(Error::configure(Code::SetAbsent, format!("the set {name:?} does not exist in the cluster {:?}; {advice}", self.name)))
     }
 
     /// As `set`, but `None` if there is no such set.
@@ -104,15 +106,18 @@ impl Cluster {
 
     /// A write whose reply was lost each time.
     pub(super) fn unanswered(&self) -> Error {
-        Error::retry(format!("the connection to ZooKeeper at {:?} breaks again and again", self.hosts))
+        Error::retry(Code::RegistryAway, format!("the connection to ZooKeeper at {:?} breaks again and again", self.hosts))
     }
 
     pub(super) fn absent(&self) -> Error {
-        Error::configure(format!(
-            "the cluster {name:?} does not exist in ZooKeeper at {hosts:?}; create it with `pgshovel --cluster {name} --zookeeper-hosts {hosts} cluster initialize`",
-            name = self.name,
-            hosts = self.hosts
-        ))
+        Error::configure(
+            Code::ClusterAbsent,
+            format!(
+                "the cluster {name:?} does not exist in ZooKeeper at {hosts:?}; create it with `pgshovel --cluster {name} --zookeeper-hosts {hosts} cluster initialize`",
+                name = self.name,
+                hosts = self.hosts
+            ),
+        )
     }
 
     pub(crate) fn path(&self) -> String {
@@ -203,8 +208,9 @@ pub(super) const fn revision(stat: &zookeeper::Stat) -> Revision {
 
 pub(super) fn decode_cluster(name: &str, data: &[u8]) -> Result<ClusterConfiguration> {
     ClusterConfiguration::decode(data).map_err(|error| {
-        Error::configure(format!(
-            "what ZooKeeper holds at /{name} is no configuration of a cluster: {error}; choose another --cluster or chroot"
-        ))
+        Error::configure(
+            Code::ClusterUnreadable,
+            format!("what ZooKeeper holds at /{name} is no configuration of a cluster: {error}; choose another --cluster or chroot"),
+        )
     })
 }

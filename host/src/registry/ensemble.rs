@@ -12,7 +12,7 @@ use super::cluster::Cluster;
 use super::tls::Tls;
 use super::version::VERSION;
 use super::znode::{Failure, Write};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 
 /// What a session is asked to survive without a word between us and ZooKeeper,
@@ -54,7 +54,7 @@ impl Ensemble {
         let client = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(client)) => client,
             Ok(Err(zookeeper::Error::BadArguments(cause))) => return Err(self.invalid(cause)),
-            Ok(Err(zookeeper::Error::AuthFailed)) => return Err(Error::configure(access::refused(hosts, access))),
+            Ok(Err(zookeeper::Error::AuthFailed)) => return Err(Error::configure(Code::RegistryDenied, access::refused(hosts, access))),
             Ok(Err(zookeeper::Error::Timeout | zookeeper::Error::NoHosts)) | Err(_) => return Err(self.unanswered(servers).await),
             Ok(Err(error)) => return Err(explain(&error).context(format!("cannot connect to ZooKeeper at {hosts:?}"))),
         };
@@ -76,7 +76,10 @@ impl Ensemble {
     }
 
     fn invalid(&self, cause: &str) -> Error {
-        Error::usage(format!("the ZooKeeper hosts {:?} are not valid: {cause}; give host:port[,host:port…][/path]", self.hosts))
+        Error::usage(
+            Code::RegistryOptions,
+            format!("the ZooKeeper hosts {:?} are not valid: {cause}; give host:port[,host:port…][/path]", self.hosts),
+        )
     }
 
     /// Why no session came about in time.
@@ -84,14 +87,18 @@ impl Ensemble {
         let hosts = &self.hosts;
         match self.access.tls() {
             Some(tls) => match tls.diagnose(servers).await {
-                Some(wrong) => Error::configure(wrong),
-                None => Error::retry(format!(
-                    "no ZooKeeper server answered at {hosts:?} in time, with TLS; see that one runs, and --zookeeper-hosts"
-                )),
+                Some(wrong) => Error::configure(Code::RegistryTls, wrong),
+                None => Error::retry(
+                    Code::RegistryAway,
+                    format!("no ZooKeeper server answered at {hosts:?} in time, with TLS; see that one runs, and --zookeeper-hosts"),
+                ),
             },
-            None => Error::retry(format!(
-                "no ZooKeeper server answered at {hosts:?} in time; see that one runs, --zookeeper-hosts, and whether it wants TLS (--zookeeper-tls-ca)"
-            )),
+            None => Error::retry(
+                Code::RegistryAway,
+                format!(
+                    "no ZooKeeper server answered at {hosts:?} in time; see that one runs, --zookeeper-hosts, and whether it wants TLS (--zookeeper-tls-ca)"
+                ),
+            ),
         }
     }
 

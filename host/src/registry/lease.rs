@@ -17,7 +17,7 @@ use super::answer::broken;
 use super::cluster::Cluster;
 use super::ensemble::Ensemble;
 use super::watch::Watch;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::ports::registry::{self as ports, Report, Role, StoredSet};
 
@@ -128,7 +128,7 @@ impl ports::Lease for Lease {
         let data = format!("{token}\n{json}");
         match timeout(ANSWER_TIMEOUT, cluster.client.set_data(path, data.as_bytes(), None)).await {
             Ok(set) => set.map(drop).map_err(|error| cluster.explain(path, &error)),
-            Err(_) => Err(Error::retry("ZooKeeper has not answered in time")),
+            Err(_) => Err(Error::retry(Code::RegistryAway, "ZooKeeper has not answered in time")),
         }
     }
 
@@ -238,7 +238,7 @@ impl Place {
             };
             let own = self.path.strip_prefix(&self.leaders).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
             let Some(index) = line.iter().position(|name| name == own) else {
-                return Err(Error::retry("the place in line for leadership was lost with the session"));
+                return Err(Error::retry(Code::LeadershipLost, "the place in line for leadership was lost with the session"));
             };
             let Some(before) = index.checked_sub(1).and_then(|index| line.get(index)) else {
                 return self.epoch().await;
@@ -250,7 +250,7 @@ impl Place {
             match self.cluster.client.check_and_watch_stat(&format!("{}/{before}", self.leaders)).await {
                 Ok((Some(_), event)) => {
                     if event.changed().await.session_state.is_terminated() {
-                        return Err(Error::retry("the session with ZooKeeper ended while waiting for leadership"));
+                        return Err(Error::retry(Code::LeadershipLost, "the session with ZooKeeper ended while waiting for leadership"));
                     }
                 }
                 Ok((None, _)) => {}
@@ -262,7 +262,7 @@ impl Place {
 
     async fn epoch(&self) -> Result<u64> {
         let stat = self.cluster.found(&self.path, self.cluster.client.check_stat(&self.path).await)?.flatten();
-        let stat = stat.ok_or_else(|| Error::retry("the place in line for leadership was lost with the session"))?;
+        let stat = stat.ok_or_else(|| Error::retry(Code::LeadershipLost, "the place in line for leadership was lost with the session"))?;
         u64::try_from(stat.czxid).map_err(|_| Error::bug(format!("ZooKeeper gave the transaction id {}", stat.czxid)))
     }
 

@@ -12,7 +12,7 @@ use proto::interfaces::configurations::ReplicationSetConfiguration;
 use super::answer::{WRITES_MAX, broken};
 use super::cluster::Cluster;
 use super::znode::{Failure, Write};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::registry::StoredSet;
 
 /// In the place of a set's name: a change of the whole cluster. No set is called so.
@@ -143,7 +143,10 @@ impl Cluster {
     pub async fn find_in_flight(&self, name: &str) -> Result<Option<InFlight>> {
         let Some((data, stat)) = self.read(&self.pending_path(name)).await? else { return Ok(None) };
         let pending = Pending::decode(data.as_slice()).map_err(|error| {
-            Error::stop(format!("what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel"))
+            Error::stop(
+                Code::ChangeUnreadable,
+                format!("what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel"),
+            )
         })?;
         let owned = self.read(&self.owner_path(name)).await?.is_some();
         Ok(Some(InFlight {
@@ -165,7 +168,9 @@ impl Cluster {
             self.ensure(&path).await?;
             found = self.read(&path).await?;
         }
-        found.map(|(_, stat)| stat.version).ok_or_else(|| Error::retry("the cluster is being removed from ZooKeeper"))
+        found
+            .map(|(_, stat)| stat.version)
+            .ok_or_else(|| Error::retry(Code::ChangedMeanwhile, "the cluster is being removed from ZooKeeper"))
     }
 
     /// Writes the intent: from here on `pending`, a change of `set`, is in flight,
@@ -230,7 +235,12 @@ impl Cluster {
 
     async fn begun(&self, name: &str, pending: &Pending) -> std::result::Result<InFlight, NotBegun> {
         let found = self.find_in_flight(name).await?.filter(|found| found.pending.change == pending.change);
-        found.ok_or_else(|| NotBegun::Failed(Error::retry("another command took the change over; see what became of it, and try again")))
+        found.ok_or_else(|| {
+            NotBegun::Failed(Error::retry(
+                Code::ChangedMeanwhile,
+                "another command took the change over; see what became of it, and try again",
+            ))
+        })
     }
 
     /// Waits until the command that changes `name` has ended, or for `at_most`.
@@ -301,11 +311,10 @@ impl Cluster {
             self.catch_up().await?;
             // The owner's node may have gone, or come, between reading and writing.
             if refused && self.find_again(change).await?.as_ref() == Some(&found) {
-                return Err(Error::stop(format!(
-                    "the {} of {:?} cannot end: what it was made from has changed",
-                    found.pending.verb(),
-                    found.name
-                )));
+                return Err(Error::stop(
+                    Code::ChangedMeanwhile,
+                    format!("the {} of {:?} cannot end: what it was made from has changed", found.pending.verb(), found.name),
+                ));
             }
         }
         Err(self.unanswered())

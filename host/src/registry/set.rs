@@ -4,7 +4,7 @@ use prost::Message as _;
 use proto::interfaces::configurations::{ReplicationSetConfiguration, TableConfiguration};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::registry::{Revision, StoredSet};
 
 /// How many hexadecimal digits a version has.
@@ -13,7 +13,10 @@ const VERSION_DIGITS: usize = 16;
 /// Decodes what `/CLUSTER/sets/NAME` holds.
 pub(super) fn decode(name: &str, data: &[u8], revision: Revision) -> Result<StoredSet> {
     let configuration = ReplicationSetConfiguration::decode(data).map_err(|error| {
-        Error::configure(format!("what ZooKeeper holds of the set {name:?} is no configuration of a replication set: {error}"))
+        Error::configure(
+            Code::SetUnreadable,
+            format!("what ZooKeeper holds of the set {name:?} is no configuration of a replication set: {error}"),
+        )
     })?;
     Ok(StoredSet { name: name.to_owned(), version: version(&configuration), configuration, revision })
 }

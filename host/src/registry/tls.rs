@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore};
 use zookeeper_client as zookeeper;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How long one server may take to answer each time when it is asked what is wrong.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -42,8 +42,9 @@ impl Tls {
         let provider = rustls::crypto::ring::default_provider();
         // The client takes the process's provider. That there is one already is as good.
         let _ = provider.clone().install_default();
-        let unusable =
-            |option: &str, file: &Path, reason: &str| Error::configure(format!("--zookeeper-tls-{option} {}: {reason}", file.display()));
+        let unusable = |option: &str, file: &Path, reason: &str| {
+            Error::configure(Code::RegistryTls, format!("--zookeeper-tls-{option} {}: {reason}", file.display()))
+        };
         let ca = text("ca", &files.ca)?;
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&ca).map_err(|reason| unusable("ca", &files.ca, &reason))? {
@@ -182,9 +183,10 @@ fn text(option: &str, file: &Path) -> Result<String> {
     let read = std::fs::File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
     match read {
         Ok(_) => Ok(text),
-        Err(error) => {
-            Err(Error::configure(format!("--zookeeper-tls-{option}: cannot read {}: {error}; give a file in PEM", file.display())))
-        }
+        Err(error) => Err(Error::configure(
+            Code::RegistryTls,
+            format!("--zookeeper-tls-{option}: cannot read {}: {error}; give a file in PEM", file.display()),
+        )),
     }
 }
 

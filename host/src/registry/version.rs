@@ -2,7 +2,7 @@
 
 use proto::interfaces::configurations::ClusterConfiguration;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The version that this program writes.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -26,10 +26,13 @@ pub(super) fn check_spoken(name: &str, configuration: &ClusterConfiguration) -> 
     if speaks(&configuration.version) {
         return Ok(());
     }
-    Err(Error::configure(format!(
-        "the cluster {name:?} is of version {:?}, this is pgshovel {VERSION}; run the pgshovel of that version, or `cluster upgrade` with this one",
-        configuration.version
-    )))
+    Err(Error::configure(
+        Code::VersionDiffers,
+        format!(
+            "the cluster {name:?} is of version {:?}, this is pgshovel {VERSION}; run the pgshovel of that version, or `cluster upgrade` with this one",
+            configuration.version
+        ),
+    ))
 }
 
 #[cfg(test)]

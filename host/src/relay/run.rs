@@ -14,7 +14,7 @@ use proto::row::Mutation;
 use tokio::time::timeout;
 
 use super::progress::Progress;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::observe::now_us;
 use crate::ports::{Messages, Queue, Writer};
 use crate::stop::Stop;
@@ -206,7 +206,7 @@ impl Outgoing {
 
 /// The queue holds what no reader of the stream would accept.
 fn refused(refusal: Refusal) -> Error {
-    Error::stop(format!("the stream's grammar forbids it: {refusal}"))
+    Error::stop(Code::GrammarViolated, format!("the stream's grammar forbids it: {refusal}"))
 }
 
 fn now() -> Timestamp {

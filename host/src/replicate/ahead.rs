@@ -66,6 +66,7 @@ impl From<Closed> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[tokio::test]
     async fn results_come_in_order_and_the_error_last() {
@@ -73,7 +74,7 @@ mod tests {
             for number in 0..10 {
                 outlet.put(number).await?;
             }
-            Err(Error::stop("enough"))
+            Err(Error::stop(Code::StreamRefused, "enough"))
         });
         for number in 0..10 {
             assert_eq!(ahead.next().await.unwrap().unwrap(), number);

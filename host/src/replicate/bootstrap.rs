@@ -12,7 +12,7 @@ use proto::row::{Change, Mutation, Relation};
 use super::ahead::Ahead;
 use super::progress::{Phase, Progress};
 use super::state;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::opening::Origin;
 use crate::ports::{Chunk, Loader, Target, Transform};
 use crate::stop::Stop;
@@ -131,10 +131,13 @@ fn chunks(mutations: Vec<Mutation>) -> Result<Vec<Chunk>> {
             Change::Insert(row) => Some(row),
             Change::Truncate => None,
             Change::Update { .. } | Change::Delete(_) => {
-                return Err(Error::stop(format!(
-                    "a transform made an update or a delete of a row of the bootstrap, for table {}.{}: it may drop, change and rename inserts",
-                    relation.schema, relation.table
-                )));
+                return Err(Error::stop(
+                    Code::BootstrapChanged,
+                    format!(
+                        "a transform made an update or a delete of a row of the bootstrap, for table {}.{}: it may drop, change and rename inserts",
+                        relation.schema, relation.table
+                    ),
+                ));
             }
         };
         match found {

@@ -10,7 +10,7 @@ use proto::row::{Mutation, Relation};
 
 use super::ahead::{Ahead, Outlet};
 use super::state;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::observe::Status;
 use crate::ports::{Entry, Stream};
 
@@ -239,19 +239,22 @@ impl<J: Fn() -> bool + Send> Reading<J> {
 }
 
 fn foreign(position: &[u8], error: &codec::DecodeError) -> Error {
-    Error::stop(format!(
-        "the message at position {} of the stream is none of pgshovel: {error}; \
+    Error::stop(
+        Code::MessageForeign,
+        format!(
+            "the message at position {} of the stream is none of pgshovel: {error}; \
          find out who else writes to this stream, and move the set to a new one",
-        place(position)
-    ))
+            place(position)
+        ),
+    )
 }
 
 fn broken(position: &[u8], violation: &Violation) -> Error {
     let text = format!("at position {} of the stream: {violation}", place(position));
     match violation {
         // Whoever looks at a worker that waits finds this; one that ended may be started again and again.
-        Violation::EpochFell { .. } => Error::blocked(text),
-        _ => Error::stop(text),
+        Violation::EpochFell { .. } => Error::blocked(Code::EpochFell, text),
+        _ => Error::stop(Code::GrammarViolated, text),
     }
 }
 

@@ -4,7 +4,7 @@ use prost::Message as _;
 use proto::interfaces::common::Source;
 use proto::interfaces::replication::{BootstrapState, State};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ports::opening::Origin;
 
 /// The bytes that a target stores.
@@ -16,7 +16,10 @@ pub fn encode(state: &State) -> Vec<u8> {
 /// Reads what a target stored. `Stop` if it is no state.
 pub fn decode(bytes: &[u8]) -> Result<State> {
     proto::stored::decode(bytes).map_err(|error| {
-        Error::stop(format!("the state that the target holds is not readable: {error}; replicate with --bootstrap to load the target anew"))
+        Error::stop(
+            Code::StateUnreadable,
+            format!("the state that the target holds is not readable: {error}; replicate with --bootstrap to load the target anew"),
+        )
     })
 }
 
@@ -45,10 +48,13 @@ pub fn is_claim(state: &State) -> bool {
 /// does not say whose it is.
 pub fn check_owner(state: &State, cluster: &str, set: &str) -> Result<()> {
     match &state.source {
-        Some(Source { cluster: owner, set: owned, .. }) if (owner.as_str(), owned.as_str()) != (cluster, set) => Err(Error::stop(format!(
-            "the target holds the set {owned:?} of the cluster {owner:?}, and this worker replicates {set:?} of {cluster:?}; \
+        Some(Source { cluster: owner, set: owned, .. }) if (owner.as_str(), owned.as_str()) != (cluster, set) => Err(Error::stop(
+            Code::TargetTaken,
+            format!(
+                "the target holds the set {owned:?} of the cluster {owner:?}, and this worker replicates {set:?} of {cluster:?}; \
              give it a target of its own, or replicate with --bootstrap to replace what the target holds"
-        ))),
+            ),
+        )),
         _ => Ok(()),
     }
 }

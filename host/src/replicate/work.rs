@@ -11,7 +11,7 @@ use super::provenance::Origins;
 use super::reading::Part;
 use super::run::run;
 use super::state;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::observe::Status;
 use crate::ports::opening::WorkerPorts;
 use crate::ports::registry::{Lease, Role, StoredSet};
@@ -88,7 +88,8 @@ impl<P: WorkerPorts> Work for Worker<P> {
         let tables = tables.map(|table| (table.schema().to_owned(), table.name.clone())).collect();
         let origins = Origins::new(tables, !transforms.is_empty());
         let loaded = if assignment.bootstrap || !is_loaded(stored.as_deref(), assignment)? {
-            let dropped = || Error::configure("the set was dropped: there are no rows to load the target from; create it again");
+            let dropped =
+                || Error::configure(Code::SetAbsent, "the set was dropped: there are no rows to load the target from; create it again");
             Some(set.cloned().ok_or_else(dropped)?)
         } else {
             None
@@ -113,7 +114,8 @@ impl<P: WorkerPorts> Work for Worker<P> {
         let Some(stored) = stored else { return Ok(()) };
         let state = own(&stored, assignment)?;
         let position = state.stream_state.as_ref().and_then(|stream| stream.consumer_state.position.clone());
-        let reader = Reader::resume(state, assignment.reader.clone()).map_err(|error| Error::stop(error.to_string()))?;
+        let reader =
+            Reader::resume(state, assignment.reader.clone()).map_err(|error| Error::stop(Code::StateUnreadable, error.to_string()))?;
         stream.seek(position.as_deref()).await?;
         run((stream, reader, assignment.part), (&mut target, origins), &mut transforms, stored, stop, progress).await
     }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::observe::{State, Status};
 use crate::patience::Patience;
 use crate::ports::registry::{Change, Lease, Registry, Session, StoredSet, Watch};
@@ -72,7 +72,7 @@ pub async fn supervise<R: Registry, W: Work>(
             }
             Ok(End::Moved) => continue,
             Err(error) if stop.requested() && error.is_tried_again() => {
-                tracing::info!(%error, "stopped inside an attempt that failed");
+                tracing::info!(code = %error.code, %error, "stopped inside an attempt that failed");
                 break;
             }
             Err(error) => error,
@@ -278,13 +278,12 @@ impl<R: Registry, W: Work> Supervisor<'_, R, W> {
             Next::Retry | Next::Blocked | Next::Trap => return Err(error),
             // The registry may have changed first: the database follows.
             Next::Configure if self.moved.is_some_and(|moved| moved.elapsed() < MOVE_TIMEOUT) => {
-                return Err(Error::retry(format!(
-                    "the set was moved to this database a moment ago, and is not captured there yet: {error}"
-                )));
+                let moved = "the set was moved to this database a moment ago, and is not captured there yet";
+                return Err(error.context(moved).but(Next::Retry));
             }
             // The database may have changed first: the registry follows.
             Next::Configure if self.served => match timeout(CHANGE_TIMEOUT, elsewhere(Some(&mut *place))).await {
-                Ok(Err(untold)) if may_pass(&untold) => return Err(cannot_tell(&error, &untold)),
+                Ok(Err(untold)) if may_pass(&untold) => return Err(cannot_tell(error, &untold)),
                 Ok(Ok(end)) => return Ok(end),
                 Ok(Err(_)) | Err(_) => {}
             },
@@ -293,7 +292,7 @@ impl<R: Registry, W: Work> Supervisor<'_, R, W> {
         match timeout(CHANGE_TIMEOUT, post.session.find_set(&place.set.name)).await {
             Ok(Ok(None)) => Ok(End::Dropped),
             Ok(Ok(Some(now))) if now.configuration.database != place.set.configuration.database => Ok(End::Moved),
-            Ok(Err(untold)) if may_pass(&untold) => Err(cannot_tell(&error, &untold)),
+            Ok(Err(untold)) if may_pass(&untold) => Err(cannot_tell(error, &untold)),
             _ => Err(error),
         }
     }
@@ -309,8 +308,8 @@ fn note(database: &mut Option<DatabaseConfiguration>, moved: &mut Option<Instant
 }
 
 /// The registry, which may explain the error, does not answer: the next attempt asks it again.
-fn cannot_tell(error: &Error, untold: &Error) -> Error {
-    Error::retry(format!("{error}; whether the set was changed cannot be told: {untold}"))
+fn cannot_tell(error: Error, untold: &Error) -> Error {
+    error.and(format!("whether the set was changed cannot be told: {untold}")).but(Next::Retry)
 }
 
 /// Beside waiting in line: makes sure that this process could lead.
@@ -321,7 +320,7 @@ async fn stand_by<W: Work>(work: &mut W, set: Option<&StoredSet>) -> Result<Infa
             return Err(error.context("this process stands by, and could not lead"));
         }
         // Whoever leads may do without what is away from here.
-        tracing::info!(%error, "whether this process could lead cannot be told yet");
+        tracing::info!(code = %error.code, %error, "whether this process could lead cannot be told yet");
         sleep(backoff.wait(u32::MAX)).await;
     }
     tracing::info!("this process could lead");
@@ -375,5 +374,8 @@ const fn may_pass(error: &Error) -> bool {
 }
 
 fn no_longer_leads() -> Error {
-    Error::retry("leadership of the set was lost, since ZooKeeper was out of reach or another process leads, and the work has ended")
+    Error::retry(
+        Code::LeadershipLost,
+        "leadership of the set was lost, since ZooKeeper was out of reach or another process leads, and the work has ended",
+    )
 }

@@ -27,7 +27,7 @@ impl Shown {
             if self.is_due(&now) {
                 match lease.report(&now).await {
                     Ok(()) => self.0 = Some((now, Instant::now())),
-                    Err(error) => tracing::debug!(%error, "the registry cannot be told how this process is"),
+                    Err(error) => tracing::debug!(code = %error.code, %error, "the registry cannot be told how this process is"),
                 }
             }
             sleep(LOOK_EVERY).await;
@@ -47,8 +47,8 @@ fn of(facts: &Facts, now_us: i64) -> Report {
     let state = match facts.state() {
         State::Starting | State::Standby | State::Stopping => Condition::Starting,
         State::Leading => Condition::Working,
-        State::Waiting(_) if facts.blocked => Condition::Blocked,
-        State::Waiting(_) => Condition::Waiting,
+        State::Waiting(..) if facts.blocked => Condition::Blocked,
+        State::Waiting(..) => Condition::Waiting,
     };
     let now = u64::try_from(now_us / 1_000_000).unwrap_or_default();
     Report { state, since: now.saturating_sub(facts.state_age().as_secs()), tick: facts.last.map(|last| last.tick) }
@@ -57,7 +57,7 @@ fn of(facts: &Facts, now_us: i64) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use crate::error::{Code, Error};
     use crate::observe::Last;
 
     #[tokio::test(start_paused = true)]
@@ -67,9 +67,9 @@ mod tests {
         status.enter(State::Leading);
         status.update(|facts| facts.last = Some(Last { tick: 9, ready_us: 1, lag_seconds: 0.0 }));
         assert_eq!(of(&status.facts(), 7_900_000), Report { state: Condition::Working, since: 7, tick: Some(9) });
-        status.wait_for(&Error::retry("away"));
+        status.wait_for(&Error::retry(Code::DatabaseAway, "away"));
         assert_eq!(of(&status.facts(), 7_900_000).state, Condition::Waiting);
-        status.wait_for(&Error::blocked("the row (secret) does not fit"));
+        status.wait_for(&Error::blocked(Code::TargetBlocked, "the row (secret) does not fit"));
         tokio::time::advance(Duration::from_secs(5)).await;
         let report = of(&status.facts(), 12_900_000);
         assert_eq!(report, Report { state: Condition::Blocked, since: 7, tick: Some(9) });

@@ -1,11 +1,13 @@
 //! The rules of `host/README.md` on which file may use which, read from the sources.
 
+mod codes;
 mod graph;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use graph::Graph;
+use pgshovel::error::SITUATIONS;
 
 /// A word that may stand in no source but those below `only`.
 const CLIENTS: [(&str, &[&str]); 14] = [
@@ -121,6 +123,43 @@ fn the_order_of_modules_is_one() {
             assert!(MODULES[..index].iter().any(|(before, _)| before == used), "{module} may use {used}, which does not stand before it");
         }
     }
+}
+
+/// A code without a place that makes it would be looked up by nobody, and one whose place does
+/// something else next than the table says would mislead whoever looks it up.
+#[test]
+fn each_code_is_made_somewhere_and_is_what_the_table_says() -> std::io::Result<()> {
+    let mut made: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut reported = BTreeSet::new();
+    for Source { path, text } in sources("host/src")?.into_iter().chain(sources("tests/src")?) {
+        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
+        if is_test && !path.starts_with("tests/src") || path.starts_with("host/src/error/") || path.starts_with("host/src/memory/") {
+            continue;
+        }
+        for (code, nexts) in codes::named(&text) {
+            // What a plugin reports is known only when it does.
+            if path == "host/src/plugins/session.rs" {
+                reported.insert(code.clone());
+            }
+            made.entry(code).or_default().extend(nexts);
+        }
+    }
+    // `Error::bug` is all that makes it.
+    made.entry("Bug".to_owned()).or_default().insert("bug".to_owned());
+    let mut wrong = Vec::new();
+    for situation in SITUATIONS {
+        let name = situation.code.name();
+        let Some(nexts) = made.get(name) else {
+            wrong.push(format!("{name} ({}) is made nowhere", situation.code));
+            continue;
+        };
+        let said: BTreeSet<String> = situation.nexts.iter().map(|next| next.name().to_owned()).collect();
+        if !nexts.is_subset(&said) || (!reported.contains(name) && *nexts != said) {
+            wrong.push(format!("{name} ({}): the table says {said:?}, and the sources {nexts:?}", situation.code));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    Ok(())
 }
 
 #[test]

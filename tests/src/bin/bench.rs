@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tests::compare::compare;
 use tests::figures::{Log, Queue};
@@ -53,13 +53,14 @@ async fn main() -> ExitCode {
 
 async fn guarded(screen: &mut Screen) -> Result<()> {
     let rows = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse());
-    let rows = rows.map_err(|error| Error::usage(format!("usage: bench [ROWS]: {error}")))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Error::stop(format!("cannot handle signals: {error}")))?;
+    let rows = rows.map_err(|error| Error::usage(Code::ToolFailed, format!("usage: bench [ROWS]: {error}")))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot handle signals: {error}")))?;
     let fleet = Arc::new(Fleet::new()?);
     let result = tokio::select! {
         result = bench(screen, &fleet, rows) => result,
-        _ = interrupt.recv() => Err(Error::stop("interrupted; all that was started is stopped")),
-        () = tokio::time::sleep(AT_MOST) => Err(Error::stop(format!("not done after {} s", AT_MOST.as_secs()))),
+        _ = interrupt.recv() => Err(Error::stop(Code::ToolFailed, "interrupted; all that was started is stopped")),
+        () = tokio::time::sleep(AT_MOST) => Err(Error::stop(Code::ToolFailed, format!("not done after {} s", AT_MOST.as_secs()))),
     };
     drop(fleet);
     result
@@ -112,7 +113,7 @@ async fn bench(screen: &mut Screen, fleet: &Arc<Fleet>, rows: u64) -> Result<()>
     screen.begin("comparing");
     let found = compare(&stage.source.dsn("source"), &stage.target.dsn("target"), "public.wide", None).await?;
     if let Some(difference) = found.difference {
-        return Err(Error::stop(format!("source and target differ: {difference}")));
+        return Err(Error::stop(Code::ToolFailed, format!("source and target differ: {difference}")));
     }
     screen.done(&format!("{} rows equal in source and target", grouped(found.target_rows)));
 
@@ -139,7 +140,7 @@ async fn bootstrap(stage: &Stage, rows: u64) -> Result<Cost> {
     }
     let cost = Cost { took: started.elapsed(), peak_mib: peak_mib(&worker)? };
     if log.count("phase", "rows") != Some(rows) {
-        return Err(Error::stop(format!("the worker has loaded {:?} rows, not {rows}", log.count("phase", "rows"))));
+        return Err(Error::stop(Code::ToolFailed, format!("the worker has loaded {:?} rows, not {rows}", log.count("phase", "rows"))));
     }
     end(&mut worker).await?;
     Ok(cost)
@@ -162,7 +163,7 @@ async fn relay_all(stage: &Stage, queue: &Queue, rows: u64) -> Result<Cost> {
 async fn apply(stage: &Stage, target: &Client, rows: u64) -> Result<Cost> {
     let mut worker = stage.follow("replicate", "replicate.yaml", SET, "postgres")?;
     let started = Instant::now();
-    let last = i64::try_from(rows).map_err(|error| Error::usage(format!("{rows} rows: {error}")))?;
+    let last = i64::try_from(rows).map_err(|error| Error::usage(Code::ToolFailed, format!("{rows} rows: {error}")))?;
     loop {
         alive(&mut worker)?;
         let row = target.query_one("SELECT a FROM wide WHERE id = $1", &[&last]).await.map_err(|error| explain(&error))?;
@@ -219,7 +220,9 @@ fn report(screen: &mut Screen, rows: u64, loaded: &Cost, relayed: &Cost, copied:
 fn alive(process: &mut Process) -> Result<()> {
     match process.exited()? {
         None => Ok(()),
-        Some(status) => Err(Error::stop(format!("{} ended ({status}); its log ends with:\n{}", process.name, process.tail()))),
+        Some(status) => {
+            Err(Error::stop(Code::ToolFailed, format!("{} ended ({status}); its log ends with:\n{}", process.name, process.tail())))
+        }
     }
 }
 
@@ -228,7 +231,8 @@ async fn end(process: &mut Process) -> Result<()> {
     process.signal("TERM")?;
     loop {
         if let Some(status) = process.exited()? {
-            let failed = || Error::stop(format!("{} ended ({status}); its log ends with:\n{}", process.name, process.tail()));
+            let failed =
+                || Error::stop(Code::ToolFailed, format!("{} ended ({status}); its log ends with:\n{}", process.name, process.tail()));
             return if status.success() { Ok(()) } else { Err(failed()) };
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -238,9 +242,9 @@ async fn end(process: &mut Process) -> Result<()> {
 /// VmHWM of proc(5): the most that was ever resident.
 fn peak_mib(process: &Process) -> Result<u64> {
     let path = format!("/proc/{}/status", process.pid());
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(format!("cannot read {path}: {error}")))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {path}: {error}")))?;
     let kib = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.map(|kib| kib / 1024).ok_or_else(|| Error::stop(format!("{path} has no VmHWM")))
+    kib.map(|kib| kib / 1024).ok_or_else(|| Error::stop(Code::ToolFailed, format!("{path} has no VmHWM")))
 }
 
 async fn run(client: &Client, sql: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use tests::chaos::{self, Length, Options};
 use tests::screen::{Screen, grouped};
 use tests::servers::Fleet;
@@ -31,30 +31,31 @@ async fn main() -> ExitCode {
 async fn run(screen: &mut Screen) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [minutes, seed, stream] = arguments.as_slice() else {
-        return Err(Error::usage("usage: chaos MINUTES SEED file|kafka"));
+        return Err(Error::usage(Code::ToolFailed, "usage: chaos MINUTES SEED file|kafka"));
     };
-    let minutes: u64 = minutes.parse().map_err(|_| Error::usage(format!("MINUTES={minutes}: not a number of minutes")))?;
+    let minutes: u64 =
+        minutes.parse().map_err(|_| Error::usage(Code::ToolFailed, format!("MINUTES={minutes}: not a number of minutes")))?;
     let seed = match seed.as_str() {
         "" => rand::random_range(0..1_000_000),
-        seed => seed.parse().map_err(|_| Error::usage(format!("SEED={seed}: not a number from 0 to {}", u64::MAX)))?,
+        seed => seed.parse().map_err(|_| Error::usage(Code::ToolFailed, format!("SEED={seed}: not a number from 0 to {}", u64::MAX)))?,
     };
     let stream = match stream.as_str() {
         "file" => Stream::File,
         "kafka" => Stream::Kafka,
-        other => return Err(Error::usage(format!("STREAM={other}: there is no such stream; it is file or kafka"))),
+        other => return Err(Error::usage(Code::ToolFailed, format!("STREAM={other}: there is no such stream; it is file or kafka"))),
     };
     let options = Options { stream, seed, length: Length::Time(Duration::from_secs(60 * minutes)), longest: LONGEST };
     screen.say(&format!("pgshovel under faults for {minutes} minutes; the same again with SEED={seed}"));
     screen.say("");
     let started = Instant::now();
-    let handler = |error| Error::stop(format!("cannot handle signals: {error}"));
+    let handler = |error| Error::stop(Code::ToolFailed, format!("cannot handle signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(handler)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(handler)?;
     let fleet = Arc::new(Fleet::new()?);
     let result = tokio::select! {
         result = chaos::run(screen, &fleet, options) => result,
-        _ = interrupt.recv() => Err(Error::stop("interrupted; all that was started is stopped")),
-        _ = terminate.recv() => Err(Error::stop("terminated; all that was started is stopped")),
+        _ = interrupt.recv() => Err(Error::stop(Code::ToolFailed, "interrupted; all that was started is stopped")),
+        _ = terminate.recv() => Err(Error::stop(Code::ToolFailed, "terminated; all that was started is stopped")),
     };
     if result.is_err() {
         fleet.keep()?;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -58,13 +58,14 @@ async fn main() -> ExitCode {
 
 async fn guarded(screen: &mut Screen) -> Result<()> {
     let seconds = std::env::args().nth(1).map_or(Ok(20), |text| text.parse());
-    let seconds = seconds.map_err(|error| Error::usage(format!("usage: latency [SECONDS]: {error}")))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Error::stop(format!("cannot handle signals: {error}")))?;
+    let seconds = seconds.map_err(|error| Error::usage(Code::ToolFailed, format!("usage: latency [SECONDS]: {error}")))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot handle signals: {error}")))?;
     let fleet = Arc::new(Fleet::new()?);
     let result = tokio::select! {
         result = bench(screen, &fleet, Duration::from_secs(seconds)) => result,
-        _ = interrupt.recv() => Err(Error::stop("interrupted; all that was started is stopped")),
-        () = sleep(AT_MOST) => Err(Error::stop(format!("not done after {} s", AT_MOST.as_secs()))),
+        _ = interrupt.recv() => Err(Error::stop(Code::ToolFailed, "interrupted; all that was started is stopped")),
+        () = sleep(AT_MOST) => Err(Error::stop(Code::ToolFailed, format!("not done after {} s", AT_MOST.as_secs()))),
     };
     drop(fleet);
     result
@@ -153,7 +154,7 @@ async fn ours(screen: &mut Screen, stage: &Stage, name: &str, each: Duration) ->
     for process in [&mut relay, &mut worker] {
         process.stop()?;
     }
-    measured.map_err(|error| Error::stop(format!("{error}; the logs end with:\n{}\n{}", relay.tail(), worker.tail())))
+    measured.map_err(|error| Error::stop(Code::ToolFailed, format!("{error}; the logs end with:\n{}\n{}", relay.tail(), worker.tail())))
 }
 
 async fn measure(
@@ -228,7 +229,7 @@ async fn first(stage: &Stage, table: &str) -> Result<Duration> {
     let look = target.prepare(&sql).await.map_err(|error| explain(&error))?;
     while target.query_opt(&look, &[&number]).await.map_err(|error| explain(&error))?.is_none() {
         if committed.elapsed() > ARRIVES_WITHIN {
-            return Err(Error::stop(format!("a row of {table} has not arrived within {} s", ARRIVES_WITHIN.as_secs())));
+            return Err(Error::stop(Code::ToolFailed, format!("a row of {table} has not arrived within {} s", ARRIVES_WITHIN.as_secs())));
         }
         sleep(LOOK_EVERY).await;
     }
@@ -263,7 +264,10 @@ async fn load(stage: &Stage, table: &str, rate: f64, during: Duration) -> Result
             return Ok(times);
         }
         if now > until + ARRIVES_WITHIN {
-            return Err(Error::stop(format!("{late} rows of {table} have not arrived within {} s", ARRIVES_WITHIN.as_secs())));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("{late} rows of {table} have not arrived within {} s", ARRIVES_WITHIN.as_secs()),
+            ));
         }
         sleep(LOOK_EVERY).await;
     }
@@ -356,11 +360,14 @@ async fn mark(source: &Client, set: &str, processes: [&Process; 2]) -> Result<Ma
 /// utime and stime of proc(5).
 fn clock_ticks(process: &Process) -> Result<u64> {
     let path = format!("/proc/{}/stat", process.pid());
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(format!("cannot read {path}: {error}")))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {path}: {error}")))?;
     // The name, in parentheses, may hold anything.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let field = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
-    field(11).zip(field(12)).map(|(user, system)| user + system).ok_or_else(|| Error::stop(format!("{path} has no utime")))
+    field(11)
+        .zip(field(12))
+        .map(|(user, system)| user + system)
+        .ok_or_else(|| Error::stop(Code::ToolFailed, format!("{path} has no utime")))
 }
 
 /// How many batches between the two marks have no event.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tests::screen::Screen;
 use tests::servers::Fleet;
@@ -52,11 +52,11 @@ async fn main() -> ExitCode {
 
 async fn guarded(screen: &mut Screen) -> Result<()> {
     let rounds = std::env::args().nth(1).map_or(Ok(15), |text| text.parse::<usize>());
-    let rounds = rounds.map_err(|error| Error::usage(format!("usage: overhead [ROUNDS]: {error}")))?.max(1);
+    let rounds = rounds.map_err(|error| Error::usage(Code::ToolFailed, format!("usage: overhead [ROUNDS]: {error}")))?.max(1);
     let fleet = Arc::new(Fleet::new()?);
     match tokio::time::timeout(AT_MOST, bench(screen, &fleet, rounds)).await {
         Ok(result) => result,
-        Err(_) => Err(Error::stop(format!("not done after {} s", AT_MOST.as_secs()))),
+        Err(_) => Err(Error::stop(Code::ToolFailed, format!("not done after {} s", AT_MOST.as_secs()))),
     }
 }
 
@@ -124,9 +124,9 @@ async fn cost(client: &Client, pid: i32, (_, bulk, sql): &(&str, bool, &str), ta
 /// Microseconds, by the kernel's scheduler.
 fn cpu(pid: i32) -> Result<f64> {
     let path = format!("/proc/{pid}/schedstat");
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(format!("cannot read {path}: {error}")))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {path}: {error}")))?;
     let nanoseconds = text.split(' ').next().and_then(|text| text.parse::<f64>().ok());
-    Ok(nanoseconds.ok_or_else(|| Error::stop(format!("{path} holds no time")))? / 1000.0)
+    Ok(nanoseconds.ok_or_else(|| Error::stop(Code::ToolFailed, format!("{path} holds no time")))? / 1000.0)
 }
 
 fn median(values: &[f64]) -> f64 {

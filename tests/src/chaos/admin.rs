@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 
 use super::task::{Ports, SET, Task};
@@ -78,10 +78,13 @@ impl Admin {
             let row = client.query_one(&sql, &[]).await.map_err(|error| explain(&error).context(sql))?;
             let found: (bool, bool) = (row.get(0), row.get(1));
             if found != (wanted, wanted) {
-                return Err(Error::stop(format!(
-                    "the set {ANNEX} should {}be in the {name} server: queue and trigger are there: {found:?}",
-                    if wanted { "" } else { "not " }
-                )));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!(
+                        "the set {ANNEX} should {}be in the {name} server: queue and trigger are there: {found:?}",
+                        if wanted { "" } else { "not " }
+                    ),
+                ));
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tokio::time::sleep;
 use zookeeper_client as zookeeper;
@@ -121,7 +121,10 @@ impl Cast {
         for member in &mut self.members {
             if let Some(status) = member.process.exited()? {
                 let tail = member.process.tail();
-                return Err(Error::stop(format!("{} ended by itself ({status}); its log ends with:\n{tail}", member.name)));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("{} ended by itself ({status}); its log ends with:\n{tail}", member.name),
+                ));
             }
         }
         Ok(())
@@ -139,7 +142,10 @@ impl Cast {
             }
             self.all_run()?;
             if started.elapsed() > LEADS_WITHIN {
-                return Err(Error::stop(format!("no {role:?} that runs has led for {} s: {pid:?}", LEADS_WITHIN.as_secs())));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("no {role:?} that runs has led for {} s: {pid:?}", LEADS_WITHIN.as_secs()),
+                ));
             }
             sleep(Duration::from_millis(200)).await;
         }
@@ -153,7 +159,7 @@ fn known() -> zookeeper::Connector {
 
 /// Of the process at the head of the line: see `registry/lease.rs` of the host.
 async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
-    let explain = |error: zookeeper::Error| Error::retry(format!("ZooKeeper: {error}"));
+    let explain = |error: zookeeper::Error| Error::retry(Code::ToolFailed, format!("ZooKeeper: {error}"));
     let client = known().connect(hosts).await.map_err(explain)?;
     let line = format!("/{CLUSTER}/leaders/{SET}");
     let prefix = match role {
@@ -162,7 +168,7 @@ async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
     };
     let names = client.list_children(&line).await.map_err(explain)?;
     let places = names.iter().filter_map(|name| Some((name.strip_prefix(prefix)?.parse::<u64>().ok()?, name)));
-    let (_, first) = places.min().ok_or_else(|| Error::retry("nobody stands in line"))?;
+    let (_, first) = places.min().ok_or_else(|| Error::retry(Code::ToolFailed, "nobody stands in line"))?;
     let (token, _) = client.get_data(&format!("{line}/{first}")).await.map_err(explain)?;
     let token = String::from_utf8_lossy(&token);
     let pid = token.split(' ').next().and_then(|pid| pid.parse().ok());
@@ -171,7 +177,7 @@ async fn leader_pid(hosts: &str, role: Role) -> Result<u32> {
 
 /// Names of changes in flight.
 pub async fn in_flight(stage: &Stage) -> Result<Vec<String>> {
-    let explain = |error: zookeeper::Error| Error::retry(format!("ZooKeeper: {error}"));
+    let explain = |error: zookeeper::Error| Error::retry(Code::ToolFailed, format!("ZooKeeper: {error}"));
     let client = known().connect(&stage.zookeeper.hosts()).await.map_err(explain)?;
     match client.list_children(&format!("/{CLUSTER}/pending")).await {
         Ok(names) => Ok(names),
@@ -254,5 +260,5 @@ pub fn server_pid(stage: &Stage, server: Server) -> Result<u32> {
 pub fn signal_all(pid: u32, signal: &str) -> Result<()> {
     let script = "kill -s STOP $2; pids=\"$2 $(cat /proc/$2/task/*/children 2>/dev/null)\"; kill -s \"$1\" $pids 2>/dev/null; true";
     let status = Command::new("sh").args(["-c", script, "sh", signal, &pid.to_string()]).status();
-    status.map(drop).map_err(|error| Error::stop(format!("cannot run sh: {error}")))
+    status.map(drop).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot run sh: {error}")))
 }

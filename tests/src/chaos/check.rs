@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tokio::time::sleep;
 
@@ -63,7 +63,7 @@ impl Checker {
         let said = output(&mut command, "pgshovel stream lint").await?;
         let last = said.lines().find_map(|line| line.strip_prefix("committed ")?.split(' ').next_back()?.parse::<i64>().ok());
         if last.is_none_or(|last| last < relayed) {
-            return Err(Error::stop(format!("tick {relayed} was relayed, and the stream does not have it:\n{said}")));
+            return Err(Error::stop(Code::ToolFailed, format!("tick {relayed} was relayed, and the stream does not have it:\n{said}")));
         }
         self.linted = Instant::now();
         self.lint_took = started.elapsed();
@@ -78,10 +78,10 @@ impl Checker {
             let Ok(mut file) = std::fs::File::open(&log) else { continue };
             let mut text = Vec::new();
             let read = file.seek(SeekFrom::Start(*seen)).and_then(|_| file.read_to_end(&mut text));
-            *seen += read.map_err(|error| Error::stop(format!("cannot read {}: {error}", log.display())))? as u64;
+            *seen += read.map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {}: {error}", log.display())))? as u64;
             let text = String::from_utf8_lossy(&text);
             if let Some(line) = text.lines().find(|line| line.contains("panicked at") || line.contains("\"level\":\"ERROR\"")) {
-                return Err(Error::stop(format!("{} says: {line}", log.display())));
+                return Err(Error::stop(Code::ToolFailed, format!("{} says: {line}", log.display())));
             }
         }
         Ok(())
@@ -112,10 +112,10 @@ async fn equal(cast: &Cast) -> Result<u64> {
         let name = format!("public.\"{}\"", table.replace('"', "\"\""));
         let found = compare(&source, &target, &name, None).await?;
         if let Some(difference) = found.difference {
-            return Err(Error::stop(format!(
-                "{table}: {} rows in the source, {} in the target: {difference}",
-                found.source_rows, found.target_rows
-            )));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("{table}: {} rows in the source, {} in the target: {difference}", found.source_rows, found.target_rows),
+            ));
         }
         rows += found.target_rows;
     }
@@ -131,7 +131,10 @@ async fn once(cast: &Cast) -> Result<()> {
     if rows == applied && applied == distinct {
         return Ok(());
     }
-    Err(Error::stop(format!("the history has {rows} rows, and {applied} inserts of {distinct} rows were applied to the target")))
+    Err(Error::stop(
+        Code::ToolFailed,
+        format!("the history has {rows} rows, and {applied} inserts of {distinct} rows were applied to the target"),
+    ))
 }
 
 /// Forgets what was applied: the source's history begins anew.
@@ -148,9 +151,13 @@ pub async fn settled(cast: &Cast) -> Result<()> {
         let sql = "SELECT coalesce(string_agg(gid, ', '), '') FROM pg_prepared_xacts";
         let gids: String = client.query_one(sql, &[]).await.map_err(|error| explain(&error).context(sql))?.get(0);
         if !gids.is_empty() {
-            return Err(Error::stop(format!("prepared transactions are left in the {name} server: {gids}")));
+            return Err(Error::stop(Code::ToolFailed, format!("prepared transactions are left in the {name} server: {gids}")));
         }
     }
     let changes = in_flight(&cast.stage).await?;
-    if changes.is_empty() { Ok(()) } else { Err(Error::stop(format!("changes are left in flight: {}", changes.join(", ")))) }
+    if changes.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::stop(Code::ToolFailed, format!("changes are left in flight: {}", changes.join(", "))))
+    }
 }

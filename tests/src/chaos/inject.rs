@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cast::Cast;
@@ -106,12 +106,18 @@ async fn end(mut process: Process) -> Result<bool> {
                 // It was killed by us.
                 None => Ok(false),
                 Some(code @ (0 | 1 | 4)) => Ok(code == 0),
-                Some(_) => Err(Error::stop(format!("{} ended with {status}; its log ends with:\n{}", process.name, process.tail()))),
+                Some(_) => Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("{} ended with {status}; its log ends with:\n{}", process.name, process.tail()),
+                )),
             };
         }
         if started.elapsed() > SUCCEEDS_WITHIN {
             let seconds = SUCCEEDS_WITHIN.as_secs();
-            return Err(Error::stop(format!("{} has not ended for {seconds} s; its log ends with:\n{}", process.name, process.tail())));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("{} has not ended for {seconds} s; its log ends with:\n{}", process.name, process.tail()),
+            ));
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -128,7 +134,10 @@ async fn succeed(cast: &Cast, arguments: &[&str]) -> Result<()> {
         }
         if started.elapsed() > SUCCEEDS_WITHIN {
             let (command, seconds) = (arguments.join(" "), SUCCEEDS_WITHIN.as_secs());
-            return Err(Error::stop(format!("`pgshovel {command}` has not succeeded for {seconds} s; see {}", log.display())));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("`pgshovel {command}` has not succeeded for {seconds} s; see {}", log.display()),
+            ));
         }
         sleep(Duration::from_millis(500)).await;
     }

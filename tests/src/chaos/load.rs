@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -67,11 +67,14 @@ impl Load {
                 return Ok(());
             }
             if started.elapsed() > WRITES_WITHIN {
-                return Err(Error::stop(format!(
-                    "the load does not write: {now:?} transactions of pgbench and of the writers, {} s ago {before:?}; pgbench says:\n{}",
-                    WRITES_WITHIN.as_secs(),
-                    self.pgbench.tail()
-                )));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!(
+                        "the load does not write: {now:?} transactions of pgbench and of the writers, {} s ago {before:?}; pgbench says:\n{}",
+                        WRITES_WITHIN.as_secs(),
+                        self.pgbench.tail()
+                    ),
+                ));
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -89,13 +92,13 @@ impl Load {
         self.shared.over.store(true, Ordering::Relaxed);
         tokio::task::block_in_place(|| self.pgbench.stop())?;
         if timeout(ENDS_WITHIN, async { while self.writers.join_next().await.is_some() {} }).await.is_err() {
-            return Err(Error::stop(format!("a transaction of the load has not ended for {} s", ENDS_WITHIN.as_secs())));
+            return Err(Error::stop(Code::ToolFailed, format!("a transaction of the load has not ended for {} s", ENDS_WITHIN.as_secs())));
         }
         let left = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('pgbench', '{APPLICATION}')");
         let started = Instant::now();
         while ask(stage, &left).await? > 0 {
             if started.elapsed() > ENDS_WITHIN {
-                return Err(Error::stop(format!("a session of the load has not ended for {} s", ENDS_WITHIN.as_secs())));
+                return Err(Error::stop(Code::ToolFailed, format!("a session of the load has not ended for {} s", ENDS_WITHIN.as_secs())));
             }
             sleep(Duration::from_millis(50)).await;
         }

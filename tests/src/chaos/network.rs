@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -72,7 +72,7 @@ impl Network {
     /// From now on `port` leads to `server`, which listens on the port `to`.
     pub async fn link(&mut self, port: u16, server: Server, to: u16) -> Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-        let listener = listener.map_err(|error| Error::stop(format!("cannot listen on port {port}: {error}")))?;
+        let listener = listener.map_err(|error| Error::stop(Code::ToolFailed, format!("cannot listen on port {port}: {error}")))?;
         self.links.spawn(serve(Arc::clone(&self.shared), listener, Link { port, server, to }));
         Ok(())
     }

@@ -16,7 +16,7 @@ use openssl::stack::Stack;
 use openssl::symm::Cipher;
 use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -98,7 +98,7 @@ impl Certificate {
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes)
         .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)))
-        .map_err(|error| Error::stop(format!("cannot write {}: {error}", path.display())))
+        .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot write {}: {error}", path.display())))
 }
 
 fn make(wanted: &Wanted<'_>, issuer: Option<&Certificate>) -> std::result::Result<Certificate, ErrorStack> {
@@ -140,5 +140,5 @@ fn make(wanted: &Wanted<'_>, issuer: Option<&Certificate>) -> std::result::Resul
 }
 
 fn failed(error: ErrorStack) -> Error {
-    Error::stop(format!("cannot make a certificate: {error}"))
+    Error::stop(Code::ToolFailed, format!("cannot make a certificate: {error}"))
 }

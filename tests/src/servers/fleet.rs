@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 /// A small shell program that reads a pipe of which only this program holds the
 /// other end: when this program ends, however it ends, the janitor stops what it
@@ -33,7 +33,7 @@ impl Fleet {
         super::command::create_folder(&folder)?;
         // Servers that run as another user enter it, whatever the umask is.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))
-            .map_err(|error| Error::stop(format!("cannot open {} to others: {error}", folder.display())))?;
+            .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot open {} to others: {error}", folder.display())))?;
         let mut process = Command::new("sh")
             .args(["-c", include_str!("janitor.sh"), "janitor.sh"])
             .arg(&folder)
@@ -44,7 +44,7 @@ impl Fleet {
             // Ctrl-C reaches every process of the terminal's group: not this one.
             .process_group(0)
             .spawn()
-            .map_err(|error| Error::stop(format!("cannot run sh: {error}")))?;
+            .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot run sh: {error}")))?;
         let pipe = process.stdin.take();
         Ok(Self { folder, janitor: Mutex::new(Janitor { process, pipe }) })
     }
@@ -69,7 +69,7 @@ impl Fleet {
 
     fn tell(&self, line: &str) -> Result<()> {
         let mut janitor = self.janitor.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = || Error::stop("the process that stops the servers at the end is gone");
+        let gone = || Error::stop(Code::ToolFailed, "the process that stops the servers at the end is gone");
         janitor.pipe.as_mut().ok_or_else(gone)?.write_all(line.as_bytes()).map_err(|_| gone())
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 use super::certificates::{Certificate, write_private};
 use super::command::{create_folder, run, write};
@@ -133,7 +133,7 @@ impl Kafka {
             None => paths::build()?.join("kafka"),
         };
         if !jars.is_dir() {
-            return Err(Error::stop(format!("Kafka's jars are not in {}; run `make install`", jars.display())));
+            return Err(Error::stop(Code::ToolFailed, format!("Kafka's jars are not in {}; run `make install`", jars.display())));
         }
         let mut command = Command::new("java");
         command.args(JAVA).arg("-cp").arg(jars.join("*")).arg(class).current_dir(&self.folder);

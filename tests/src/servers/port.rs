@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 /// Below the ports that the kernel gives to outgoing connections, so that none
 /// of them takes a server's port between its choice and its use.
@@ -23,5 +23,5 @@ pub fn free() -> Result<u16> {
             return Ok(port);
         }
     }
-    Err(Error::stop(format!("no free port on 127.0.0.1 between {} and {} in {TRIES_MAX} tries", RANGE.start, RANGE.end)))
+    Err(Error::stop(Code::ToolFailed, format!("no free port on 127.0.0.1 between {} and {} in {TRIES_MAX} tries", RANGE.start, RANGE.end)))
 }

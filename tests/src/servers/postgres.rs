@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 use super::certificates::{Certificate, write_private};
 use super::command::{create_folder, run, write};
@@ -71,7 +71,8 @@ impl Postgres {
     pub fn secure(&mut self, certificate: &Certificate, clients: &Certificate, access: &str) -> Result<()> {
         self.stop()?;
         let data = self.data();
-        let owner = std::fs::metadata(&data).map_err(|error| Error::stop(format!("cannot look at {}: {error}", data.display())))?;
+        let owner = std::fs::metadata(&data)
+            .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot look at {}: {error}", data.display())))?;
         for (name, pem) in [
             ("server.crt", certificate.certificate_pem()?),
             ("server.key", certificate.key_pem()?),
@@ -79,7 +80,7 @@ impl Postgres {
         ] {
             write_private(&data.join(name), &pem)?;
             std::os::unix::fs::chown(data.join(name), Some(owner.uid()), Some(owner.gid()))
-                .map_err(|error| Error::stop(format!("cannot give {name} to the server's user: {error}")))?;
+                .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot give {name} to the server's user: {error}")))?;
         }
         // The last of two lines counts.
         write(&self.configuration(), &format!("{}ssl = on\nssl_ca_file = 'clients.crt'\n", read(&self.configuration())?))?;
@@ -101,7 +102,10 @@ impl Postgres {
             run(Command::new("chown").arg(format!("{USER}:")).arg(&folder))?;
             run(unprivileged("test")?.arg("-x").arg(&folder)).map_err(|_| {
                 let parent = fleet.folder().parent().unwrap_or(Path::new("/")).display();
-                Error::stop(format!("the user {USER} cannot enter {parent}; set PGSHOVEL_SERVERS_DIR to a folder that everybody can enter"))
+                Error::stop(
+                    Code::ToolFailed,
+                    format!("the user {USER} cannot enter {parent}; set PGSHOVEL_SERVERS_DIR to a folder that everybody can enter"),
+                )
             })?;
         }
         Ok(Self { port: port::free()?, name: name.to_owned(), folder, fleet: Arc::clone(fleet), process: None })
@@ -176,11 +180,11 @@ pub fn client(program: &str, port: u16, database: &str) -> Command {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| Error::stop(format!("cannot read {}: {error}", path.display())))
+    std::fs::read_to_string(path).map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {}: {error}", path.display())))
 }
 
 fn root() -> Result<bool> {
-    let own = std::fs::metadata("/proc/self").map_err(|error| Error::stop(format!("cannot read /proc/self: {error}")))?;
+    let own = std::fs::metadata("/proc/self").map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read /proc/self: {error}")))?;
     Ok(own.uid() == 0)
 }
 

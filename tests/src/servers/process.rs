@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 
 use super::command::run;
 use super::fleet::Fleet;
@@ -48,7 +48,9 @@ impl Process {
             // Ctrl-C is for the program that started it, which then stops it.
             .process_group(0)
             .spawn()
-            .map_err(|error| Error::stop(format!("cannot run {}: {error}; run `make install`", command.get_program().display())))?;
+            .map_err(|error| {
+                Error::stop(Code::ToolFailed, format!("cannot run {}: {error}; run `make install`", command.get_program().display()))
+            })?;
         fleet.watch(child.id(), stop_signal)?;
         Ok(Self { name: name.to_owned(), child, status: None, log: log.to_owned(), stop_signal, fleet: Arc::clone(fleet) })
     }
@@ -66,7 +68,8 @@ impl Process {
     /// How it ended, if it has.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            let status = self.child.try_wait().map_err(|error| Error::stop(format!("cannot wait for {}: {error}", self.name)))?;
+            let status =
+                self.child.try_wait().map_err(|error| Error::stop(Code::ToolFailed, format!("cannot wait for {}: {error}", self.name)))?;
             if status.is_some() {
                 self.fleet.forget(self.child.id())?;
                 self.status = status;
@@ -101,7 +104,7 @@ impl Process {
         if let Some(status) = self.exited()? {
             return Ok(status);
         }
-        let cannot = |error| Error::stop(format!("cannot kill {}: {error}", self.name));
+        let cannot = |error| Error::stop(Code::ToolFailed, format!("cannot kill {}: {error}", self.name));
         self.child.kill().map_err(cannot)?;
         let status = self.child.wait().map_err(cannot)?;
         self.status = Some(status);
@@ -126,7 +129,11 @@ impl Drop for Process {
 }
 
 fn append(log: &Path) -> Result<File> {
-    File::options().create(true).append(true).open(log).map_err(|error| Error::stop(format!("cannot write {}: {error}", log.display())))
+    File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot write {}: {error}", log.display())))
 }
 
 /// How long a server may take until it serves; the slowest needs 5 s on two idle cores.
@@ -137,11 +144,17 @@ pub(super) fn await_ready(process: &mut Process, mut ready: impl FnMut() -> bool
     let started = Instant::now();
     while !ready() {
         if let Some(status) = process.exited()? {
-            return Err(Error::stop(format!("{} ended at its start ({status}); its log ends with:\n{}", process.name, process.tail())));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("{} ended at its start ({status}); its log ends with:\n{}", process.name, process.tail()),
+            ));
         }
         if started.elapsed() > READY_WITHIN {
             let seconds = READY_WITHIN.as_secs();
-            return Err(Error::stop(format!("{} does not serve after {seconds} s; its log ends with:\n{}", process.name, process.tail())));
+            return Err(Error::stop(
+                Code::ToolFailed,
+                format!("{} does not serve after {seconds} s; its log ends with:\n{}", process.name, process.tail()),
+            ));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use tokio::task::block_in_place;
 use zookeeper_client as zookeeper;
 
@@ -156,7 +156,8 @@ impl ZooKeeper {
         let (data, port) = (self.data(), self.port);
         block_in_place(|| {
             self.stop()?;
-            std::fs::remove_dir_all(&data).map_err(|error| Error::stop(format!("cannot remove {}: {error}", data.display())))?;
+            std::fs::remove_dir_all(&data)
+                .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot remove {}: {error}", data.display())))?;
             self.port = port::free()?;
             self.start()
         })?;
@@ -192,7 +193,7 @@ impl ZooKeeper {
 }
 
 fn explain(error: zookeeper::Error) -> Error {
-    Error::retry(format!("ZooKeeper: {error}"))
+    Error::retry(Code::ToolFailed, format!("ZooKeeper: {error}"))
 }
 
 fn all_powerful() -> zookeeper::Connector {

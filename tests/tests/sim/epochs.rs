@@ -60,7 +60,7 @@ async fn work(memory: Memory, mut stop: Stop, seed: u64, remedy: Remedy, blocked
         let look = async {
             loop {
                 sleep(Duration::from_millis(50)).await;
-                if let State::Waiting(text) = status.facts().state()
+                if let State::Waiting(_, text) = status.facts().state()
                     && text.contains("epochs went back")
                 {
                     blocked.send_replace(text.clone());

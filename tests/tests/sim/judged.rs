@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgshovel::error::{Error, Next, Result};
+use pgshovel::error::{Code, Error, Next, Result};
 use pgshovel::memory::{Faults, Rates, Reach, Registry};
 use pgshovel::observe::Status;
 use pgshovel::ports::registry::{Lease, Role, StoredSet};
@@ -72,7 +72,7 @@ async fn refused(seed: u64) -> std::result::Result<(), String> {
     };
     begins(&mut begun, "at first").await?;
     for next in [Next::Stop, Next::Configure, Next::Bug, Next::Retry, Next::Blocked] {
-        let error = Error { next, ..Error::stop("refused by who leads now") };
+        let error = Error::new(next, Code::QueueTaken, "refused by who leads now");
         // It leads no more, and does not know.
         if !matches!(next, Next::Retry | Next::Blocked) {
             registry.expire(Role::Relay);
@@ -83,11 +83,11 @@ async fn refused(seed: u64) -> std::result::Result<(), String> {
     // One trap is forgiven, a second one at the same place is not; nor is what nobody explains.
     let last = if seed.is_multiple_of(2) { Next::Trap } else { Next::Stop };
     if last == Next::Trap {
-        tell.send(Error::trap("unreachable")).await.map_err(|error| error.to_string())?;
+        tell.send(Error::trap(Code::PluginTrapped, "unreachable")).await.map_err(|error| error.to_string())?;
         begins(&mut begun, "trap").await?;
     }
     sleep(Duration::from_millis(10)).await;
-    tell.send(Error { next: last, ..Error::stop("its own") }).await.map_err(|error| error.to_string())?;
+    tell.send(Error::new(last, Code::TargetRefused, "its own")).await.map_err(|error| error.to_string())?;
     match timeout(SETTLE, &mut process).await {
         Ok(Ok(Err(error))) if error.next == last && error.message.contains("its own") => Ok(()),
         ended => Err(format!("{ended:?}")),

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgshovel::error::{Error, Next, Result};
+use pgshovel::error::{Code, Error, Next, Result};
 use pgshovel::memory::{Faults, PLACE, Queue, Rates, Store, Stream, Target, Transform, Writer};
 use pgshovel::observe::{State, Status};
 use pgshovel::ports::opening::{Origin, RelayPorts, WorkerPorts};
@@ -159,7 +159,7 @@ async fn wrong(seed: u64) -> std::result::Result<(), String> {
     for leader in &leaders {
         leader.is("leading", SOON).await?;
     }
-    let refuse = || Err(Error::configure("the database \"tpyo\" does not exist"));
+    let refuse = || Err(Error::configure(Code::DatabaseAbsent, "the database \"tpyo\" does not exist"));
     for standby in [relay(&mut world, &stop, fine, refuse), worker(&mut world, &store, &stop, fine, refuse)] {
         match standby.ends(SOON).await? {
             Err(error) if error.next == Next::Configure && error.message.contains("tpyo") => {}
@@ -176,7 +176,7 @@ async fn wrong(seed: u64) -> std::result::Result<(), String> {
     world.registry.move_to(PLACE);
     sleep(SETTLE).await;
     // What passes is waited for.
-    let away = || Err(Error::retry("away"));
+    let away = || Err(Error::retry(Code::DatabaseAway, "away"));
     let standbys = [relay(&mut world, &stop, fine, away), worker(&mut world, &store, &stop, fine, away)];
     sleep(SETTLE).await;
     for standby in &standbys {
@@ -206,7 +206,7 @@ async fn given_back(seed: u64) -> std::result::Result<(), String> {
     let mut world = World::new(seed);
     let (stopper, stop) = stop::channel();
     let store = Arc::new(Store::default());
-    let refuse = || Err(Error::blocked("a person has to mend it"));
+    let refuse = || Err(Error::blocked(Code::TargetBlocked, "a person has to mend it"));
     let (relays, workers) = (
         [relay(&mut world, &stop, refuse, fine), relay(&mut world, &stop, fine, fine)],
         [worker(&mut world, &store, &stop, refuse, fine), worker(&mut world, &store, &stop, fine, fine)],
@@ -215,7 +215,7 @@ async fn given_back(seed: u64) -> std::result::Result<(), String> {
     relays[1].is("leading", SOON).await?;
     sleep(SETTLE).await;
     relays[1].is("leading", Duration::ZERO).await?;
-    let blocked = matches!(workers[0].status.facts().state(), State::Waiting(_));
+    let blocked = matches!(workers[0].status.facts().state(), State::Waiting(..));
     let shown = world.registry.report(Role::Worker).map(|report| report.state);
     let expected = if blocked { Condition::Blocked } else { Condition::Working };
     if shown != Some(expected) || world.registry.report(Role::Relay).map(|report| report.state) != Some(Condition::Working) {
@@ -240,7 +240,7 @@ fn a_relay_that_cannot_work_gives_its_leadership_back_and_a_worker_shows_that_it
 async fn passed_on(seed: u64) -> std::result::Result<(), String> {
     let mut world = World::new(seed);
     let (stopper, stop) = stop::channel();
-    let refuse = || Err(Error::retry("away"));
+    let refuse = || Err(Error::retry(Code::DatabaseAway, "away"));
     let first = relay(&mut world, &stop, refuse, fine);
     let waited = first.is("waiting", SOON).await?;
     let second = relay(&mut world, &stop, fine, fine);

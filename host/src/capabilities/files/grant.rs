@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::capabilities::capability::Setup;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::yaml::{Field, Problem, Sources};
 
 const SIZE_MIN: u64 = 1 << 20;
@@ -58,16 +58,19 @@ pub(super) fn prepare(files: &Folder, setup: &Setup<'_>) -> Result<()> {
 }
 
 pub(super) fn unusable(files: &Folder, setup: &Setup<'_>, cause: &dyn fmt::Display) -> Error {
-    Error::configure(format!(
-        "{}: {}.grants.files: cannot open the folder {}: {cause}; name a folder that this user may {}",
-        setup.file.display(),
-        setup.section,
-        files.path.display(),
-        match files.mode {
-            Mode::ReadOnly => "read",
-            Mode::ReadWrite => "write in",
-        }
-    ))
+    Error::configure(
+        Code::FolderRefused,
+        format!(
+            "{}: {}.grants.files: cannot open the folder {}: {cause}; name a folder that this user may {}",
+            setup.file.display(),
+            setup.section,
+            files.path.display(),
+            match files.mode {
+                Mode::ReadOnly => "read",
+                Mode::ReadWrite => "write in",
+            }
+        ),
+    )
 }
 
 /// Refuses a folder that would let the plugin change what runs in the host. It exists.
@@ -77,12 +80,15 @@ pub(super) fn keep_apart(files: &Folder, setup: &Setup<'_>) -> Result<()> {
     if !compiled.starts_with(&real) && !real.starts_with(compiled) {
         return Ok(());
     }
-    Err(Error::configure(format!(
-        "{}: {}.grants.files: the folder {} and that of compiled plugins, {}, lie one in the other: a plugin could change what runs in the host; \
+    Err(Error::configure(
+        Code::FolderRefused,
+        format!(
+            "{}: {}.grants.files: the folder {} and that of compiled plugins, {}, lie one in the other: a plugin could change what runs in the host; \
          grant another folder, or name another one with --cache-dir",
-        setup.file.display(),
-        setup.section,
-        files.path.display(),
-        compiled.display()
-    )))
+            setup.file.display(),
+            setup.section,
+            files.path.display(),
+            compiled.display()
+        ),
+    ))
 }

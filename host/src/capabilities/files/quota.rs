@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How often to look, at most; folders that take long to look at are looked at less often.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -43,9 +43,12 @@ impl Quota {
 
     fn full(&self, place: &str) -> Error {
         let (folder, most) = (self.folder.display(), crate::printable::size(self.bytes_max));
-        Error::blocked(format!(
-            "the folder {folder} holds more than the {most} of grants.files.size; remove files, or raise grants.files.size in the {place}"
-        ))
+        Error::blocked(
+            Code::FolderFull,
+            format!(
+                "the folder {folder} holds more than the {most} of grants.files.size; remove files, or raise grants.files.size in the {place}"
+            ),
+        )
     }
 
     /// Counts what the disk holds, not what files claim; what vanishes meanwhile is not there.

@@ -16,7 +16,7 @@ use super::grant::Grant;
 use super::host::Host;
 use super::origin::Server;
 use super::refusal::{Code, Refusal, Result};
-use crate::error::Error;
+use crate::error::{self, Error};
 
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -44,7 +44,10 @@ pub fn configuration(grant: &Grant) -> crate::error::Result<Arc<ClientConfig>> {
             let key = private_key(&own.key)?;
             builder.with_client_auth_cert(chain, key).map_err(|error| {
                 let (certificate, key) = (own.certificate.display(), own.key.display());
-                Error::configure(format!("the certificate in {certificate} and the key in {key} do not belong together: {error}"))
+                Error::configure(
+                    error::Code::HttpGrantInvalid,
+                    format!("the certificate in {certificate} and the key in {key} do not belong together: {error}"),
+                )
             })?
         }
     };
@@ -67,7 +70,10 @@ fn private_key(path: &Path) -> crate::error::Result<PrivateKeyDer<'static>> {
     // As for a key of PostgreSQL: root's may be read by a group.
     let forbidden = if found.uid() == 0 { 0o037 } else { 0o077 };
     if found.mode() & forbidden != 0 {
-        return Err(Error::configure(format!("the key in {} can be read by others: run chmod 600 {0}", path.display())));
+        return Err(Error::configure(
+            error::Code::HttpGrantInvalid,
+            format!("the key in {} can be read by others: run chmod 600 {0}", path.display()),
+        ));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| unreadable("key", path, "it holds no key in PEM form without a password"))
 }
@@ -82,7 +88,7 @@ fn read(what: &str, path: &Path) -> crate::error::Result<Vec<u8>> {
 }
 
 fn unreadable(what: &str, path: &Path, why: &str) -> Error {
-    Error::configure(format!("cannot read `{what}` in {}: {why}", path.display()))
+    Error::configure(error::Code::HttpGrantInvalid, format!("cannot read `{what}` in {}: {why}", path.display()))
 }
 
 /// Whoever dialled bounds the time.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// How long a message may wait for its acknowledgement.
 const DELIVERY_TIMEOUT_MS: &str = "20000";
@@ -62,13 +62,22 @@ impl Brokers {
     /// without a connection.
     pub fn new(properties: BTreeMap<String, String>) -> Result<Self> {
         if properties.get("bootstrap.servers").is_none_or(|servers| servers.trim().is_empty()) {
-            return Err(Error::configure("the kafka grant has no `bootstrap.servers`: name at least one broker as `host:port`"));
+            return Err(Error::configure(
+                Code::KafkaGrantInvalid,
+                "the kafka grant has no `bootstrap.servers`: name at least one broker as `host:port`",
+            ));
         }
         if let Some((name, value)) = PINNED.iter().find(|(name, _)| properties.contains_key(*name)) {
-            return Err(Error::configure(format!("the kafka grant sets `{name}`, which is always `{value}` here: remove it")));
+            return Err(Error::configure(
+                Code::KafkaGrantInvalid,
+                format!("the kafka grant sets `{name}`, which is always `{value}` here: remove it"),
+            ));
         }
         let brokers = Self { properties: Arc::new(properties) };
-        brokers.configuration().create_native_config().map_err(|error| Error::configure(property_error(&error)))?;
+        brokers
+            .configuration()
+            .create_native_config()
+            .map_err(|error| Error::configure(Code::KafkaGrantInvalid, property_error(&error)))?;
         Ok(brokers)
     }
 

@@ -7,7 +7,7 @@ use proto::row::{Column, Relation};
 use tokio_postgres::Client;
 
 use super::source::Table;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::connect;
 
 /// `pg_partition_tree` would lock the partitions for as long as the snapshot lives, and
@@ -120,13 +120,17 @@ fn captured(wanted: &TableConfiguration, described: &[Described]) -> Result<Tabl
     let (schema, table) = (wanted.schema(), wanted.name.as_str());
     let found = described.iter().find(|found| found.schema == schema && found.table == table);
     let found = found.ok_or_else(|| {
-        Error::stop(format!("the table {schema}.{table} of the set does not exist: create it, or take it out of the set with set update"))
+        Error::stop(
+            Code::TableAbsent,
+            format!("the table {schema}.{table} of the set does not exist: create it, or take it out of the set with set update"),
+        )
     })?;
     for name in wanted.primary_keys.iter().chain(&wanted.columns) {
         if !found.columns.iter().any(|column| column.name == *name) {
-            return Err(Error::stop(format!(
-                "the table {schema}.{table} has no column {name}: add it, or take it out of the set with set update"
-            )));
+            return Err(Error::stop(
+                Code::TableAbsent,
+                format!("the table {schema}.{table} has no column {name}: add it, or take it out of the set with set update"),
+            ));
         }
     }
     let is_captured =

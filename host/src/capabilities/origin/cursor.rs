@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::source::{Source, Table, enter};
 use super::{copy, held};
 use crate::budget::{Budget, Handle};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::connect;
 use crate::postgres::lent::Session;
 
@@ -87,7 +87,7 @@ async fn read(source: &Source, table: &Table, lock_timeout: Duration, budget: &B
     session.is_busy = true;
     let rows = rows(&session, source, table, lock_timeout, blocks).await;
     session.is_busy = rows.is_err();
-    rows.map_err(|error| session.refusal().map_or(error, Error::stop))
+    rows.map_err(|error| session.refusal().map_or(error, |refusal| Error::stop(Code::PluginLimit, refusal)))
 }
 
 async fn rows(
@@ -107,11 +107,11 @@ async fn rows(
         let mut lines = std::pin::pin!(client.copy_out(statement.as_str()).await.map_err(|error| held::altered(&error))?);
         // The server sends one message per row: see "COPY Operations" on PostgreSQL's page "Message Flow".
         while let Some(line) = lines.try_next().await.map_err(explain)? {
-            block.push(copy::row(&line, &types).map_err(Error::stop)?);
+            block.push(copy::row(&line, &types).map_err(|reason| Error::stop(Code::EventUndecodable, reason))?);
             bytes += line.len();
             if bytes >= BLOCK_BYTES_MAX {
                 if blocks.send(Ok(Block::Rows(std::mem::take(&mut block)))).await.is_err() {
-                    return Err(Error::stop("nobody reads on"));
+                    return Err(Error::stop(Code::Abandoned, "nobody reads on"));
                 }
                 bytes = 0;
             }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::source::Table;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::{connect, quote};
 
 /// The tables below $1, by their OIDs, and itself.
@@ -72,7 +72,7 @@ pub(super) async fn hold(client: &Client, table: &Table, lock_timeout: Duration)
          WHERE c.oid = $1 AND c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid))";
     let row = client.query_one(rewritten, &[&table.oid]).await.map_err(|error| altered(&error))?;
     if row.get(0) {
-        return Err(Error::retry("it was rewritten or truncated since the snapshot was taken; another one is taken"));
+        return Err(Error::retry(Code::SnapshotGone, "it was rewritten or truncated since the snapshot was taken; another one is taken"));
     }
     let oids: Vec<u32> = client.query_one(TREE, &[&table.oid]).await.map_err(|error| altered(&error))?.get(0);
     let statements = statements(client, table, &oids).await?;
@@ -88,7 +88,7 @@ impl Held {
 }
 
 fn taken() -> Error {
-    Error::retry("another table has its name since the snapshot was taken; another one is taken")
+    Error::retry(Code::SnapshotGone, "another table has its name since the snapshot was taken; another one is taken")
 }
 
 async fn statements(client: &Client, table: &Table, oids: &[u32]) -> Result<Vec<String>> {
@@ -110,10 +110,13 @@ async fn statements(client: &Client, table: &Table, oids: &[u32]) -> Result<Vec<
     let (stranger, me): (Option<&str>, &str) = (first.get(3), first.get(4));
     match stranger {
         None => Ok(vec![query(table)]),
-        Some(stranger) => Err(Error::stop(format!(
-            "{reason}, so that it can be read by a query only, in which {stranger} could run code as the role {me}, which may do more than read tables: \
+        Some(stranger) => Err(Error::stop(
+            Code::TableUntrusted,
+            format!(
+                "{reason}, so that it can be read by a query only, in which {stranger} could run code as the role {me}, which may do more than read tables: \
              load as a role of less rights (`set create` prints which it needs, --source-dsn names it), or leave generated columns out of the set"
-        ))),
+            ),
+        )),
     }
 }
 
@@ -141,7 +144,7 @@ fn list(columns: &[&str]) -> String {
 pub(super) fn altered(error: &tokio_postgres::Error) -> Error {
     let explained = connect::explain(error);
     match error.as_db_error().map(|refusal| refusal.code().code()) {
-        Some("42P01" | "42703" | "42809") => Error::retry(explained.message),
+        Some("42P01" | "42703" | "42809") => Error::retry(Code::SnapshotGone, explained.message),
         _ => explained,
     }
 }

@@ -11,7 +11,7 @@ use super::catalog;
 use super::cursor::Cursor;
 use super::source::{Source, Table, enter};
 use crate::budget::Budget;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::node::{self, Identity};
 use crate::postgres::{connect, own, pool};
 
@@ -82,8 +82,8 @@ impl Snapshot {
     /// cursor ends its connection. A lock that is held for longer than `lock_timeout` is `Retry`.
     pub fn cursor(&self, schema: &str, table: &str, lock_timeout: Duration, budget: &Budget) -> Result<Cursor> {
         let found = self.tables.iter().find(|found| found.relation.schema == schema && found.relation.table == table);
-        let found = found.ok_or_else(|| Error::stop(format!("the table {schema}.{table} is not in the set")))?;
-        let handle = budget.handle().map_err(|exceeded| Error::stop(exceeded.to_string()))?;
+        let found = found.ok_or_else(|| Error::stop(Code::TableAbsent, format!("the table {schema}.{table} is not in the set")))?;
+        let handle = budget.handle().map_err(|exceeded| Error::stop(Code::PluginLimit, exceeded.to_string()))?;
         Ok(Cursor::start(Arc::clone(&self.source), found.clone(), lock_timeout, budget.clone(), handle))
     }
 }

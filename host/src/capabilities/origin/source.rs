@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::row::Relation;
 use tokio_postgres::Client;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::connect;
 
 /// A table of the set, with the columns that are captured.
@@ -42,7 +42,9 @@ pub(super) async fn enter(client: &Client, snapshot: Option<&str>) -> Result<()>
     );
     client.batch_execute(&sql).await.map_err(|error| match error.as_db_error().map(|refusal| refusal.code().code()) {
         // The exporting transaction is gone, and the snapshot with it.
-        Some("22023" | "42704") if snapshot.is_some() => Error::retry("the exported snapshot of the set's database is gone"),
+        Some("22023" | "42704") if snapshot.is_some() => {
+            Error::retry(Code::SnapshotGone, "the exported snapshot of the set's database is gone")
+        }
         _ => connect::explain(&error).context("cannot open a snapshot of the set's database"),
     })
 }

@@ -11,7 +11,7 @@ use super::to_batch;
 use crate::capabilities::role::Role;
 use crate::capabilities::types;
 use crate::config::Section;
-use crate::error::{Error, Rejected, Result};
+use crate::error::{Code, Error, Rejected, Result};
 use crate::plugins::bindings::exports::pgshovel::plugin::writer::{Guest, GuestIndices};
 use crate::plugins::context::Context;
 use crate::plugins::engine::Engine;
@@ -79,7 +79,7 @@ impl Writer {
             }
             return Ok(plugin);
         }
-        self.plugin.take().ok_or_else(|| Error::trap("a push into the writer did not return; open it again"))
+        self.plugin.take().ok_or_else(|| Error::trap(Code::PluginLate, "a push into the writer did not return; open it again"))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::session::{Settings, answer, session};
 use super::sql;
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Result, Sqlstate};
 use crate::observe::backlog::{Backlog, Bounds, Consumer};
 use crate::observe::fault::{self, Fault};
 use crate::postgres::connect::Session;
@@ -36,7 +36,7 @@ pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> 
     // One transaction instead of three: an idle set is to cost little.
     answer(client.batch_execute("BEGIN")).await?;
     let row = answer(client.query_opt(sql::SIZE, &[&queue])).await?;
-    let row = row.ok_or_else(|| Error::configure(format!("queue {queue:?} does not exist in this database")))?;
+    let row = row.ok_or_else(|| Error::configure(Code::QueueAbsent, format!("queue {queue:?} does not exist in this database")))?;
     let (events, bytes, last_event): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let found = answer(client.query(sql::CONSUMERS, &[&queue])).await?;
     let faults = answer(client.query(&shared::faults(cluster), &[&set])).await?;
@@ -64,7 +64,7 @@ pub async fn look(client: &Client, cluster: &str, set: &str) -> Result<Backlog> 
 async fn oldest(client: &Client, events: &str, snapshot: &str, tick_age: f64) -> Result<Option<f64>> {
     match answer(client.query_opt(&sql::oldest(events), &[&snapshot])).await {
         Ok(row) => Ok(row.map(|row| row.get::<_, f64>(0).max(0.0))),
-        Err(error) if error.next == Next::Retry && error.message.contains("57014") => Ok(Some(tick_age)),
+        Err(error) if error.sqlstate == Some(Sqlstate::QUERY_CANCELED) => Ok(Some(tick_age)),
         Err(error) => Err(error),
     }
 }
@@ -75,7 +75,7 @@ pub async fn follow(settings: Arc<Settings>, every: Duration) -> Infallible {
     let mut reporter = Reporter { settings, session: None, warned: None, faults: None };
     loop {
         if let Err(error) = reporter.report().await {
-            tracing::debug!(set = %reporter.settings.set, %error, "the queue cannot be looked at");
+            tracing::debug!(set = %reporter.settings.set, code = %error.code, %error, "the queue cannot be looked at");
             reporter.session = None;
         }
         sleep(every).await;

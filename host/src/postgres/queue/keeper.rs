@@ -19,7 +19,7 @@ use super::session::{Abort, Settings, Signals, answer, session};
 use super::tick::{self, Due, Pause, Reading};
 use super::{backlog, sql};
 use crate::backoff::Backoff;
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::postgres::connect::Session;
 use crate::postgres::trigger::{Event, trigger_name, watch_partition};
 
@@ -63,7 +63,7 @@ async fn keep(settings: Arc<Settings>, signals: Arc<Signals>) {
         };
         if error.next == Next::Configure {
             // The set is being dropped, or the relay's loop will meet the same.
-            tracing::debug!(set = %settings.set, %error, "the queue's ticker ends");
+            tracing::debug!(set = %settings.set, code = %error.code, %error, "the queue's ticker ends");
             return;
         }
         // It served a while: what broke it is new.
@@ -71,7 +71,7 @@ async fn keep(settings: Arc<Settings>, signals: Arc<Signals>) {
             backoff.reset();
         }
         if backoff.attempts() == 0 {
-            tracing::warn!(set = %settings.set, %error, "the queue's ticker is interrupted");
+            tracing::warn!(set = %settings.set, code = %error.code, %error, "the queue's ticker is interrupted");
         }
         settings.status.update(|facts| facts.ticker = Some(error.to_string()));
         sleep(backoff.wait(rand::random())).await;
@@ -241,10 +241,13 @@ impl<'a> Watch<'a> {
     async fn tick(&mut self, reading: &Reading, last: i64) -> Result<bool> {
         // The tick's own snapshot is later.
         if !proto::snapshot::contains(&reading.snapshot, &reading.tick_snapshot) {
-            return Err(Error::retry(format!(
-                "a tick of queue {:?} would see less than the one before it: another process ticks this queue too, or the database is a copy whose transactions began anew; then drop the set and create it again",
-                self.queue
-            )));
+            return Err(Error::retry(
+                Code::TicksDamaged,
+                format!(
+                    "a tick of queue {:?} would see less than the one before it: another process ticks this queue too, or the database is a copy whose transactions began anew; then drop the set and create it again",
+                    self.queue
+                ),
+            ));
         }
         let Some(statement) = &self.statements.tick else { return Ok(false) };
         let begin = self.session.batch_execute(sql::BEGIN_TICK);
@@ -300,9 +303,11 @@ impl<'a> Watch<'a> {
                 Ok(holds_rows) => partitions::say_attached(set, &late, holds_rows),
                 Err(error) if self.session.is_closed() => return Err(error),
                 // It is locked: at the next time.
-                Err(error) if error.next == Next::Retry => tracing::debug!(%set, table, %error, "a partition is not captured yet"),
+                Err(error) if error.next == Next::Retry => {
+                    tracing::debug!(%set, table, code = %error.code, %error, "a partition is not captured yet")
+                }
                 Err(error) if self.unwatched.insert(table.clone()) => {
-                    tracing::warn!(%set, table, %error, "TRUNCATE of this partition alone is not captured; mend that, or run `set update`");
+                    tracing::warn!(%set, table, code = %error.code, %error, "TRUNCATE of this partition alone is not captured; mend that, or run `set update`");
                 }
                 Err(_) => {}
             }
@@ -354,7 +359,7 @@ impl<'a> Watch<'a> {
             // A transaction that has written to a table of the set is still open.
             Err(error) if error.next == Next::Retry && !self.session.is_closed() => {
                 self.rotated = Some(Instant::now());
-                tracing::debug!(set = %self.settings.set, %error, "the queue's tables are not rotated yet");
+                tracing::debug!(set = %self.settings.set, code = %error.code, %error, "the queue's tables are not rotated yet");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -369,7 +374,7 @@ impl<'a> Watch<'a> {
 }
 
 fn gone(queue: &str) -> Error {
-    Error::configure(format!("queue {queue:?} or its consumer is gone"))
+    Error::configure(Code::QueueAbsent, format!("queue {queue:?} or its consumer is gone"))
 }
 
 /// `first`: before the first tick that was made after [`sql::draw_first`]. The first id may

@@ -4,7 +4,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Ends, with all of its tasks, when it is dropped.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Lane {
 
 impl Lane {
     pub fn open(name: &str) -> Result<Self> {
-        let failed = |error: std::io::Error| Error::retry(format!("cannot start a thread: {error}"));
+        let failed = |error: std::io::Error| Error::retry(Code::SystemRefused, format!("cannot start a thread: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (open, closed) = oneshot::channel::<()>();

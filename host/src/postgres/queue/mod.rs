@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row, Statement};
 
-use crate::error::{Error, Next, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::names;
 use crate::ports;
 use crate::postgres::connect::{self, Session};
@@ -148,7 +148,7 @@ impl Queue {
     }
 
     fn tick(&self, row: &Row) -> Result<Tick> {
-        let damaged = |what: &str| Error::stop(format!("pgq.tick of queue {:?} holds {what}", self.settings.queue()));
+        let damaged = |what: &str| Error::stop(Code::TicksDamaged, format!("pgq.tick of queue {:?} holds {what}", self.settings.queue()));
         let id = row.get::<_, i64>(0);
         Ok(Tick {
             id: u64::try_from(id).map_err(|_| damaged("a negative id"))?,
@@ -178,9 +178,12 @@ impl Queue {
         let (start, end): (i64, i64) = (row.get(1), row.get(2));
         let ticks = answer(self.control.query(&self.statements.ticks, &[&self.queue_id, &start, &end])).await?;
         let [start_row, end_row] = ticks.as_slice() else {
-            return Err(Error::stop(format!(
-                "queue {queue:?} has lost tick {start} or {end} of its open batch {id}: its events can no longer be told apart; drop the set, create it again and bootstrap its targets"
-            )));
+            return Err(Error::stop(
+                Code::TicksDamaged,
+                format!(
+                    "queue {queue:?} has lost tick {start} or {end} of its open batch {id}: its events can no longer be told apart; drop the set, create it again and bootstrap its targets"
+                ),
+            ));
         };
         let (mut start, mut end) = (self.tick(start_row)?, self.tick(end_row)?);
         let before = self.delivered_before(&start).await?;
@@ -189,7 +192,8 @@ impl Queue {
             end.snapshot = before.clone();
         }
         start.snapshot = before;
-        let id = u64::try_from(id).map_err(|_| Error::stop(format!("queue {queue:?}: batch {id} has a negative id")))?;
+        let id =
+            u64::try_from(id).map_err(|_| Error::stop(Code::TicksDamaged, format!("queue {queue:?}: batch {id} has a negative id")))?;
         Ok(Some(Batch { id, node: self.node, start, end, source: Some(self.source.clone()) }))
     }
 
@@ -205,7 +209,7 @@ impl Queue {
         let mut most = start.snapshot.clone();
         for row in answer(self.control.query(&self.statements.ticks_before, &[&self.queue_id, &tick])).await? {
             let seen = snapshot::parse(row.get(0))
-                .map_err(|error| Error::stop(format!("pgq.tick of queue {:?} holds {error}", self.settings.queue())))?;
+                .map_err(|error| Error::stop(Code::TicksDamaged, format!("pgq.tick of queue {:?} holds {error}", self.settings.queue())))?;
             if snapshot::contains(&seen, &most) {
                 most = seen;
             }
@@ -218,7 +222,10 @@ impl Queue {
         let Settings { set, consumer, .. } = &*self.settings;
         let row = answer(self.control.query_opt(&self.statements.finish, &[&pgq_id(batch.id)?, set, consumer, &self.epoch])).await?;
         let row = row.ok_or_else(|| {
-            Error::retry(format!("another relay has taken consumer {consumer:?} of queue {:?} over from this one", self.settings.queue()))
+            Error::retry(
+                Code::QueueTaken,
+                format!("another relay has taken consumer {consumer:?} of queue {:?} over from this one", self.settings.queue()),
+            )
         })?;
         Ok(row.get::<_, i32>(0) == 1)
     }
@@ -277,12 +284,15 @@ impl ports::Queue for Queue {
             self.delivered = Some((batch.end.id, batch.end.snapshot.clone()));
             return Ok(());
         }
-        let error = Error::stop(format!(
-            "batch {} of queue {:?} was ended by somebody else: consumer {:?} must be read by this relay alone; find who else calls pgq.finish_batch or pgq.next_batch for it",
-            batch.id,
-            self.settings.queue(),
-            self.settings.consumer
-        ));
+        let error = Error::stop(
+            Code::BatchEnded,
+            format!(
+                "batch {} of queue {:?} was ended by somebody else: consumer {:?} must be read by this relay alone; find who else calls pgq.finish_batch or pgq.next_batch for it",
+                batch.id,
+                self.settings.queue(),
+                self.settings.consumer
+            ),
+        );
         Err(self.diagnose(error).await)
     }
 }
@@ -318,13 +328,16 @@ async fn take(control: &Client, settings: &Settings, epoch_min: u64, leads: impl
     let holder = timeout(ANSWER_TIMEOUT, control.query_opt(&sql::holder(cluster), &[set, consumer])).await.map_err(|_| unanswered())?;
     let holder = holder.map_err(refused)?;
     if !leads.await {
-        return Err(Error::retry("leadership of the set was lost before the queue was opened"));
+        return Err(Error::retry(Code::LeadershipLost, "leadership of the set was lost before the queue was opened"));
     }
     let before = holder.as_ref().map(|row| row.get::<_, i64>(0));
     let taken = timeout(ANSWER_TIMEOUT, control.query_opt(&sql::take(cluster), &[set, consumer, &before, &epoch_min])).await;
     let taken = taken.map_err(|_| unanswered())?.map_err(refused)?;
     let Some(taken) = taken else {
-        return Err(Error::retry(format!("another relay took consumer {consumer:?} of queue {:?} at the same time", settings.queue())));
+        return Err(Error::retry(
+            Code::QueueTaken,
+            format!("another relay took consumer {consumer:?} of queue {:?} at the same time", settings.queue()),
+        ));
     };
     if let Some(holder) = holder {
         evict(control, &holder).await;
@@ -349,12 +362,16 @@ async fn evict(control: &Client, holder: &Row) {
 fn explain_refusal(error: tokio_postgres::Error, cluster: &str) -> Error {
     let relays = format!("{}.relays", quote(&names::schema(cluster)));
     match error.code() {
-        Some(&SqlState::UNDEFINED_TABLE) => Error::configure(format!(
-            "the table {relays}, where the relays' epochs are, is missing: run `set update` with the same configuration, or `cluster upgrade --force`"
-        )),
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            Error::configure(format!("the relay's role may not take the queue: GRANT SELECT, INSERT, UPDATE ON {relays} TO it"))
-        }
+        Some(&SqlState::UNDEFINED_TABLE) => Error::configure(
+            Code::DatabaseOutdated,
+            format!(
+                "the table {relays}, where the relays' epochs are, is missing: run `set update` with the same configuration, or `cluster upgrade --force`"
+            ),
+        ),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::configure(
+            Code::PermissionDenied,
+            format!("the relay's role may not take the queue: GRANT SELECT, INSERT, UPDATE ON {relays} TO it"),
+        ),
         _ => connect::explain(&error),
     }
 }
@@ -365,6 +382,7 @@ async fn check_rotation(control: &Client, settings: &Settings) -> Result<()> {
     let (there, may_own): (bool, bool) = (may.get(0), may.get(1));
     if !there {
         return Err(Error::configure(
+            Code::DatabaseOutdated,
             "what the cluster keeps in this database is older than this program: run `cluster upgrade --force`, then `set update` with --relay-role",
         ));
     }
@@ -372,9 +390,12 @@ async fn check_rotation(control: &Client, settings: &Settings) -> Result<()> {
     if may_own || answer(control.query_one(sql::LEFT_ALONE, &[&queue])).await?.get(0) {
         return Ok(());
     }
-    Err(Error::configure(format!(
-        "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: run `set update` with --relay-role, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
-    )))
+    Err(Error::configure(
+        Code::QueueUnprotected,
+        format!(
+            "PgQ's maintenance, such as pgqd, may rotate the tables of queue {queue:?} and lose events of REPEATABLE READ transactions, and the relay's role may not keep it from that: run `set update` with --relay-role, or let an administrator run SELECT pgq.set_queue_config('{queue}', 'rotation_period', '100 years')"
+        ),
+    ))
 }
 
 /// The id of the queue, once it and its consumer are known to exist.
@@ -383,14 +404,20 @@ async fn find(control: &Client, settings: &Settings) -> Result<i32> {
     let found = answer(control.query_opt(sql::EXISTS, &[&queue, consumer])).await;
     let found = found.map_err(|error| error.context(format!("cannot look for queue {queue:?}; is the extension pgq installed there")))?;
     let Some(row) = found else {
-        return Err(Error::configure(format!(
-            "queue {queue:?} does not exist in this database: `pgshovel set inspect {set}` shows where the set should be, `pgshovel cluster recover` finishes a change that was interrupted"
-        )));
+        return Err(Error::configure(
+            Code::QueueAbsent,
+            format!(
+                "queue {queue:?} does not exist in this database: `pgshovel set inspect {set}` shows where the set should be, `pgshovel cluster recover` finishes a change that was interrupted"
+            ),
+        ));
     };
     if row.get(1) {
         return Ok(row.get(0));
     }
-    Err(Error::configure(format!(
-        "consumer {consumer:?} is not registered with queue {queue:?}: `set create` registers the consumer \"default\"; to publish the set a second time, from now on, register another one with SELECT pgq.register_consumer('{queue}', '{consumer}')"
-    )))
+    Err(Error::configure(
+        Code::QueueAbsent,
+        format!(
+            "consumer {consumer:?} is not registered with queue {queue:?}: `set create` registers the consumer \"default\"; to publish the set a second time, from now on, register another one with SELECT pgq.register_consumer('{queue}', '{consumer}')"
+        ),
+    ))
 }

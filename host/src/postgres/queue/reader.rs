@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::session::{Settings, answer, session};
 use super::sql;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::postgres::connect::{self, Session};
 use crate::postgres::event::relation::{Described, Descriptor};
 use crate::postgres::event::value::Encoding;
@@ -182,5 +182,5 @@ fn stop(queue: i32, undecodable: Undecodable) -> Error {
         }
         None => String::new(),
     };
-    Error::stop(format!("{undecodable}{remedy}"))
+    Error::stop(Code::EventUndecodable, format!("{undecodable}{remedy}"))
 }

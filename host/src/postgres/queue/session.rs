@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::sql;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::names;
 use crate::observe::Status;
 use crate::postgres::connect::{self, Session};
@@ -78,5 +78,5 @@ pub(super) async fn answer<T>(statement: impl Future<Output = std::result::Resul
 }
 
 pub(super) fn unanswered() -> Error {
-    Error::retry(format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))
+    Error::retry(Code::DatabaseAway, format!("PostgreSQL has not answered for {} seconds", ANSWER_TIMEOUT.as_secs()))
 }

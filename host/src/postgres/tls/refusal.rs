@@ -9,7 +9,8 @@ use openssl::ssl;
 use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef, X509VerifyResult};
 
 use super::settings::Settings;
-use crate::error::Error;
+use crate::error::{Code, Error};
+use crate::postgres::driver::{self, Said};
 use crate::postgres::parameters::Server;
 
 /// What X509_verify_cert says (x509_vfy.h of OpenSSL).
@@ -58,16 +59,25 @@ impl Refusals {
     }
 }
 
+/// What of TLS has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The two sides have no version in common.
+    Version,
+    Other,
+}
+
 /// What TLS has to do with this error, if anything.
-pub fn explain(error: &tokio_postgres::Error, settings: &Settings, server: &Server, refusals: &Refusals) -> Option<Error> {
+pub fn explain(error: &tokio_postgres::Error, settings: &Settings, server: &Server, refusals: &Refusals) -> Option<(Error, Failure)> {
     if let Some(refusal) = refusals.taken() {
-        return Some(Error::configure(refused(&refusal, settings, server)));
+        return Some((Error::configure(Code::DatabaseTls, refused(&refusal, settings, server)), Failure::Other));
     }
-    if StdError::source(error).is_some_and(|source| source.to_string() == "server does not support TLS") {
-        return Some(Error::configure(format!(
+    if driver::said(error) == Some(Said::NoTls) {
+        let text = format!(
             "the server takes no TLS connections, and sslmode={} allows no others: set ssl = on in its postgresql.conf, or, where nobody else is on the network between, write sslmode=prefer",
             settings.mode_name()
-        )));
+        );
+        return Some((Error::configure(Code::DatabaseTls, text), Failure::Other));
     }
     let reason = library(error)?.ssl_error()?.errors().first()?.reason()?;
     // The connection broke.
@@ -75,7 +85,7 @@ pub fn explain(error: &tokio_postgres::Error, settings: &Settings, server: &Serv
         return None;
     }
     // An alert is the other side's word.
-    Some(Error::configure(match (reason.contains("alert"), settings.shown()) {
+    let text = match (reason.contains("alert"), settings.shown()) {
         (true, Some(path)) => format!(
             "the server refuses the TLS connection ({reason}): the client's certificate (sslcert) in {} has to be valid, and signed by an authority that the server's ssl_ca_file holds",
             path.display()
@@ -86,7 +96,10 @@ pub fn explain(error: &tokio_postgres::Error, settings: &Settings, server: &Serv
         (false, _) => format!(
             "no TLS connection comes about ({reason}): the server has to speak TLS 1.2 or 1.3, with a certificate that OpenSSL takes"
         ),
-    }))
+    };
+    // The library's own word.
+    let failure = if reason.contains("protocol version") { Failure::Version } else { Failure::Other };
+    Some((Error::configure(Code::DatabaseTls, text), failure))
 }
 
 fn refused(refusal: &Refusal, settings: &Settings, server: &Server) -> String {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::explain;
 use tests::servers::{Kafka, Postgres, Process};
 use tests::stage::{Stage, Stream, finish};
@@ -29,7 +29,8 @@ pub fn copy(stage: &Stage, example: &Path, stream: Stream) -> Result<()> {
     };
     for (folder, name) in [(example, "set.pgshovel"), (&of_stream, "relay.yaml"), (&of_stream, "replicate.yaml")] {
         let path = folder.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::stop(format!("cannot read {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {}: {error}", path.display())))?;
         stage.write(name, &places.iter().fold(text, |text, (written, actual)| text.replace(written, actual)))?;
     }
     Ok(())
@@ -40,7 +41,8 @@ pub async fn make_roles(stage: &Stage, example: &Path) -> Result<()> {
     for (server, database, name) in [(&stage.source, "source", "source.sql"), (&stage.target, "target", "target.sql")] {
         let mut command = server.client("psql", database);
         // The servers' user need not be able to enter the folder.
-        let text = std::fs::read_to_string(example.join(name)).map_err(|error| Error::stop(format!("cannot read {name}: {error}")))?;
+        let text = std::fs::read_to_string(example.join(name))
+            .map_err(|error| Error::stop(Code::ToolFailed, format!("cannot read {name}: {error}")))?;
         command.args(["--quiet", "--set=ON_ERROR_STOP=1", "--command", &text]);
         finish(&mut command, &format!("psql -f {name}")).await?;
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use tests::screen::Screen;
 use tests::servers::Fleet;
 use tests::stage::Stream;
@@ -32,21 +32,26 @@ async fn main() -> ExitCode {
 async fn demo(screen: &mut Screen) -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, stream] = arguments.as_slice() else {
-        return Err(Error::usage("usage: demo FOLDER file|kafka"));
+        return Err(Error::usage(Code::ToolFailed, "usage: demo FOLDER file|kafka"));
     };
     let stream = match stream.as_str() {
         "file" => Stream::File,
         "kafka" => Stream::Kafka,
-        other => return Err(Error::usage(format!("there is no stream {other:?}; it is file or kafka: make demo STREAM=kafka"))),
+        other => {
+            return Err(Error::usage(
+                Code::ToolFailed,
+                format!("there is no stream {other:?}; it is file or kafka: make demo STREAM=kafka"),
+            ));
+        }
     };
-    let handler = |error| Error::stop(format!("cannot handle signals: {error}"));
+    let handler = |error| Error::stop(Code::ToolFailed, format!("cannot handle signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(handler)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(handler)?;
     let fleet = Arc::new(Fleet::new()?);
     let result = tokio::select! {
         result = run::run(screen, &fleet, Path::new(folder), stream) => result,
-        _ = interrupt.recv() => Err(Error::stop("interrupted; all that was started is stopped")),
-        _ = terminate.recv() => Err(Error::stop("terminated; all that was started is stopped")),
+        _ = interrupt.recv() => Err(Error::stop(Code::ToolFailed, "interrupted; all that was started is stopped")),
+        _ = terminate.recv() => Err(Error::stop(Code::ToolFailed, "terminated; all that was started is stopped")),
     };
     // Its drop waits until nothing is left of it.
     drop(fleet);

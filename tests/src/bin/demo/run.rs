@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgshovel::error::{Error, Result};
+use pgshovel::error::{Code, Error, Result};
 use pgshovel::postgres::connect::{connect, explain};
 use tests::compare::{Comparison, compare};
 use tests::figures::{Log, Progress, Queue, Rate};
@@ -125,7 +125,7 @@ impl Watch {
     async fn during(&mut self, screen: &mut Screen, load: &mut Process, mut done: impl FnMut(&Log) -> bool) -> Result<u64> {
         loop {
             if let Some(status) = load.exited()? {
-                return Err(Error::stop(format!("pgbench ended too early ({status}):\n{}", load.tail())));
+                return Err(Error::stop(Code::ToolFailed, format!("pgbench ended too early ({status}):\n{}", load.tail())));
             }
             let progress = self.look(screen).await?;
             if done(&self.worker_log) {
@@ -148,7 +148,10 @@ impl Watch {
             let progress = self.look(screen).await?;
             // What the stop of the load rolled back has taken event numbers too.
             if progress.captured < changes {
-                return Err(Error::stop(format!("pgbench changed {changes} rows, but {} changes were captured", progress.captured)));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("pgbench changed {changes} rows, but {} changes were captured", progress.captured),
+                ));
             }
             if progress.relayed == progress.captured && sums(&source).await? == sums(&target).await? {
                 return Ok(());
@@ -156,7 +159,10 @@ impl Watch {
             if started.elapsed() > CATCHES_UP_WITHIN {
                 let seconds = CATCHES_UP_WITHIN.as_secs();
                 let tails = format!("relay:\n{}worker:\n{}", self.relay.tail(), self.worker.tail());
-                return Err(Error::stop(format!("the worker has not caught up after {seconds} s; the logs end with\n{tails}")));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("the worker has not caught up after {seconds} s; the logs end with\n{tails}"),
+                ));
             }
             let line = self.line(progress);
             screen.progress(&line);
@@ -177,12 +183,18 @@ impl Watch {
                     break status;
                 }
                 if asked.elapsed() > STOPS_WITHIN {
-                    return Err(Error::stop(format!("{} does not stop; its log ends with:\n{}", process.name, process.tail())));
+                    return Err(Error::stop(
+                        Code::ToolFailed,
+                        format!("{} does not stop; its log ends with:\n{}", process.name, process.tail()),
+                    ));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             };
             if !status.success() {
-                return Err(Error::stop(format!("{} ended with {status}; its log ends with:\n{}", process.name, process.tail())));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("{} ended with {status}; its log ends with:\n{}", process.name, process.tail()),
+                ));
             }
         }
         self.relay_log.follow()?;
@@ -200,7 +212,10 @@ impl Watch {
                 screen.say(&format!("  {}: {complaint}", process.name));
             }
             if let Some(status) = ended {
-                return Err(Error::stop(format!("{} ended ({status}); its log ends with:\n{}", process.name, process.tail())));
+                return Err(Error::stop(
+                    Code::ToolFailed,
+                    format!("{} ended ({status}); its log ends with:\n{}", process.name, process.tail()),
+                ));
             }
         }
         let progress = self.queue.progress().await?;
@@ -280,10 +295,13 @@ fn report(screen: &mut Screen, found: &[Comparison]) {
 
 fn verdict(found: &[Comparison], changes: u64, relayed: u64, applied: u64) -> Result<()> {
     if let Some(table) = found.iter().find(|table| !table.equal()) {
-        return Err(Error::stop(format!("source and target differ in {}", table.table)));
+        return Err(Error::stop(Code::ToolFailed, format!("source and target differ in {}", table.table)));
     }
     if found.iter().any(|table| table.source_rows == 0) || changes == 0 || relayed < changes || applied == 0 {
-        return Err(Error::stop(format!("the rows are equal, but of {changes} changes {relayed} were relayed and {applied} applied")));
+        return Err(Error::stop(
+            Code::ToolFailed,
+            format!("the rows are equal, but of {changes} changes {relayed} were relayed and {applied} applied"),
+        ));
     }
     Ok(())
 }
@@ -291,5 +309,5 @@ fn verdict(found: &[Comparison], changes: u64, relayed: u64, applied: u64) -> Re
 fn setting(name: &str, default: u64) -> Result<u64> {
     let Some(text) = std::env::var_os(name) else { return Ok(default) };
     let number = text.to_str().and_then(|text| text.parse().ok()).filter(|&number| number > 0);
-    number.ok_or_else(|| Error::usage(format!("{name} must be a positive number, not {text:?}")))
+    number.ok_or_else(|| Error::usage(Code::ToolFailed, format!("{name} must be a positive number, not {text:?}")))
 }

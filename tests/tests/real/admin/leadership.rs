@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pgshovel::error::{Error, Next};
+use pgshovel::error::{Code, Error, Next};
 use pgshovel::ports::registry::{Change, Condition, Lease as _, Report, Role, Session as _, Watch as _};
 
 use super::*;
@@ -36,7 +36,7 @@ async fn a_leader_learns_that_it_leads_no_more() {
     let (world, _source) = setting().await;
     let one = connect(&world).await;
     let lease = one.acquire("s", Role::Relay, || {}).await.unwrap();
-    let refused = || Error::stop("another writer has taken over");
+    let refused = || Error::stop(Code::QueueTaken, "another writer has taken over");
     assert_eq!(lease.judge(refused()).await.next, Next::Stop);
     let client = client(&world).await;
     let leaders = format!("/{}/leaders/s", world.cluster());

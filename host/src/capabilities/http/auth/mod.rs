@@ -52,7 +52,8 @@ pub struct Signed {
 
 impl Authenticator {
     pub fn new(grant: &Grant) -> crate::error::Result<Self> {
-        let sendable = |text: &str| secret(text).map_err(|refusal| crate::error::Error::configure(refusal.text));
+        let sendable =
+            |text: &str| secret(text).map_err(|refusal| crate::error::Error::configure(crate::error::Code::HttpGrantInvalid, refusal.text));
         let fixed = grant.headers.iter().map(|(name, value)| Ok((name.clone(), sendable(value.expose())?)));
         let way = match &grant.authentication {
             None => None,
