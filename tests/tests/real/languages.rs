@@ -147,7 +147,7 @@ mod python {
         let section =
             format!("target: {{ path: history.wasm, configuration: {{ schma: a }}, grants: {{ postgres: \"{}\" }} }}\n", database.uri());
         let refused = target::open(&engine(), &configuration(&world, &section).target, &context(&world)).await.unwrap_err();
-        assert_eq!(refused.next, Next::Stop);
+        assert_eq!(refused.next, Next::Configure);
         assert!(refused.message.contains("`schma`"), "{refused}");
     }
 }
@@ -201,7 +201,7 @@ mod c {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_redacted_stops() {
+    async fn what_cannot_be_redacted_is_a_wrong_configuration() {
         let world = World::without_servers();
         for (columns, named) in [
             ("public.people.mail: hash", "public.people.mail is not among the columns"),
@@ -210,7 +210,7 @@ mod c {
         ] {
             let mut redact = open(&world, columns).await.unwrap();
             let refused = redact.transform(vec![mutation(1, Change::Truncate)]).await.unwrap_err();
-            assert_eq!(refused.next, Next::Stop);
+            assert_eq!(refused.next, Next::Configure);
             assert!(refused.message.contains(named), "{refused}");
         }
     }
@@ -219,7 +219,7 @@ mod c {
     async fn a_wrong_configuration_is_named() {
         let world = World::without_servers();
         let refused = open(&world, "email: hash").await.unwrap_err();
-        assert_eq!(refused.next, Next::Stop);
+        assert_eq!(refused.next, Next::Configure);
         assert!(refused.message.contains("schema.table.column, not email"), "{refused}");
     }
 }

@@ -8,6 +8,8 @@ use tests::harness::eventually;
 async fn a_bootstrap_under_load_hands_over_to_the_stream() {
     let app = App::new().await;
     app.fill(20_000).await;
+    // Without it the planner knows nothing of the tables, and there is no estimate.
+    app.source.execute("ANALYZE").await;
     let relay = app.relay().await;
     let writers = Writers::start(&app.source, 3).await;
     let mut worker = app.worker(&[]).start().await;

@@ -62,7 +62,6 @@ async fn what_a_trigger_of_the_target_says_is_not_repeated() {
     world.write("set.pgshovel", &set);
     world.write("relay.yaml", "stream: { path: file.wasm, grants: { files: { path: ./stream, mode: read-write } } }\n");
     world.write("replicate.yaml", &configuration(&target.uri(), ""));
-    std::fs::create_dir(world.folder().join("stream")).unwrap();
     world.pgshovel(["cluster", "initialize"]).succeeds().await;
     world.pgshovel(["set", "create", "people", "set.pgshovel"]).succeeds().await;
     let relay = world.pgshovel(["relay", "relay.yaml", "people"]).start().await;
