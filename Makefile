@@ -25,12 +25,16 @@ install: ## install what this machine lacks: Debian packages (root or sudo), Kaf
 build: install ## build the program, for work and the demo
 	@cargo build --locked --workspace
 
+# Those that ship with the program.
+PLUGINS := file kafka postgresql
+
 plugins: install ## build the WebAssembly components
-	@plugins/build.sh
+	@plugins/build.sh $(PLUGINS)
 
 # All targets in one go: what tests add to the features of dependencies would
 # build the program a second time.
-test: plugins ## run all tests, against real servers too
+test: install ## run all tests, against real servers too
+	@plugins/build.sh
 	@cargo build --locked --workspace --all-targets
 	@tests/run.sh
 
@@ -63,7 +67,7 @@ overhead: ## measure what capture costs whoever writes, beside PgQ's own trigger
 release: plugins ## build the program as it is installed, below TARGET/dist
 	@cargo build --locked --release -p pgshovel
 	@install -D -t $(DIST)/bin $(CARGO_TARGET_DIR)/release/pgshovel
-	@install -D -m 644 -t $(DIST)/lib/pgshovel/plugins $(CARGO_TARGET_DIR)/plugins/*.wasm
+	@install -D -m 644 -t $(DIST)/lib/pgshovel/plugins $(PLUGINS:%=$(CARGO_TARGET_DIR)/plugins/%.wasm)
 	@for name in admin relay replicate; do ln -sf pgshovel $(DIST)/bin/pgshovel-$$name; done
 	@echo $(DIST)
 
