@@ -263,7 +263,8 @@ pub(crate) fn situation(violation: &Violation) -> (Next, Code) {
         | Violation::Forked { .. }
         | Violation::OtherDatabase { .. }
         | Violation::NodeChanged { .. }
-        | Violation::NodeChangedEarly { .. } => (Next::Stop, Code::HistoryForked),
+        | Violation::NodeChangedEarly { .. }
+        | Violation::PromotedEarly { .. } => (Next::Stop, Code::HistoryForked),
         Violation::OtherSet { .. } => (Next::Stop, Code::StreamShared),
         Violation::SequenceGap { .. } | Violation::Headless { .. } | Violation::TickGap { .. } | Violation::Uncovered { .. } => {
             (Next::Stop, Code::MessagesMissing)
