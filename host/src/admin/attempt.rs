@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::changer::Changer;
 use super::plan::{self, Scope, Step};
 use super::validate;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Stamp};
 use crate::postgres::{DriverError, SqlState, catalog, literal, own};
@@ -163,12 +163,7 @@ async fn execute(session: &Session, sql: &str, doing: &str) -> Result<()> {
 fn lock_error(error: &DriverError, doing: &str) -> Error {
     let explained = explain(error).context(doing);
     match error.code() {
-        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED | &SqlState::T_R_DEADLOCK_DETECTED) => Error::retry(
-            Code::DatabaseBusy,
-            format!(
-                "{explained}; other sessions hold locks for longer than {LOCK_TIMEOUT_MS} ms at a time: see pg_stat_activity and pg_blocking_pids(), and try again"
-            ),
-        ),
+        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED | &SqlState::T_R_DEADLOCK_DETECTED) => explained.and(format!("other sessions hold locks for longer than {LOCK_TIMEOUT_MS} ms at a time: see pg_stat_activity and pg_blocking_pids(), and try again")).but(Next::Retry),
         // See `schema::await_relayed`.
         Some(&SqlState::OBJECT_IN_USE) => Error::retry(Code::ChangesUnrelayed, explained.message),
         Some(&SqlState::UNIQUE_VIOLATION) if error.as_db_error().and_then(|refusal| refusal.constraint()) == Some("queue_pkey") => {

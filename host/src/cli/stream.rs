@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::plugins::{Context, Role, check, stream};
 use crate::ports::{Entry, Stream as _};
 use crate::printable::printable;
-use crate::replicate::place;
+use crate::replicate::{place, situation};
 
 /// The longest wait: a plugin counts it in milliseconds of 32 bits.
 const WAIT_SECONDS_MAX: u64 = 24 * 60 * 60;
@@ -215,13 +215,13 @@ struct Counts {
 
 impl Lint {
     fn read(&mut self, entry: Entry<'_>) -> Result<()> {
-        let at =
-            |problem: String| Error::stop(Code::MessageForeign, format!("the message at position {}: {problem}", place(entry.position)));
-        let message = codec::decode(entry.message).map_err(|error| at(format!("is none of pgshovel: {error}")))?;
+        let at = |problem: String| format!("the message at position {}: {problem}", place(entry.position));
+        let message =
+            codec::decode(entry.message).map_err(|error| Error::stop(Code::MessageForeign, at(format!("is none of pgshovel: {error}"))))?;
         let publisher = message.header.publisher;
-        let action = self.reader.step(message).map_err(|violation| at(violation.to_string()))?;
+        let action = self.reader.step(message).map_err(|violation| Error::stop(situation(&violation).1, at(violation.to_string())))?;
         if let Some(strict) = &mut self.strict {
-            strict.step(&action, at)?;
+            strict.step(&action, |problem| Error::stop(Code::EventImpossible, at(problem)))?;
         }
         let counts = &mut self.counts;
         counts.messages += 1;

@@ -118,9 +118,13 @@ codes! {
     403 StreamRefused [Stop], "the stream refuses, for good", "the message of the plugin says what", "do what the message says";
     404 StreamMisconfigured [Configure], "the stream's section or grant is wrong", "a credential, a name or a property that the servers do not accept", "mend the section that the message names";
     405 MessageForeign [Stop], "a message of the stream is none of pgshovel", "somebody else writes to this topic or file", "find out who, and move the set to a new stream";
-    406 GrammarViolated [Stop], "messages of the stream do not follow each other as they may", "messages were lost or deleted, or somebody else wrote", "replicate with --bootstrap";
+    406 GrammarViolated [Stop], "messages of the stream do not follow each other as they may", "two relays share an identity, or somebody else wrote", "replicate with --bootstrap";
     407 StreamEmpty [Stop], "the stream holds no message of the set", "nothing was relayed yet, or no set has this name", "see `set inspect`";
     408 EpochFell [Blocked], "the epochs of the stream's relays went back", "a relay of before wrote again, or the queue was restored from a backup", "do what the message says; the worker goes on by itself";
+    409 HistoryForked [Stop], "the stream goes on from another database, or from another history of it", "the source was restored, copied, or failed over to a replica that was behind", "replicate with --bootstrap, or allow the change once as the message says";
+    410 StreamShared [Stop], "the stream holds batches of another set", "two sets were given one topic or folder", "give each set a stream of its own, and bootstrap again";
+    411 MessagesMissing [Stop], "messages are missing from the stream", "the broker deleted what was not read yet, or somebody else did", "raise the topic's retention, and replicate with --bootstrap";
+    412 EventImpossible [Stop], "an event cannot have happened after those before it", "`stream lint --strict` found a change that was lost or repeated", "replicate with --bootstrap, and report it with the message";
     501 TargetAway [Retry], "the target cannot be reached", "its server is down, or the network is cut", "see that it runs; it is tried again";
     502 TargetBlocked [Blocked], "the target does not go on until a person mends it", "a table, a column or a right is missing", "mend what the message names; it goes on by itself";
     503 TargetRefused [Stop], "the target refuses, for good", "the message of the plugin says what", "do what the message says";

@@ -20,5 +20,5 @@ mod work;
 
 pub use provenance::Origins;
 pub use reading::Part;
-pub(crate) use reading::place;
+pub(crate) use reading::{place, situation};
 pub use work::{Assignment, Worker};

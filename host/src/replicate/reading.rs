@@ -10,7 +10,7 @@ use proto::row::{Mutation, Relation};
 
 use super::ahead::{Ahead, Outlet};
 use super::state;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Next, Result};
 use crate::observe::Status;
 use crate::ports::{Entry, Stream};
 
@@ -251,10 +251,25 @@ fn foreign(position: &[u8], error: &codec::DecodeError) -> Error {
 
 fn broken(position: &[u8], violation: &Violation) -> Error {
     let text = format!("at position {} of the stream: {violation}", place(position));
+    let (next, code) = situation(violation);
+    Error::new(next, code, text)
+}
+
+pub(crate) fn situation(violation: &Violation) -> (Next, Code) {
     match violation {
         // Whoever looks at a worker that waits finds this; one that ended may be started again and again.
-        Violation::EpochFell { .. } => Error::blocked(Code::EpochFell, text),
-        _ => Error::stop(Code::GrammarViolated, text),
+        Violation::EpochFell { .. } => (Next::Blocked, Code::EpochFell),
+        Violation::Overlap { .. }
+        | Violation::Forked { .. }
+        | Violation::OtherDatabase { .. }
+        | Violation::NodeChanged { .. }
+        | Violation::NodeChangedEarly { .. }
+        | Violation::PromotedEarly { .. } => (Next::Stop, Code::HistoryForked),
+        Violation::OtherSet { .. } => (Next::Stop, Code::StreamShared),
+        Violation::SequenceGap { .. } | Violation::Headless { .. } | Violation::TickGap { .. } | Violation::Uncovered { .. } => {
+            (Next::Stop, Code::MessagesMissing)
+        }
+        _ => (Next::Stop, Code::GrammarViolated),
     }
 }
 

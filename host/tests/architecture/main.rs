@@ -59,6 +59,7 @@ const MODULES: [(&str, &[&str]); 23] = [
         &[
             "error",
             "printable",
+            "nearest",
             "stop",
             "names",
             "ports",

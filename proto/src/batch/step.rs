@@ -331,7 +331,14 @@ impl Reader {
         let is_replaced = self
             .other_copy(batch)
             .is_some_and(|(known, found)| known.system_identifier == found.system_identifier && known.database_oid == found.database_oid);
-        is_replaced || (catch_up.contains_batch(batch) && !catch_up.is_over(batch))
+        is_replaced || (catch_up.contains_batch(batch) && !catch_up.is_over(batch) && !self.is_promoted(batch))
+    }
+
+    /// Whether the batch is of a replica that was promoted since: it may lack transactions that the
+    /// loaded rows contain, and has given their numbers to others.
+    fn is_promoted(&self, batch: &Batch) -> bool {
+        let later = self.source.as_ref().zip(batch.source.as_ref()).is_some_and(|(known, found)| known.timeline < found.timeline);
+        later && self.other_copy(batch).is_none()
     }
 
     fn begin(&mut self, publisher: Id, batch: Batch) -> Result<Action, Violation> {
@@ -347,6 +354,11 @@ impl Reader {
         }
         self.check_follows(&batch)?;
         if let Some(catch_up) = &self.catch_up {
+            // A tick from after all of the loaded rows, that a committed batch ended with, came from before the promotion.
+            let is_known = catch_up.is_over(&batch) && self.progress.frontier != Frontier::Unknown;
+            if self.is_promoted(&batch) && !is_known {
+                return Err(Violation::PromotedEarly { node: Uuid(batch.node), start: batch.start.id });
+            }
             if self.progress.frontier == Frontier::Unknown {
                 catch_up.covers(&batch)?;
             }

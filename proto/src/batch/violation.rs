@@ -87,6 +87,11 @@ pub enum Violation {
     )]
     NodeChangedEarly { from: Uuid, to: Uuid },
     #[error(
+        "the source {node} failed over before the loaded rows had caught up with the stream: the server that took over may lack \
+         transactions that they contain, and the batch from tick {start} cannot tell; bootstrap again"
+    )]
+    PromotedEarly { node: Uuid, start: u64 },
+    #[error(
         "the stream of node {node} begins at tick {tick} (snapshot {starts}), after the snapshot of the loaded rows ({loaded}): \
          the messages between are no longer retained; bootstrap again"
     )]

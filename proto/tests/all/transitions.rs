@@ -991,6 +991,54 @@ fn bootstrap_what_a_failover_lost_is_passed_over() {
 }
 
 #[test]
+fn bootstrap_a_replica_that_took_over_may_lack_what_was_loaded() {
+    let loaded = bootstrapped("21:26:").state(b"").unwrap();
+    let source = Some(common::Source { timeline: 1, ..samples::source() });
+    let resumed = || Reader::resume(State { source: source.clone(), ..loaded.clone() }, Options::default()).unwrap();
+    // It was behind, and has given the transactions 21 to 25 to others.
+    let mut b = Sender::new('B', 2).of("set", 7, 2);
+    trace(
+        &mut resumed(),
+        &[b.begin(2, 3)],
+        expect![[r#"
+        B0 begin 2-3   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and the batch from tick 2 cannot tell; bootstrap again
+    "#]],
+    );
+    // Not even a batch that the loaded rows seem to contain is passed over.
+    let mut b = Sender::new('B', 2).of("set", 7, 2);
+    trace(
+        &mut resumed(),
+        &[b.begin(1, 2)],
+        expect![[r#"
+        B0 begin 1-2   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and the batch from tick 1 cannot tell; bootstrap again
+    "#]],
+    );
+    // Nor one from after them, where none before it was seen.
+    let mut b = Sender::new('B', 2).of("set", 7, 2);
+    trace(
+        &mut resumed(),
+        &[b.begin(3, 4)],
+        expect![[r#"
+        B0 begin 3-4   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and the batch from tick 3 cannot tell; bootstrap again
+    "#]],
+    );
+    // The tick 3 is from before the promotion, and after the loaded rows: it has all of them.
+    let (mut a, mut b) = (Sender::new('A', 1).of("set", 7, 1), Sender::new('B', 2).of("set", 7, 2));
+    trace(
+        &mut resumed(),
+        &[a.begin(2, 3), a.insert(21), a.commit(), b.begin(3, 4), b.insert(30), b.commit()],
+        expect![[r#"
+        A0 begin 2-3   begin 2-3
+        A1 insert 21   skip (Loaded)
+        A2 commit      commit
+        B0 begin 3-4   begin 3-4
+        B1 insert 30   apply 30
+        B2 commit      commit
+    "#]],
+    );
+}
+
+#[test]
 fn bootstrap_what_the_loaded_rows_contain_is_skipped_until_they_are_caught_up_with() {
     let mut a = Sender::new('A', 1);
     // 21 and 24 were in progress when the rows were read; 26 had not begun.

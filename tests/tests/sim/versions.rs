@@ -71,8 +71,10 @@ async fn failed_over(seed: u64) -> Result<Outcome, String> {
             let is_behind: bool = random.random();
             let copy = if is_behind { replica } else { source.copy() };
             source.fail_over(copy, random.random_range(-1000..1000));
-            // What a replica that was behind has lost the target may have.
-            bootstrap = is_behind;
+            // What a replica that was behind has lost the target may have; and while it catches up
+            // with loaded rows, it cannot be told whether the replica was.
+            let state = store.state().and_then(|bytes| state::decode(&bytes).ok());
+            bootstrap = is_behind || state.is_some_and(|state| state.bootstrap_state.is_some());
         }
     }
     outcome.again = store.again();
