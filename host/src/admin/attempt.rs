@@ -14,7 +14,7 @@ use super::validate;
 use crate::error::{Code, Error, Next, Result};
 use crate::postgres::connect::{Session, explain};
 use crate::postgres::schema::{self, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, Stamp};
-use crate::postgres::{DriverError, SqlState, catalog, literal, own};
+use crate::postgres::{DriverError, SqlState, catalog, literal, own, pool};
 use crate::registry::pending::InFlight;
 
 /// After this long without a statement the server ends a transaction of ours, and
@@ -193,7 +193,10 @@ pub(super) const APPLICATION: &str = "pgshovel admin";
 
 /// A connection for administration: no statement waits for ever.
 pub(super) async fn connect(dsn: &str) -> Result<Session> {
-    let session = Session::connect(&own::of_any(dsn), APPLICATION).await?;
+    let dsn = own::of_any(dsn);
+    let session = Session::connect(&dsn, APPLICATION).await?;
+    // Before anything is set: a pool would hand the settings to others.
+    pool::refuse_transaction_mode(&session, &dsn).await?;
     let settings = format!(
         "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; SET search_path = pg_catalog, pg_temp"
     );

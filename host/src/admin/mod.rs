@@ -19,7 +19,7 @@ use crate::names;
 use crate::observe::fault;
 use crate::postgres::catalog::{self, Facts};
 use crate::postgres::connect::Session;
-use crate::postgres::{connect, node, own, pool, secret, trust};
+use crate::postgres::{connect, node, secret, trust};
 use crate::registry::{self, StoredSet, set};
 use changer::Changer;
 use several::Database;
@@ -216,7 +216,6 @@ impl Changer<'_> {
 
     async fn site(&self, name: &str, dsn: &str, wanted: Option<&ReplicationSetConfiguration>) -> Result<Box<Site>> {
         let session = attempt::connect(dsn).await?;
-        pool::refuse_transaction_mode(&session, &own::of_any(dsn)).await?;
         for gid in self.roll_back_orphans(&session).await? {
             tracing::info!("recovered: rolled back the prepared transaction {gid}, whose change is over");
         }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::attempt;
 use super::changer::{Attempts, Changer, Unobserved, first_dsn};
 use crate::error::{Code, Error, Next, Result};
+use crate::names;
 use crate::postgres::connect;
 use crate::registry::Ensemble;
-use crate::registry::pending::{InFlight, State, WHOLE_CLUSTER};
+use crate::registry::pending::{InFlight, Participant, State, WHOLE_CLUSTER};
 use crate::registry::znode::Write;
 
 /// How long a command that still runs is waited for.
@@ -84,10 +85,14 @@ impl Changer<'_> {
     /// finishes or undoes what others left.
     pub async fn settle(&self, name: &str) -> Result<Vec<Recovered>> {
         let mut done = Vec::new();
-        for change in self.cluster.in_flight().await? {
-            if [WHOLE_CLUSTER, &change.name].contains(&name) || change.name == WHOLE_CLUSTER {
-                done.extend(self.resolve(change).await?);
-            }
+        let changes = if name == WHOLE_CLUSTER {
+            self.cluster.in_flight().await?
+        } else {
+            // Others, which nobody may understand, hold nobody up.
+            [self.cluster.find_in_flight(WHOLE_CLUSTER).await?, self.cluster.find_in_flight(name).await?].into_iter().flatten().collect()
+        };
+        for change in changes {
+            done.extend(self.resolve(change).await?);
         }
         log(&done);
         Ok(done)
@@ -152,6 +157,17 @@ impl Changer<'_> {
     /// whoever runs the command, unless nobody but us can have written it: whoever writes
     /// to ZooKeeper is not to send us anywhere.
     pub(super) async fn check_places(&self, change: &InFlight) -> Result<()> {
+        let of_set = if change.name == WHOLE_CLUSTER { "" } else { change.name.as_str() };
+        let participants = &change.pending.participants;
+        let own = |(index, participant): (usize, &Participant)| {
+            participant.gid == names::gid(self.cluster_id(), of_set, &change.pending.change, index)
+        };
+        if change.pending.state() != State::Intended && !participants.iter().enumerate().all(own) {
+            return Err(Error::configure(
+                Code::ChangeUntrusted,
+                format!("it names prepared transactions that are not its own; {}", self.removal(change).await?),
+            ));
+        }
         let sets = self.all_sets().await?;
         let place = |dsn: &str| {
             connect::parse(dsn).map_or_else(|_| "(not a valid connection string)".to_owned(), |config| connect::describe(&config))
@@ -163,15 +179,26 @@ impl Changer<'_> {
         if self.cluster.is_ours(&change.name).await? {
             return Ok(());
         }
-        let (place, set) = (place(&stranger.dsn), set_or_any(&change.name));
+        let (place, removal) = (place(&stranger.dsn), self.removal(change).await?);
         Err(Error::configure(
             Code::ChangeUntrusted,
             format!(
                 "it names the database {place}, which no set of the cluster is in, and others than us may have written it: if it is yours, run \
-             `cluster recover --allow-database {place}`, or the same command again; if not, `set drop {set} --force` removes it. \
+             `cluster recover --allow-database {place}`, or the same command again; if not, {removal}. \
              With credentials for ZooKeeper (--zookeeper-auth-file) nobody else can write there"
             ),
         ))
+    }
+
+    /// How to be rid of a change that is somebody else's, and of nothing besides: to drop its set
+    /// would do, if there is none of that name.
+    async fn removal(&self, change: &InFlight) -> Result<String> {
+        let exists = change.name == WHOLE_CLUSTER || self.cluster.find_set(&change.name).await?.is_some();
+        Ok(if exists {
+            format!("delete the node {} in ZooKeeper", self.cluster.pending_path(&change.name))
+        } else {
+            format!("`set drop {} --force` removes it", change.name)
+        })
     }
 
     async fn finish_intended(&self, change: &InFlight) -> Result<()> {

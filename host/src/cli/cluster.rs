@@ -103,7 +103,7 @@ async fn upgrade(common: &Common, force: bool, dry_run: bool) -> Result<()> {
     let basis = changer.basis().await?;
     let databases = admin::databases(&changer).await?;
     if dry_run {
-        print_script(&admin::script::upgrade_script(&changer, VERSION, &databases).await?);
+        print_script(&admin::script::upgrade_script(&changer, VERSION, &databases).await?)?;
         return Ok(());
     }
     let count = databases.len();
@@ -164,7 +164,7 @@ async fn recover(common: &Common, format: ListFormat, allowed: &[String]) -> Res
         ListFormat::Table => {
             let header = ["OUTCOME", "CHANGE", "SET", ""];
             let rows = std::iter::once(header).chain(recovery.done.iter().map(Recovered::cells));
-            print_table(rows.map(|row| row.map(str::to_owned).to_vec()).collect());
+            print_table(rows.map(|row| row.map(str::to_owned).to_vec()).collect())?;
         }
     }
     recovery.failed.map_or(Ok(()), Err)

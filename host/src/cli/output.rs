@@ -21,8 +21,9 @@ pub fn shown(text: &str) -> String {
 }
 
 /// SQL as it is, so that it can be run, but for a terminal.
-pub fn print_script(text: &str) {
-    if std::io::stdout().is_terminal() { print!("{}", shown(text)) } else { print!("{text}") }
+pub fn print_script(text: &str) -> Result<()> {
+    let terminal = std::io::stdout().is_terminal();
+    print(&if terminal { shown(text) } else { text.to_owned() }).map(drop)
 }
 
 /// Whether somebody reads on.
@@ -37,18 +38,20 @@ pub fn print(text: &str) -> Result<bool> {
 /// JSON on several lines.
 pub fn print_json(value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::bug(format!("cannot write JSON: {error}")))?;
-    println!("{text}");
-    Ok(())
+    print(&format!("{text}\n")).map(drop)
 }
 
 /// Columns as wide as their widest cell; the first row is the header.
-pub fn print_table(rows: Vec<Vec<String>>) {
+pub fn print_table(rows: Vec<Vec<String>>) -> Result<()> {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell, usize::MAX)).collect()).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
-        println!("{}", cells.join("  ").trim_end());
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
     }
+    print(&text).map(drop)
 }

@@ -154,7 +154,7 @@ pub async fn check(common: &Common, check: &Check) -> Result<()> {
                 let cells = [seen.set.name.clone(), condition(worker.as_ref(), now), disk(&seen.queue)];
                 seen.queue.as_ref().map_or_else(|_| vec![cells.to_vec()], |queue| consumers(queue, &cells))
             });
-            print_table(std::iter::once(header).chain(rows).collect());
+            print_table(std::iter::once(header).chain(rows).collect())?;
         }
     }
     let problems: Vec<String> = problems.into_iter().flatten().collect();

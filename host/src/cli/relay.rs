@@ -108,8 +108,8 @@ impl RelayPorts for Configured {
         Queue::check(self.settings(set)).await
     }
 
-    async fn look(&self, set: &StoredSet) -> Infallible {
-        backlog::follow(Arc::new(self.settings(set)), backlog::STANDBY_EVERY).await
+    fn look(&self, set: &StoredSet) -> impl Future<Output = Infallible> + Send + use<> {
+        backlog::follow(Arc::new(self.settings(set)), backlog::STANDBY_EVERY)
     }
 }
 

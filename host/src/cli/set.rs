@@ -285,7 +285,7 @@ fn print_statements(statements: &[String]) {
 
 async fn carry_out(changer: &Changer<'_>, ready: Ready, dry_run: bool, done: &str) -> Result<()> {
     if dry_run {
-        print_script(&changer.script(&ready)?);
+        print_script(&changer.script(&ready)?)?;
         return Ok(());
     }
     let advice = ready.advice();
@@ -362,7 +362,7 @@ async fn list(common: &Common, format: ListFormat) -> Result<()> {
                 let tables = tables(&set.configuration).join(", ");
                 vec![set.name.clone(), set.version.clone(), place(&set.configuration), queue::disk(queue), queue::lag(queue), tables]
             });
-            print_table(std::iter::once(header).chain(rows).collect());
+            print_table(std::iter::once(header).chain(rows).collect())?;
             Ok(())
         }
     }
@@ -391,7 +391,7 @@ async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secret
             println!("queue:    {} of disk, {} behind\n", queue::disk(&queue), queue::lag(&queue));
             if let Ok(queue) = &queue {
                 let header = ["CONSUMER", "UNREAD", "LAG", "RELAY"].map(str::to_owned).to_vec();
-                print_table(std::iter::once(header).chain(queue::consumers(queue, &[])).collect());
+                print_table(std::iter::once(header).chain(queue::consumers(queue, &[])).collect())?;
                 println!();
             }
             let header = ["TABLE", "IDENTITY", "COLUMNS"].map(str::to_owned).to_vec();
@@ -399,7 +399,7 @@ async fn inspect(common: &Common, name: &str, format: InspectFormat, show_secret
                 let columns = if table.columns.is_empty() { "all".to_owned() } else { table.columns.join(", ") };
                 vec![name, table.primary_keys.join(", "), columns]
             });
-            print_table(std::iter::once(header).chain(rows).collect());
+            print_table(std::iter::once(header).chain(rows).collect())?;
             Ok(())
         }
         _ => {

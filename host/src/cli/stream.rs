@@ -219,7 +219,10 @@ impl Lint {
         let message =
             codec::decode(entry.message).map_err(|error| Error::stop(Code::MessageForeign, at(format!("is none of pgshovel: {error}"))))?;
         let publisher = message.header.publisher;
-        let action = self.reader.step(message).map_err(|violation| Error::stop(situation(&violation).1, at(violation.to_string())))?;
+        let action = self.reader.step(message).map_err(|violation| match situation(&violation).1 {
+            Code::EpochFell => Error::stop(Code::EpochFell, at(violation.to_string())),
+            code => Error::stop(code, at(violation.to_string())),
+        })?;
         if let Some(strict) = &mut self.strict {
             strict.step(&action, |problem| Error::stop(Code::EventImpossible, at(problem)))?;
         }

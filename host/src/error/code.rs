@@ -86,7 +86,7 @@ codes! {
     209 ClusterOfOriginal [Configure], "the cluster was made by pgshovel 2015", "it was not upgraded yet", "save and drop its sets with that pgshovel, then run `cluster upgrade`";
     210 SetAbsent [Configure], "the set does not exist", "a slip in its name, or it was dropped", "`set list` shows the sets";
     211 SetUnreadable [Configure], "what ZooKeeper holds of the set is no configuration", "another program wrote it, or a later pgshovel", "run the pgshovel that wrote it, or drop the set with --force";
-    212 ChangeUnreadable [Stop], "what ZooKeeper holds of a change in flight is not understood", "a later pgshovel began it", "run that pgshovel";
+    212 ChangeUnreadable [Stop], "what ZooKeeper holds of a change in flight is not understood", "a later pgshovel began it", "run that pgshovel, or delete the node that the message names";
     301 DsnInvalid [Configure], "a connection string is wrong", "it is not in libpq's form, or names no host", "write it as the message shows";
     302 DatabaseAway [Retry], "PostgreSQL does not answer, or the connection broke", "the server is down or restarts, or the network is cut", "see that it runs; it is tried again";
     303 AddressUnknown [Retry], "the name of a database's server has no address", "a slip in the name, or the name service is away", "see the host of the connection string";
@@ -120,7 +120,7 @@ codes! {
     405 MessageForeign [Stop], "a message of the stream is none of pgshovel", "somebody else writes to this topic or file", "find out who, and move the set to a new stream";
     406 GrammarViolated [Stop], "messages of the stream do not follow each other as they may", "two relays share an identity, or somebody else wrote", "replicate with --bootstrap";
     407 StreamEmpty [Stop], "the stream holds no message of the set", "nothing was relayed yet, or no set has this name", "see `set inspect`";
-    408 EpochFell [Blocked], "the epochs of the stream's relays went back", "a relay of before wrote again, or the queue was restored from a backup", "do what the message says; the worker goes on by itself";
+    408 EpochFell [Blocked, Stop], "the epochs of the stream's relays went back", "a relay of before wrote again, or the queue was restored from a backup", "do what the message says; a worker goes on by itself then";
     409 HistoryForked [Stop], "the stream goes on from another database, or from another history of it", "the source was restored, copied, or failed over to a replica that was behind", "replicate with --bootstrap, or allow the change once as the message says";
     410 StreamShared [Stop], "the stream holds batches of another set", "two sets were given one topic or folder", "give each set a stream of its own, and bootstrap again";
     411 MessagesMissing [Stop], "messages are missing from the stream", "the broker deleted what was not read yet, or somebody else did", "raise the topic's retention, and replicate with --bootstrap";
@@ -154,7 +154,7 @@ codes! {
     708 QueueNotCreated [Stop, Configure], "PgQ did not create the queue", "its sequence is behind its table, as in a copy from pg_dump", "run the setval that the message shows";
     709 TwoPhaseOff [Configure], "a server allows no two-phase commit, which the change takes", "max_prepared_transactions is 0", "set it to 1 or more and restart the server";
     710 ConfigurationTooLarge [Configure], "the configuration is larger than ZooKeeper takes", "many tables or columns are named", "name fewer, or make two sets";
-    711 ChangeUntrusted [Configure, Stop], "a change in flight may be somebody else's", "anybody can write to this ZooKeeper", "`cluster recover --allow-database` if it is yours, else `set drop --force`";
+    711 ChangeUntrusted [Configure, Stop], "a change in flight may be somebody else's", "anybody can write to this ZooKeeper", "`cluster recover --allow-database` if it is yours, else what the message says";
     712 ChangesUnrelayed [Retry], "changes that were captured are not relayed yet", "the relay is behind, or does not run", "see that a relay runs, and try again";
     713 CheckFailed [Stop], "`set check` found problems", "the message lists them", "mend each problem that the message lists";
     901 Bug [Bug], "a promise of this program is broken", "a bug of pgshovel", "report it, with the message and the lines of the log before it";

@@ -91,10 +91,11 @@ impl Session {
     /// Starts the clock of a call that may take `extra` time by its contract.
     /// Returns after how long to give up waiting.
     pub fn begin(&mut self, extra: Duration) -> Result<Duration> {
-        if !std::mem::replace(&mut self.usable, false) {
+        if !self.usable {
             return Err(Error::trap(Code::PluginLate, format!("{}: an earlier call did not return; open the plugin again", self.name())));
         }
         self.store.data_mut().check().map_err(|error| error.context(self.name()))?;
+        self.usable = false;
         let limit = self.limits.call.saturating_add(extra);
         self.store.data_mut().shared.deadline = Instant::now() + limit;
         self.store.data_mut().shared.misconfigured = false;

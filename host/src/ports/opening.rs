@@ -34,7 +34,7 @@ pub trait RelayPorts: Send {
     fn check_queue(&mut self, set: &StoredSet) -> impl Future<Output = Result<()>> + Send;
 
     /// Looks at the queue from time to time: the relay that leads may be stuck.
-    fn look(&self, set: &StoredSet) -> impl Future<Output = Infallible> + Send;
+    fn look(&self, set: &StoredSet) -> impl Future<Output = Infallible> + Send + use<Self>;
 }
 
 /// Opens the ports of a worker.

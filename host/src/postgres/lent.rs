@@ -21,8 +21,8 @@ use crate::error::Result;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What ends a session that goes on all the same: a statement can catch a cancellation.
-const TERMINATE: &str =
-    "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid || ' ' || backend_start = $1";
+const TERMINATE: &str = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+     WHERE pg_catalog.concat(pid, ' ', backend_start) OPERATOR(pg_catalog.=) $1";
 
 /// How many sessions are being ended.
 static ENDING: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));

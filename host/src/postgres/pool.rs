@@ -18,8 +18,11 @@ const APPLICATION: &str = "pgshovel pool check";
 /// How often to look: other clients of a pool take sessions too.
 const ROUNDS: u32 = 3;
 
-/// Which session of the server answers. Process ids are used again, and by other servers.
-const SESSION: &str = "SELECT pid || ' ' || backend_start FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
+/// Which session of the server answers. Process ids are used again, and by other servers. It is
+/// asked before the session's `search_path` is ours: an operator without its schema would be
+/// that of whoever may create one, and run as our role.
+const SESSION: &str = "SELECT pg_catalog.concat(pid, ' ', backend_start) FROM pg_catalog.pg_stat_activity \
+     WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()";
 
 /// `Configure` where `client`, which `dsn` led to, does not keep its session between
 /// transactions: locks, settings, prepared statements and notifications would be lost

@@ -97,8 +97,8 @@ impl Cluster {
     }
 
     /// Lets this process's identities alone read and change all nodes of the cluster.
-    /// `None` if it has none. Changes in flight stay as they are: whoever wrote them while all
-    /// was open is not to pass for us.
+    /// `None` if it has none. Changes in flight stay open, or become it: whoever wrote them while
+    /// all was open is not to pass for us.
     pub async fn close(&self) -> Result<Option<Closed>> {
         if !self.access.is_known() {
             return Ok(None);
@@ -114,11 +114,36 @@ impl Cluster {
             closed.nodes += 1;
             closed.changed += usize::from(after.is_some_and(|(after, _)| after != before));
             if path == self.all_pending_path() {
+                if closed.changed > 0 {
+                    self.disown(&path).await?;
+                }
                 continue;
             }
             paths.extend(self.children(&path).await?.unwrap_or_default().into_iter().map(|name| format!("{path}/{name}")));
         }
         Ok(Some(closed))
+    }
+
+    /// Whoever made a node while all was open chose its ACL, and may have chosen one that looks
+    /// like ours.
+    async fn disown(&self, pending: &str) -> Result<()> {
+        for name in self.children(pending).await?.unwrap_or_default() {
+            let path = format!("{pending}/{name}");
+            let opened = again(|| self.client.set_acl(&path, &zookeeper::Acls::anyone_all(), None)).await;
+            if matches!(opened, Err(zookeeper::Error::NoAuth)) {
+                // Nor could we read it, and one that cannot be read holds up all commands.
+                match again(|| self.client.delete(&path, None)).await {
+                    Ok(()) => tracing::warn!("the node {path}, a change in flight that only somebody else could read, was deleted"),
+                    Err(error) => tracing::warn!(
+                        %error,
+                        "the node {path}, a change in flight that only somebody else can read, cannot be deleted: let ZooKeeper's superuser do it"
+                    ),
+                }
+                continue;
+            }
+            self.found(&path, opened)?;
+        }
+        Ok(())
     }
 }
 

@@ -145,7 +145,10 @@ impl Cluster {
         let pending = Pending::decode(data.as_slice()).map_err(|error| {
             Error::stop(
                 Code::ChangeUnreadable,
-                format!("what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel"),
+                format!(
+                    "what ZooKeeper holds of a change of {name:?} is not understood: {error}; it may be of a later pgshovel, and if not, delete the node {}",
+                    self.pending_path(name)
+                ),
             )
         })?;
         let owned = self.read(&self.owner_path(name)).await?.is_some();

@@ -73,10 +73,13 @@ impl<P: RelayPorts> Work for Relay<P> {
         checked
     }
 
-    async fn stand_by(&mut self, set: Option<&StoredSet>) -> Infallible {
-        match set {
-            Some(set) => self.ports.look(set).await,
-            None => std::future::pending().await,
+    fn stand_by(&self, set: Option<&StoredSet>) -> impl Future<Output = Infallible> + Send + use<P> {
+        let looking = set.map(|set| self.ports.look(set));
+        async {
+            match looking {
+                Some(looking) => looking.await,
+                None => std::future::pending().await,
+            }
         }
     }
 

@@ -72,8 +72,8 @@ impl<P: WorkerPorts> Work for Worker<P> {
         self.ports.stream().await.map(drop)
     }
 
-    async fn stand_by(&mut self, _set: Option<&StoredSet>) -> Infallible {
-        std::future::pending().await
+    fn stand_by(&self, _set: Option<&StoredSet>) -> impl Future<Output = Infallible> + Send + use<P> {
+        std::future::pending()
     }
 
     async fn open(&mut self, set: Option<&StoredSet>, _lease: &impl Lease) -> Result<Open<P>> {

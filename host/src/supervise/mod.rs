@@ -312,8 +312,21 @@ fn cannot_tell(error: Error, untold: &Error) -> Error {
     error.and(format!("whether the set was changed cannot be told: {untold}")).but(Next::Retry)
 }
 
-/// Beside waiting in line: makes sure that this process could lead.
+/// Beside waiting in line: makes sure that this process could lead, and does what there is to do.
 async fn stand_by<W: Work>(work: &mut W, set: Option<&StoredSet>) -> Result<Infallible> {
+    let standing_by = work.stand_by(set);
+    let checked = async {
+        check(work, set).await?;
+        std::future::pending().await
+    };
+    tokio::select! {
+        failed = checked => failed,
+        never = standing_by => match never {},
+    }
+}
+
+/// Whether this process could lead, once that can be told.
+async fn check<W: Work>(work: &mut W, set: Option<&StoredSet>) -> Result<()> {
     let mut backoff = Backoff::DEFAULT;
     while let Err(error) = work.check(set).await {
         if !may_pass(&error) {
@@ -324,7 +337,7 @@ async fn stand_by<W: Work>(work: &mut W, set: Option<&StoredSet>) -> Result<Infa
         sleep(backoff.wait(u32::MAX)).await;
     }
     tracing::info!("this process could lead");
-    Ok(work.stand_by(set).await)
+    Ok(())
 }
 
 /// Waits until the set is dropped, or is in another database; for ever where it is not

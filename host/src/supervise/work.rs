@@ -47,7 +47,7 @@ pub trait Work: Send {
     fn check(&mut self, set: Option<&StoredSet>) -> impl Future<Output = Result<()>> + Send;
 
     /// What there is to do beside that while another process leads.
-    fn stand_by(&mut self, set: Option<&StoredSet>) -> impl Future<Output = Infallible> + Send;
+    fn stand_by(&self, set: Option<&StoredSet>) -> impl Future<Output = Infallible> + Send + use<Self>;
 
     /// Opens all that an attempt needs, and takes it from whoever led before. `set` is as it is
     /// now. Dropping the future gives up.

@@ -37,6 +37,12 @@ impl CatchUp {
         batch.node == self.node && batch.start.snapshot.min >= self.snapshot.max
     }
 
+    /// Whether all that the loaded rows contain is visible in `later`.
+    #[must_use]
+    pub fn is_seen_by(&self, later: &Snapshot) -> bool {
+        snapshot::contains(later, &self.snapshot)
+    }
+
     /// Whether nothing is missing between the loaded rows and `first`, the first
     /// batch that is consumed: all that came before it must be visible in S.
     pub fn covers(&self, first: &Batch) -> Result<(), Violation> {

@@ -354,8 +354,9 @@ impl Reader {
         }
         self.check_follows(&batch)?;
         if let Some(catch_up) = &self.catch_up {
-            // A tick from after all of the loaded rows, that a committed batch ended with, came from before the promotion.
-            let is_known = catch_up.is_over(&batch) && self.progress.frontier != Frontier::Unknown;
+            // A tick that a batch of before the promotion ended with, and that sees all that was
+            // loaded: a server that has it has the transactions too.
+            let is_known = self.progress.frontier != Frontier::Unknown && catch_up.is_seen_by(&batch.start.snapshot);
             if self.is_promoted(&batch) && !is_known {
                 return Err(Violation::PromotedEarly { node: Uuid(batch.node), start: batch.start.id });
             }

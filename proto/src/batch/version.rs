@@ -133,6 +133,7 @@ impl Versions {
 #[must_use]
 pub fn of_bootstrap(opened_us: i64, replaced: Option<&State>) -> u64 {
     let time = u64::try_from(opened_us).unwrap_or(0).min(TIME_MAX);
-    let given = replaced.and_then(|state| state.version).map_or(0, |version| version.min(VERSION_MAX));
+    // One that no state of ours holds says nothing.
+    let given = replaced.and_then(|state| state.version).filter(|version| *version < VERSION_MAX).unwrap_or(0);
     time.max(given.saturating_add(1))
 }

@@ -88,7 +88,7 @@ pub enum Violation {
     NodeChangedEarly { from: Uuid, to: Uuid },
     #[error(
         "the source {node} failed over before the loaded rows had caught up with the stream: the server that took over may lack \
-         transactions that they contain, and the batch from tick {start} cannot tell; bootstrap again"
+         transactions that they contain, and no tick from before shows that it has them (the batch begins at tick {start}); bootstrap again"
     )]
     PromotedEarly { node: Uuid, start: u64 },
     #[error(

@@ -1001,8 +1001,8 @@ fn bootstrap_a_replica_that_took_over_may_lack_what_was_loaded() {
         &mut resumed(),
         &[b.begin(2, 3)],
         expect![[r#"
-        B0 begin 2-3   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and the batch from tick 2 cannot tell; bootstrap again
-    "#]],
+            B0 begin 2-3   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and no tick from before shows that it has them (the batch begins at tick 2); bootstrap again
+        "#]],
     );
     // Not even a batch that the loaded rows seem to contain is passed over.
     let mut b = Sender::new('B', 2).of("set", 7, 2);
@@ -1010,8 +1010,8 @@ fn bootstrap_a_replica_that_took_over_may_lack_what_was_loaded() {
         &mut resumed(),
         &[b.begin(1, 2)],
         expect![[r#"
-        B0 begin 1-2   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and the batch from tick 1 cannot tell; bootstrap again
-    "#]],
+            B0 begin 1-2   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and no tick from before shows that it has them (the batch begins at tick 1); bootstrap again
+        "#]],
     );
     // Nor one from after them, where none before it was seen.
     let mut b = Sender::new('B', 2).of("set", 7, 2);
@@ -1019,7 +1019,31 @@ fn bootstrap_a_replica_that_took_over_may_lack_what_was_loaded() {
         &mut resumed(),
         &[b.begin(3, 4)],
         expect![[r#"
-        B0 begin 3-4   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and the batch from tick 3 cannot tell; bootstrap again
+            B0 begin 3-4   violation: the source aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa failed over before the loaded rows had caught up with the stream: the server that took over may lack transactions that they contain, and no tick from before shows that it has them (the batch begins at tick 3); bootstrap again
+        "#]],
+    );
+    // A transaction of before the snapshot may still be open: a tick that sees all the others
+    // will do.
+    let loaded = bootstrapped("20:26:20").state(b"").unwrap();
+    let mut reader = Reader::resume(State { source: source.clone(), ..loaded }, Options::default()).unwrap();
+    let at = |id: u64, snapshot: &str| common::Tick { id, snapshot: proto::snapshot::parse(snapshot).unwrap(), timestamp: now() };
+    let (mut a, mut b) = (Sender::new('A', 1).of("set", 7, 1), Sender::new('B', 2).of("set", 7, 2));
+    let messages = [
+        a.begin_at(at(2, "20:22:20"), at(3, "20:31:20")),
+        a.commit(),
+        b.begin_at(at(3, "20:31:20"), at(4, "41:41:")),
+        b.insert(20),
+        b.commit(),
+    ];
+    trace(
+        &mut reader,
+        &messages,
+        expect![[r#"
+        A0 begin 2-3   begin 2-3
+        A1 commit      commit
+        B0 begin 3-4   begin 3-4
+        B1 insert 20   apply 20
+        B2 commit      commit
     "#]],
     );
     // The tick 3 is from before the promotion, and after the loaded rows: it has all of them.

@@ -505,3 +505,15 @@ fn a_change_that_is_sent_again_has_the_version_that_it_had() {
     let further = crate::samples::batch(1, 3);
     assert_eq!(versions(&mut Publisher::new([3; 16], 3), &further, 1), [first[1] + 2]);
 }
+
+/// A state may be damaged, or somebody else's: a bootstrap is what mends it.
+#[test]
+fn a_version_that_no_state_of_ours_holds_does_not_outlive_a_bootstrap() {
+    for version in [1 << 62, (1 << 62) + 1, u64::MAX] {
+        let damaged = State { version: Some(version), ..State::default() };
+        let loaded = version::of_bootstrap(5, Some(&damaged));
+        assert_eq!(loaded, 5, "{version}");
+    }
+    let last = State { version: Some((1 << 62) - 1), ..State::default() };
+    assert_eq!(version::of_bootstrap(5, Some(&last)), 1 << 62);
+}

@@ -41,8 +41,8 @@ impl Work for Told {
         Ok(())
     }
 
-    async fn stand_by(&mut self, _set: Option<&StoredSet>) -> Infallible {
-        std::future::pending().await
+    fn stand_by(&self, _set: Option<&StoredSet>) -> impl Future<Output = Infallible> + Send + use<> {
+        std::future::pending()
     }
 
     async fn open(&mut self, _set: Option<&StoredSet>, _lease: &impl Lease) -> Result<()> {

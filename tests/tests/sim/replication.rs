@@ -127,7 +127,7 @@ impl RelayPorts for Publishing {
         self.source.check_place(&set.configuration.database.dsn)
     }
 
-    async fn look(&self, _set: &StoredSet) -> Infallible {
-        std::future::pending().await
+    fn look(&self, _set: &StoredSet) -> impl Future<Output = Infallible> + Send + use<> {
+        std::future::pending()
     }
 }

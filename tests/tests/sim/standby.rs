@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgshovel::error::{Code, Error, Next, Result};
@@ -30,6 +31,8 @@ struct Refusing<P> {
     opening: fn() -> Result<()>,
     /// Of what is opened while it stands by, too.
     checking: fn() -> Result<()>,
+    /// Whether it looks at the queue that another relay has.
+    looks: Arc<AtomicBool>,
 }
 
 impl RelayPorts for Refusing<Publishing> {
@@ -53,8 +56,12 @@ impl RelayPorts for Refusing<Publishing> {
         self.ports.check_queue(set).await
     }
 
-    async fn look(&self, set: &StoredSet) -> Infallible {
-        self.ports.look(set).await
+    fn look(&self, _set: &StoredSet) -> impl Future<Output = Infallible> + Send + use<> {
+        let looks = Arc::clone(&self.looks);
+        async move {
+            looks.store(true, Ordering::Relaxed);
+            std::future::pending().await
+        }
     }
 }
 
@@ -88,6 +95,7 @@ struct Running {
     process: JoinHandle<Result<()>>,
     status: Status,
     faults: Arc<Faults>,
+    looks: Arc<AtomicBool>,
 }
 
 fn fine() -> Result<()> {
@@ -95,6 +103,7 @@ fn fine() -> Result<()> {
 }
 
 fn relay(world: &mut World, stop: &Stop, opening: fn() -> Result<()>, checking: fn() -> Result<()>) -> Running {
+    let looks = Arc::default();
     let faults = Arc::new(Faults::new(world.random.random(), Rates::NONE));
     let publishing = Publishing {
         source: Arc::clone(&world.source),
@@ -108,25 +117,26 @@ fn relay(world: &mut World, stop: &Stop, opening: fn() -> Result<()>, checking: 
     let progress = relay::progress::Progress::new(SET);
     let status = progress.status().clone();
     let mut relay = relay::Relay::new(
-        Refusing { ports: publishing, opening, checking },
+        Refusing { ports: publishing, opening, checking, looks: Arc::clone(&looks) },
         Assignment { push: few(&mut world.random), publisher: incarnation },
         progress,
     );
     let (mut stop, mut random) = (stop.clone(), StdRng::from_rng(&mut world.random));
     let process = tokio::spawn(async move { supervise(&registry, &mut relay, &assigned(), &mut stop, || random.random()).await });
-    Running { process, status, faults }
+    Running { process, status, faults, looks }
 }
 
 fn worker(world: &mut World, store: &Arc<Store>, stop: &Stop, opening: fn() -> Result<()>, checking: fn() -> Result<()>) -> Running {
+    let looks = Arc::default();
     let faults = Arc::new(Faults::new(world.random.random(), Rates::NONE));
     let ports = world.memory(store, Arc::clone(&faults));
     let (registry, progress) = (ports.reach(), replicate::progress::Progress::new(SET));
     let status = progress.status().clone();
     let assignment = assignment(false, &mut world.random);
-    let mut worker = replicate::Worker { ports: Refusing { ports, opening, checking }, assignment, progress };
+    let mut worker = replicate::Worker { ports: Refusing { ports, opening, checking, looks: Arc::clone(&looks) }, assignment, progress };
     let (mut stop, mut random) = (stop.clone(), StdRng::from_rng(&mut world.random));
     let process = tokio::spawn(async move { supervise(&registry, &mut worker, &assigned(), &mut stop, || random.random()).await });
-    Running { process, status, faults }
+    Running { process, status, faults, looks }
 }
 
 impl Running {
@@ -181,6 +191,9 @@ async fn wrong(seed: u64) -> std::result::Result<(), String> {
     sleep(SETTLE).await;
     for standby in &standbys {
         standby.is("standby", Duration::ZERO).await?;
+    }
+    if !standbys[0].looks.load(Ordering::Relaxed) {
+        return Err("nobody looks at the queue while it cannot be told whether the standby could lead".to_owned());
     }
     world.write().await;
     world.drain().await?;

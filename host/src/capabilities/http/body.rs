@@ -187,6 +187,8 @@ pub struct Answer {
     frames: mpsc::Receiver<(Frame<Bytes>, Share)>,
     /// What is left to say behind the last frame. Without a word, the answer is not whole.
     end: Option<oneshot::Receiver<Result<()>>>,
+    /// For what the answer says before its body.
+    _head: Share,
 }
 
 /// What is read ahead of a plugin.
@@ -199,10 +201,11 @@ pub struct Feed {
     end: oneshot::Sender<Result<()>>,
 }
 
-pub fn answer() -> (Feed, Answer) {
+/// `head` is what the answer says before its body takes.
+pub fn answer(head: Share) -> (Feed, Answer) {
     let (sender, frames) = mpsc::channel(FRAMES_AHEAD);
     let (end, ended) = oneshot::channel();
-    (Feed { frames: sender, end }, Answer { frames, end: Some(ended) })
+    (Feed { frames: sender, end }, Answer { frames, end: Some(ended), _head: head })
 }
 
 impl Feed {

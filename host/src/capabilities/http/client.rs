@@ -180,7 +180,14 @@ impl Inner {
         };
         let (mut head, mut body) = received.into_parts();
         headers::clean(&mut head.headers);
-        let (feed, taken) = answer();
+        let share = match self.budget.take(weight(&head.headers)) {
+            Ok(share) => share,
+            Err(exceeded) => {
+                _ = to.send(Err(Refusal::new(Code::ResponseHeaderSize, exceeded.to_string())));
+                return;
+            }
+        };
+        let (feed, taken) = answer(share);
         if to.send(Ok(Response::from_parts(head, taken))).is_err() {
             return;
         }
@@ -205,7 +212,8 @@ impl Inner {
 
     /// The plugin writes its body, also where the request is refused, and is told by the answer.
     fn keep(&self, request: Request<Written>, deadline: Instant) -> Result<Request<Written>> {
-        let bytes = if request.body().is_end_stream() { 0 } else { REQUEST_BYTES };
+        let head = weight(request.headers()) + request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        let bytes = head + if request.body().is_end_stream() { 0 } else { REQUEST_BYTES };
         let share = self
             .budget
             .take(bytes)
@@ -301,8 +309,7 @@ impl Inner {
                 }
                 full(bytes::Bytes::new())
             }
-            Beginning::Unknown(body) => body,
-            Beginning::Some(body) => {
+            Beginning::Unknown(body) | Beginning::Some(body) => {
                 if seldom {
                     parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
                 }
@@ -339,9 +346,10 @@ impl Inner {
                 parts.headers.insert(header::HOST, authority.map_err(|_| Refusal::new(Code::RequestUri, format!("{server} is no host")))?);
             }
             let sending = lease.sender.send(server, Request::from_parts(parts, body));
-            let late = || Refusal::new(Code::ResponseTimeout, format!("{server} did not begin to answer within {:?}", waits.first_byte));
             let sent = match waits.first_byte {
-                Some(wait) => timeout(wait, sending).await.map_err(|_| late())?,
+                Some(wait) => timeout(wait, sending)
+                    .await
+                    .map_err(|_| Refusal::new(Code::ResponseTimeout, format!("{server} did not begin to answer within {wait:?}")))?,
                 None => sending.await,
             };
             match sent? {

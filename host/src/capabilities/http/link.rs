@@ -59,7 +59,7 @@ impl Capability for Http {
     fn state(grant: &Self::Grant, setup: &Setup<'_>, shared: &Shared) -> crate::error::Result<Requests> {
         let log = shared.log.clone();
         let reports = Reports::new(shared.place.clone(), move |text| log.emit(Level::WARN, text));
-        let resolver: Arc<dyn Resolve> = Arc::new(System);
+        let resolver: Arc<dyn Resolve> = Arc::new(System::new());
         let client = Client::new(grant, &resolver, &shared.budget, reports)
             .map_err(|error| error.context(format_args!("{}: {}.grants.http", setup.file.display(), setup.section)))?;
         let mut context = WasiHttpCtx::new();

@@ -4,11 +4,13 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::address::{Network, special};
@@ -24,14 +26,36 @@ pub trait Resolve: Debug + Send + Sync {
     fn resolve(&self, name: &str) -> Addresses;
 }
 
+/// Names that are looked up at one time, by one plugin and by all: each takes a thread, which
+/// cannot be told that nobody waits for it any more.
+const LOOKUPS_OF_PLUGIN: usize = 2;
+static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(16)));
+
 /// As the machine is set up.
 #[derive(Debug)]
-pub struct System;
+pub struct System {
+    places: Arc<Semaphore>,
+}
+
+impl System {
+    pub fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(LOOKUPS_OF_PLUGIN)) }
+    }
+}
 
 impl Resolve for System {
     fn resolve(&self, name: &str) -> Addresses {
-        let name = name.to_owned();
-        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+        let (name, places) = (name.to_owned(), Arc::clone(&self.places));
+        Box::pin(async move {
+            let own = places.acquire_owned().await.map_err(io::Error::other)?;
+            let place = Arc::clone(&LOOKUPS).acquire_owned().await.map_err(io::Error::other)?;
+            let look = move || {
+                // Until the thread is done, whoever waits for it.
+                let _places = (own, place);
+                (name.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+            };
+            tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -110,12 +110,32 @@ pub fn refused(server: &Server, error: &io::Error) -> Refusal {
     match error {
         rustls::Error::InvalidCertificate(reason) => Refusal::misconfigured(Code::TlsCertificate, certificate(server, reason)),
         rustls::Error::NoCertificatesPresented => Refusal::new(Code::TlsCertificate, format!("{server} shows no certificate")),
-        rustls::Error::AlertReceived(alert) => Refusal::misconfigured(
+        rustls::Error::AlertReceived(alert) if refuses_us(*alert) => Refusal::misconfigured(
             Code::TlsAlert,
             format!("{server} refuses us by TLS: {alert:?}; see whether it wants a certificate, under certificate and key"),
         ),
+        rustls::Error::AlertReceived(alert) => Refusal::new(Code::TlsAlert, format!("{server} ends TLS with {alert:?}")),
         other => Refusal::new(Code::TlsProtocol, format!("TLS with {server} does not come about: {other}")),
     }
+}
+
+/// Whether the alert is about who we are, or are not: nothing passes by itself. (`HandshakeFailure`
+/// is what TLS 1.2 has for a certificate that is missing.)
+const fn refuses_us(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+            | Alert::HandshakeFailure
+    )
 }
 
 fn certificate(server: &Server, reason: &CertificateError) -> String {

@@ -57,10 +57,10 @@ impl Connection {
         let session = Session::connect(dsn, application, budget).await.map_err(of)?;
         let client = session.client();
         pool::refuse_transaction_mode(&client, dsn).await.map_err(of)?;
-        rights::warn(&client, application).await;
         let mut connection =
             Self { pipeline: Pipeline::new(budget), statements: Statements::new(budget), session, budget: budget.clone(), _handle: handle };
         connection.answered(client.batch_execute(&settings(lock_timeout))).await?;
+        rights::warn(&client, application).await;
         Ok(connection)
     }
 

@@ -217,7 +217,7 @@ BEGIN
   IF rows IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
       MESSAGE = format('pgshovel cannot capture TRUNCATE of the partition %s: an expression of its indexes or statistics calls a function, which reading its rows could run as the role %I', leaf::regclass, current_user),
-      HINT = format('Use DELETE, or truncate the whole of %s, or let the owner of the table run `pgshovel cluster upgrade`.', key);
+      HINT = format('Use DELETE, or truncate the whole of %s, or let the owner of the table run `pgshovel cluster upgrade --force`.', key);
   END IF;
   EXECUTE 'INSERT INTO ' || events || ' (ev_time, ev_type, ev_extra1, ev_extra2, ev_extra3, ev_extra4) SELECT now(), ''D'', $1, x.image, $2, $3 FROM ' || rows || ' AS x'
     USING key, version, format;

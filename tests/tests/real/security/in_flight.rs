@@ -85,21 +85,59 @@ async fn what_a_stranger_puts_in_flight_is_not_obeyed() {
 
     // What stood there while all was open does not pass for ours when it is closed.
     haunt(&stranger, world, "ghost", &ghost(&format!("host=127.0.0.1 port={port} user=postgres dbname=app")), open).await;
+    // Nor does what looks like ours, nor what nobody of us may read.
+    let (alice, mallory) = (setting.client(Some("alice:alice-secret")).await, setting.client(Some("mallory:m")).await);
+    let somewhere = ghost(&format!("host=127.0.0.1 port={port} user=postgres dbname=alike"));
+    haunt(&alice, world, "alike", &somewhere, zookeeper::Acls::creator_all()).await;
+    haunt(&mallory, world, "hidden", &somewhere, zookeeper::Acls::creator_all()).await;
     let known = |words: &[&str]| setting.pgshovel(words).env("PGSHOVEL_ZOOKEEPER_AUTH", ALICE);
     // It settles what is in flight only when it has more to do than to close.
-    known(&["cluster", "upgrade"]).succeeds().await;
+    known(&["cluster", "upgrade"]).allow("that only somebody else could read, was deleted").succeeds().await;
     let error = known(&["cluster", "recover"]).fails(3).await;
-    assert!(error.contains(REFUSED), "{error}");
+    assert!(error.contains(REFUSED) && error.contains("/app") && error.contains("/alike") && !error.contains("hidden"), "{error}");
     assert_eq!(visitors(), 0);
     // And what only we can have written is done, wherever it is.
     setting.pgshovel(&["set", "list"]).fails(3).await;
     known(&["set", "drop", "mine"]).succeeds().await;
-    let alice = setting.client(Some("alice:alice-secret")).await;
     haunt(&alice, world, "mine", &ghost(&other.dsn()), zookeeper::Acls::creator_all()).await;
     let mut relay = known(&["relay", "relay.yaml", "s"]).allow("what stands in ZooKeeper is not done").start().await;
     relay.logs("recovered: finished the create of \\\"mine\\\"").await;
     assert_eq!(relay.terminate().await.code, Some(0));
     assert_eq!(visitors(), 0);
+}
+
+/// Before, a stranger's node had any prepared transaction of the set's database rolled back, or
+/// committed; and the remedy that was told for a node with the name of a set dropped the set.
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_transactions_of_others_are_left_alone() {
+    let setting = Setting::new();
+    let world = &setting.world;
+    let (source, _) = prepare(world).await;
+    setting.pgshovel(&["cluster", "initialize"]).succeeds().await;
+    setting.pgshovel(&["set", "create", "s", "set.pgshovel"]).succeeds().await;
+    let gid = format!("shop {}", source.name());
+    source.execute(&format!("BEGIN; CREATE TABLE shop (); PREPARE TRANSACTION '{gid}'")).await;
+    let stranger = setting.client(None).await;
+    let open = zookeeper::Acls::anyone_all();
+    for (name, remedy) in [("other", "set drop other --force".to_owned()), ("s", format!("delete the node /{}/pending/s", world.cluster()))]
+    {
+        for state in [State::Committed, State::Aborted, State::Preparing] {
+            let participants = vec![Participant { dsn: source.dsn(), gid: gid.clone() }];
+            let pending = Pending { state: state.into(), participants, ..ghost(&source.dsn()) };
+            haunt(&stranger, world, name, &pending, open).await;
+            let error = setting.pgshovel(&["cluster", "recover"]).fails(3).await;
+            assert!(error.contains("prepared transactions that are not its own") && error.contains(&remedy), "{error}");
+            stranger.delete(&format!("/{}/pending/{name}", world.cluster()), None).await.unwrap();
+        }
+    }
+    assert_eq!(source.count(&format!("pg_prepared_xacts WHERE gid = '{gid}'")).await, 1);
+    source.execute(&format!("ROLLBACK PREPARED '{gid}'")).await;
+    // What nobody understands holds up no other set, and is named.
+    let odd = format!("/{}/pending/odd", world.cluster());
+    stranger.create(&odd, b"\xff", &zookeeper::CreateMode::Persistent.with_acls(open)).await.unwrap();
+    setting.pgshovel(&["set", "update", "s", "set.pgshovel"]).succeeds().await;
+    let error = setting.pgshovel(&["set", "drop", "odd", "--force"]).fails(1).await;
+    assert!(error.contains(&format!("delete the node {odd}")), "{error}");
 }
 
 /// ZooKeeper takes less than 1 MiB at once, and a change of a set held it twice.

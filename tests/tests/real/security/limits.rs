@@ -185,9 +185,11 @@ async fn a_statement_ends_with_the_process() {
     let orders = "next: forever, sql: \"SELECT pg_sleep(600)\"";
     let says = ["`next` did not return within 1s", "raise limits.call"];
     fails(&world, "forever", &probe(&database, orders, ", call: 1s"), 1, &says).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let left = database.count("pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgshovel stream%'").await;
-    assert_eq!(left, 0, "sessions are left");
+    eventually("the end of the session", Duration::from_secs(5), || async {
+        let left = database.count("pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgshovel stream%'").await;
+        if left == 0 { Ok(()) } else { Err(format!("{left} sessions")) }
+    })
+    .await;
 }
 
 /// Before: 123 MB in 3 s, and a new instance began a new count.

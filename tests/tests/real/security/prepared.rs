@@ -156,6 +156,50 @@ async fn a_role_that_the_database_sets_is_refused() {
         .await;
 }
 
+/// Whoever may create an operator has it found before PostgreSQL's, by its types or by the
+/// database's search_path. Before, what tells whether there is a pool ran it, as whoever connected:
+/// its owner was a superuser after `set create --dry-run`.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_of_others_are_not_used() {
+    let (world, source, owner) = setting().await;
+    let (target, elsewhere) = (world.target("prepared").await, world.source("elsewhere").await);
+    target.execute("CREATE TABLE a (id int PRIMARY KEY, x int)").await;
+    let from = source.name().to_owned();
+    source
+        .execute(&format!(
+            "SET ROLE {owner};
+             CREATE FUNCTION own.joined(text, timestamptz) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM own.rise(); RETURN pg_catalog.concat($1, $2); END $$;
+             CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = timestamptz, FUNCTION = own.joined);
+             CREATE FUNCTION own.same(int4, int4) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM own.rise(); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+             CREATE OPERATOR own.= (LEFTARG = int4, RIGHTARG = int4, FUNCTION = own.same);
+             ALTER DATABASE {from} SET search_path = own, public, pg_catalog; RESET ROLE"
+        ))
+        .await;
+    world.write("relay.yaml", "stream: { path: file.wasm, grants: { files: { path: ./stream, mode: read-write } } }\n");
+    world.write(
+        "replicate.yaml",
+        &format!(
+            "stream: {{ path: file.wasm, grants: {{ files: {{ path: ./stream, mode: read-only }} }} }}\nloader: {{ path: postgresql.wasm }}\n\
+             target: {{ path: postgresql.wasm, grants: {{ postgres: \"{}\" }} }}\n",
+            target.uri()
+        ),
+    );
+    world.pgshovel(["set", "create", "s", "set.pgshovel", "--dry-run"]).succeeds().await;
+    world.pgshovel(["set", "create", "s", "set.pgshovel"]).succeeds().await;
+    let relay = world.pgshovel(["relay", "relay.yaml", "s"]).start().await;
+    let mut worker = world.pgshovel(["replicate", "replicate.yaml", "s"]).start().await;
+    worker.logs("\"phase\":\"catching-up\"").await;
+    assert_eq!(worker.terminate().await.code, Some(0));
+    assert_eq!(relay.terminate().await.code, Some(0));
+    world.pgshovel(["set", "check", "s"]).succeeds().await;
+    // Whoever asks in the database itself would use the operators.
+    let rolsuper = format!("SELECT rolsuper::text FROM pg_roles WHERE rolname = '{owner}'");
+    assert_eq!(elsewhere.value(&rolsuper).await.as_deref(), Some("false"));
+    elsewhere.execute(&format!("ALTER DATABASE {from} RESET search_path; ALTER DATABASE {from} OWNER TO postgres")).await;
+    world.pgshovel(["set", "drop", "s"]).succeeds().await;
+    source.execute(&format!("DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}")).await;
+}
+
 /// A command waits for locks, and the table that it waited for may be another one then. Before,
 /// each write to the new one failed.
 #[tokio::test(flavor = "multi_thread")]
@@ -163,11 +207,20 @@ async fn a_table_that_takes_anothers_place_meanwhile_can_be_written() {
     let (world, source, owner) = setting().await;
     for round in 0..6_u64 {
         let session = source.connect().await;
+        let table: u32 = session.query_one("SELECT 'a'::regclass::oid", &[]).await.unwrap().get(0);
         session.batch_execute("BEGIN; ALTER TABLE a RENAME TO a_old; CREATE TABLE a (id int PRIMARY KEY, x int)").await.unwrap();
         let create = world.pgshovel(["set", "create", "s", "set.pgshovel"]);
         let (_, created) = tokio::join!(
             async {
-                tokio::time::sleep(std::time::Duration::from_millis(200 + 100 * round)).await;
+                // At moments before it, and when the command waits for the lock.
+                if round < 3 {
+                    tokio::time::sleep(std::time::Duration::from_millis(100 * round)).await;
+                } else {
+                    let waiting = "SELECT count(*)::int FROM pg_locks WHERE NOT granted AND relation = $1";
+                    while session.query_one(waiting, &[&table]).await.unwrap().get::<_, i32>(0) == 0 {
+                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    }
+                }
                 session.batch_execute("COMMIT").await.unwrap();
             },
             create.succeeds()

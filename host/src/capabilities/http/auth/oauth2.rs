@@ -38,7 +38,8 @@ struct Token {
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
-    expires_in: Option<f64>,
+    /// Seconds: a number, which some write as text.
+    expires_in: Option<serde_json::Value>,
 }
 
 impl Tokens {
@@ -88,7 +89,8 @@ impl Tokens {
         // What it answers may hold a token, and is not shown.
         let answer: Answer = serde_json::from_slice(&answer)
             .map_err(|_| Refusal::misconfigured(Code::Configuration, format!("{server} answers without a token; see oauth2.token_url")))?;
-        let life = answer.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(UNTOLD).min(LIFE_MAX);
+        let seconds = answer.expires_in.and_then(|value| value.as_f64().or_else(|| value.as_str()?.parse().ok()));
+        let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(UNTOLD).min(LIFE_MAX);
         let used = life.saturating_sub(RESERVE).max(life / 2);
         Ok(Token { value: secret(&format!("Bearer {}", answer.access_token))?, until: Instant::now() + used })
     }

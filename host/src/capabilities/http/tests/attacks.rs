@@ -242,7 +242,8 @@ async fn silence() {
     })
     .await;
     let other = Plugin::new(json!({ "origins": [format!("http://127.0.0.1:{port}/")], "first_byte": "100ms" }), &Names::of(&[]));
-    refused(&other, &format!("http://127.0.0.1:{port}/"), Code::ResponseTimeout).await;
+    let refusal = refused(&other, &format!("http://127.0.0.1:{port}/"), Code::ResponseTimeout).await;
+    assert_eq!(refusal.text, format!("http://127.0.0.1:{port} did not begin to answer within 100ms"));
     plugin.unharmed().await;
     other.unharmed().await;
 }
